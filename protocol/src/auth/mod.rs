@@ -1,0 +1,3 @@
+//! Identity: who connects (JWT), who may publish (API key).
+pub mod api_key;
+pub mod token;

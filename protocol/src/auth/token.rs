@@ -1,0 +1,4 @@
+//! (being written)
+
+/// Checks tokens.
+pub struct Verifier;

@@ -1,0 +1,4 @@
+//! (being written)
+
+/// Which origins may call.
+pub struct Cors;

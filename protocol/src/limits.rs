@@ -1,0 +1,144 @@
+//! Every bound of the system, in one place, with the behaviour when it is reached and how the bounds relate.
+//!
+//! A number that a setting governs names the setting; the others are fixed.
+
+// --- HTTP ------------------------------------------------------------------------------------------------------------
+
+/// A request head: request line and headers. Longer: 431, the connection closes.
+pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Header fields in a head. More: 431, the connection closes.
+pub const HTTP_HEADERS_MAX: usize = 64;
+/// Body of the five single sends (contract §0.3, inclusive). Longer: 413.
+pub const SEND_BODY_BYTES_MAX: usize = 65_536;
+/// Body of a batch. Longer: 413.
+pub const BATCH_BODY_BYTES_MAX: usize = 1_048_576;
+/// Body of every other route that reads one. Longer: 413.
+pub const OTHER_BODY_BYTES_MAX: usize = 2_097_152;
+/// A chunk-size line with its extensions, and each trailer line. Longer: 400, the connection closes.
+pub const CHUNK_LINE_BYTES_MAX: usize = 1_024;
+/// A body refused by size is read and thrown away up to this, so that the client can read the answer; then it closes.
+pub const HTTP_DISCARD_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// From the first byte of a head to its end. Later: 408, the connection closes.
+pub const HTTP_HEAD_DEADLINE_MS: u64 = 10_000;
+/// From the end of the head to the end of its body. Later: 408, the connection closes.
+pub const HTTP_BODY_DEADLINE_MS: u64 = 30_000;
+/// A kept-alive or fresh connection without a byte. Later: it closes without a word.
+pub const HTTP_IDLE_DEADLINE_MS: u64 = 75_000;
+/// A response nobody reads. Later: the connection is dropped.
+pub const HTTP_WRITE_DEADLINE_MS: u64 = 30_000;
+/// After the last byte was sent, how long the peer may take to close before we do.
+pub const CLOSE_LINGER_MS: u64 = 2_000;
+
+// --- WebSocket and SSE -----------------------------------------------------------------------------------------------
+
+/// A client's message, all fragments together (contract §0.3, inclusive). Longer: close 1009.
+pub const WS_MESSAGE_BYTES_MAX: usize = 65_536;
+/// Payload of a control frame (RFC 6455 §5.5). Longer: close 1002.
+pub const WS_CONTROL_BYTES_MAX: usize = 125;
+/// Control bytes (pongs, replies, errors) waiting for a client that does not read. More: the connection stops being
+/// read until they are written, so a flood of pings costs its sender, not us.
+pub const OUTBOX_CONTROL_BYTES_MAX: usize = 128 * 1024;
+/// Frames waiting for one connection, in bytes. More: close 4008.
+pub const OUTBOX_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Frames waiting for one connection, in number. More: close 4008.
+pub const OUTBOX_FRAMES_MAX: usize = 16_384;
+/// How long output may wait without the socket taking a byte. Longer: close 4008.
+pub const OUTBOX_STALL_MS: u64 = 30_000;
+/// How long a close handshake may take: from our Close frame to the client's. Longer: the socket is dropped.
+pub const WS_CLOSE_DEADLINE_MS: u64 = 5_000;
+/// Channels in one Subscribe or Unsubscribe follow from the message bound; names longer than this are invalid.
+pub const CHANNEL_NAME_BYTES_MAX: usize = 64;
+/// `tenant_id` in a header, a claim or a payload.
+pub const TENANT_ID_BYTES_MAX: usize = 64;
+/// `sub` in a token; the seed's tables hold 255 characters.
+pub const USER_ID_CHARS_MAX: usize = 255;
+/// A token, in the query or the header. Longer: 401.
+pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
+/// `?channels=` of an SSE request: names beyond the subscription limit are refused with 400, as is a bad name.
+pub const SSE_CHANNELS_MAX: usize = 100;
+/// Leeway on `exp` and `nbf` (contract §2).
+pub const TOKEN_LEEWAY_SECONDS: u64 = 60;
+
+// --- Publishing ------------------------------------------------------------------------------------------------------
+
+/// `target_user_ids` of one request (contract §1.8).
+pub const PUBLISH_USERS_MAX: usize = 10_000;
+/// `channels` of one request.
+pub const PUBLISH_CHANNELS_MAX: usize = 100;
+/// Items of one batch.
+pub const BATCH_ITEMS_MAX: usize = 100;
+/// JSON nesting, counting the outermost value. Deeper: 400 from REST, counted and skipped from Redis.
+pub const JSON_DEPTH_MAX: usize = 127;
+/// A Redis payload. Longer: counted and skipped; the wire form of the notification must fit an outbox.
+pub const REDIS_PAYLOAD_BYTES_MAX: usize = 1_048_576;
+/// Template ids, names and event types (contract §0.3).
+pub const TEMPLATE_ID_BYTES_MAX: usize = 130;
+/// See [`TEMPLATE_ID_BYTES_MAX`].
+pub const TEMPLATE_NAME_BYTES_MAX: usize = 256;
+/// See [`TEMPLATE_ID_BYTES_MAX`].
+pub const TEMPLATE_EVENT_TYPE_BYTES_MAX: usize = 128;
+/// Templates of one tenant. More: 400 `VALIDATION_ERROR`.
+pub const TEMPLATES_PER_TENANT_MAX: usize = 10_000;
+/// A payload rendered from a template. Longer: 400 `VALIDATION_ERROR`.
+pub const RENDERED_BYTES_MAX: usize = 1_048_576;
+/// How long a publish waits for the counts of other shards; then it answers with what is known.
+pub const GATHER_DEADLINE_MS: u64 = 2_000;
+
+// --- Shards and mesh -------------------------------------------------------------------------------------------------
+
+/// Shards of one node: the width of a shard set.
+pub const SHARDS_MAX: usize = 128;
+/// Messages a lane from one shard to another holds before it spills to its overflow.
+pub const LANE_MESSAGES: usize = 4_096;
+/// Messages in a lane's overflow above which the node refuses new publishes (503, Redis is not read).
+pub const LANE_OVERFLOW_CONGESTED: usize = 1_024;
+/// Messages in a lane's overflow below which it takes publishes again.
+pub const LANE_OVERFLOW_RELIEVED: usize = 64;
+/// Messages taken from the lanes in one turn.
+pub const TURN_MESSAGES_MAX: usize = 1_024;
+/// Sockets accepted in one turn.
+pub const TURN_ACCEPTS_MAX: usize = 64;
+/// Deliveries made by fan-outs in one turn; a longer one goes on in the next.
+pub const TURN_DELIVERIES_MAX: usize = 65_536;
+/// Fan-outs waiting on a shard above which it leaves its lanes alone.
+pub const FANOUTS_WAITING_MAX: usize = 1_024;
+/// Bytes of one read: the shard's one receive buffer.
+pub const READ_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of one assembled write.
+pub const WRITE_BYTES_MAX: usize = 64 * 1024;
+/// `listen` backlog: a storm of connects waits in the kernel, not in the clients' retry timers.
+pub const LISTEN_BACKLOG: i32 = 4_096;
+/// File descriptors kept for listeners, links, eventfds and the log when the connection limit is derived.
+pub const FDS_RESERVED: u64 = 64;
+
+// --- Redis link ------------------------------------------------------------------------------------------------------
+
+/// Patterns and channels in `REDIS_CHANNELS`.
+pub const REDIS_CHANNELS_MAX: usize = 1_024;
+/// Bytes a partial reply may occupy: above it the link is dropped and made anew.
+pub const REDIS_REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Connecting and authenticating together.
+pub const REDIS_CONNECT_DEADLINE_MS: u64 = 5_000;
+/// Silence on the subscription after which a PING is sent; twice it without an answer drops the link.
+pub const REDIS_PING_INTERVAL_MS: u64 = 5_000;
+
+// --- Shutdown --------------------------------------------------------------------------------------------------------
+
+/// From the signal to exit.
+pub const SHUTDOWN_DEADLINE_MS: u64 = 8_000;
+/// `reconnect_after_seconds` is drawn from this range, so that a fleet does not come back in one instant.
+pub const RECONNECT_AFTER_SECONDS: std::ops::RangeInclusive<u32> = 1..=10;
+
+// A frame that is allowed in must be allowed out again.
+const _: () = assert!(SEND_BODY_BYTES_MAX < OUTBOX_BYTES_MAX);
+const _: () = assert!(REDIS_PAYLOAD_BYTES_MAX + 64 * 1024 < OUTBOX_BYTES_MAX);
+const _: () = assert!(RENDERED_BYTES_MAX + 64 * 1024 < OUTBOX_BYTES_MAX);
+// A head must fit the one read that brings it, and a token must fit a head.
+const _: () = assert!(HTTP_HEAD_BYTES_MAX <= READ_BYTES_MAX);
+const _: () = assert!(TOKEN_BYTES_MAX < HTTP_HEAD_BYTES_MAX);
+// A WebSocket message may arrive in several reads but never needs more than its bound and one read in memory.
+const _: () = assert!(WS_MESSAGE_BYTES_MAX <= READ_BYTES_MAX);
+// Hysteresis needs a gap, and a turn must not be able to jump a lane from relieved to twice congested.
+const _: () = assert!(LANE_OVERFLOW_RELIEVED * 4 < LANE_OVERFLOW_CONGESTED);
+// The stop must be over before the ten seconds that orchestrators wait.
+const _: () = assert!(SHUTDOWN_DEADLINE_MS + CLOSE_LINGER_MS <= 10_000);

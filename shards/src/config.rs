@@ -1,0 +1,34 @@
+//! What the shards of a node need to know; made by the engine from the settings, shared read-only.
+use ipnet::IpNet;
+use protocol::auth::token::Verifier;
+use protocol::http::cors::Cors;
+
+/// Settings of every shard of a node. Durations in milliseconds, 0 means unlimited where the seed says so.
+pub struct ShardConfig {
+    /// `CLUSTER_SERVER_ID`, or generated.
+    pub server_id: Box<str>,
+    /// `RUN_MODE` is `production` or `prod`.
+    pub production: bool,
+    /// `API_KEY`; absent or empty means open in development and 503 in production.
+    pub api_key: Option<Box<[u8]>>,
+    /// From the `JWT_*` settings.
+    pub verifier: Verifier,
+    /// From `CORS_ORIGINS` and the run mode.
+    pub cors: Cors,
+    /// `TENANT_ENABLED`.
+    pub tenancy: bool,
+    /// `WEBSOCKET_HEARTBEAT_INTERVAL`.
+    pub heartbeat_interval_ms: u64,
+    /// `WEBSOCKET_CONNECTION_TIMEOUT`.
+    pub connection_timeout_ms: u64,
+    /// `WEBSOCKET_MAX_CONNECTIONS`, lowered to what the file-descriptor limit allows; 0 is unlimited.
+    pub connections_max: usize,
+    /// All sockets of the node, HTTP included: from the file-descriptor limit.
+    pub sockets_max: usize,
+    /// `WEBSOCKET_MAX_CONNECTIONS_PER_USER`; 0 is unlimited.
+    pub connections_per_user_max: usize,
+    /// `WEBSOCKET_MAX_SUBSCRIPTIONS_PER_CONNECTION`; 0 is unlimited.
+    pub subscriptions_max: usize,
+    /// Peers whose `X-Real-IP` and `X-Forwarded-For` are believed (C-10).
+    pub trusted_proxies: Vec<IpNet>,
+}

@@ -1,0 +1,24 @@
+//! What the engine knows and the shards do not: pages that tell about the whole node.
+use crate::key::ShardId;
+use protocol::clock::Now;
+use protocol::store::{StoreReply, StoreRequest, StoreTicket};
+
+/// A page of the node, made from counters that may be read from any thread. Never waits.
+pub trait Host: Send + Sync {
+    /// `GET /health` (contract §1.9): JSON.
+    fn health(&self, now: Now) -> Vec<u8>;
+    /// `GET /stats` (contract §1.10): JSON.
+    fn stats(&self, now: Now) -> Vec<u8>;
+    /// `GET /metrics` (contract §1.11): Prometheus text 0.0.4.
+    fn metrics(&self, now: Now) -> Vec<u8>;
+    /// `GET /api/v1/cluster/status` (contract §1.8): JSON.
+    fn cluster_status(&self, now: Now) -> Vec<u8>;
+}
+
+/// A shard's door to the store.
+pub trait StorePort {
+    /// Takes a request; refuses (gives it back as a failure) when too many are in flight.
+    fn submit(&mut self, now: Now, shard: ShardId, ticket: StoreTicket, request: StoreRequest);
+    /// Answers that have come since the last call.
+    fn take_replies(&mut self, now: Now, out: &mut Vec<(StoreTicket, StoreReply)>);
+}

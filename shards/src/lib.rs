@@ -1,0 +1,19 @@
+//! One core's world: its state machine, its tables, its sockets, and the mesh to its siblings.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`shard`] | the state machine: `(now, event) -> effects`, no sockets, no clocks |
+//! | `flow/`, `tables/`, `conn/` | what it is made of |
+//! | [`reactor`] | the rim: epoll, sockets, clocks, one turn after another |
+//! | [`mesh`] | N×N lanes between the shards of a node |
+//! | [`guest`] | links to other servers that live on a shard's reactor |
+//! | [`host`], [`config`], [`metrics`] | what the engine gives to a shard and reads from it |
+pub mod config;
+pub mod effect;
+pub mod guest;
+pub mod host;
+pub mod key;
+pub mod mesh;
+pub mod metrics;
+pub mod reactor;
+pub mod shard;
