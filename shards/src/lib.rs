@@ -9,7 +9,9 @@
 //! | [`guest`] | links to other servers that live on a shard's reactor |
 //! | [`host`], [`config`], [`metrics`] | what the engine gives to a shard and reads from it |
 pub mod config;
+pub mod conn;
 pub mod effect;
+mod flow;
 pub mod guest;
 pub mod host;
 pub mod key;
@@ -17,3 +19,4 @@ pub mod mesh;
 pub mod metrics;
 pub mod reactor;
 pub mod shard;
+pub mod tables;

@@ -1,24 +1,66 @@
 //! One core's state machine.
 //!
-//! The rim calls in this order, once a turn, and carries out the [`Effects`] after every call:
-//! accepted/arrived, received/ended, message, stored, tick, work; then for each key of [`Shard::take_dirty`] it writes
-//! what [`Shard::output`] shows and tells [`Shard::written`].
+//! The rim calls in this order, once a turn, and carries out the [`Effects`] after every call: `accepted`/`arrived`,
+//! `received`/`ended`/`writable`, `message`, `publish`, `stored`, `tick`, `work`; then, for each key of
+//! [`Shard::take_dirty`], it writes what [`Shard::output`] shows and tells [`Shard::written`], also when nothing was shown
+//! or nothing went out.
+//!
+//! This file is the front door: it finds the connection, feeds it its input, and sends each event to its flow.
 use crate::config::ShardConfig;
-use crate::effect::Effects;
+use crate::conn::http::{HttpStage, HttpState};
+use crate::conn::live::Stage;
+use crate::conn::outbox::{Assembly, Outbox, Transport};
+use crate::conn::{Connection, Phase};
+use crate::effect::{Effect, Effects};
+use crate::flow::deliver::Fanout;
+use crate::flow::templates::TemplateWrites;
 use crate::guest::Submission;
 use crate::host::Host;
 use crate::key::{ConnKey, ShardId};
 use crate::mesh::message::Message;
-use crate::metrics::NodeMetrics;
-use protocol::clock::Now;
+use crate::metrics::{NodeMetrics, ShardMetrics};
+use crate::tables::channels::Channels;
+use crate::tables::directory::Directory;
+use crate::tables::gathers::Gathers;
+use crate::tables::slots::Slots;
+use crate::tables::templates::Templates;
+use crate::tables::tenants::Tenants;
+use crate::tables::users::Users;
+use crate::tables::wheel::Wheel;
+use protocol::auth::token::Claims;
+use protocol::clock::{self, Now};
+use protocol::http::Version;
+use protocol::ids::{self, TenantId};
+use protocol::limits;
 use protocol::store::{StoreReply, StoreTicket};
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Somebody who has shown a good token and is brought to the home shard of the user, with the bytes that came after the
-/// request head.
+/// request head. Everything in it is plain data: it travels with the socket.
 #[derive(Debug)]
-pub struct Arrival {}
+pub struct Arrival {
+    /// WebSocket or SSE, and which SSE.
+    pub transport: Transport,
+    /// Whose user.
+    pub tenant: TenantId,
+    /// Who, until when, in which roles.
+    pub claims: Claims,
+    /// The answer to the WebSocket key.
+    pub accept: Option<String>,
+    /// Dialect of the response head.
+    pub version: Version,
+    /// For CORS.
+    pub origin: Option<Box<str>>,
+    /// `?channels=` of an SSE request.
+    pub channels: Vec<Box<str>>,
+    /// The socket's peer.
+    pub peer: IpAddr,
+    /// Bytes after the request head.
+    pub rest: Vec<u8>,
+}
 
 /// How a peer's output ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,91 +71,400 @@ pub enum Ended {
     Reset,
 }
 
+/// What a step of a connection did with its input.
+pub(crate) enum Step {
+    /// Used this many bytes; go on with the rest.
+    Used(usize),
+    /// Needs more, or may not go on now: keep the rest.
+    Wait,
+    /// The connection is no longer here: the rest went with it.
+    Gone,
+}
+
 /// One core's world.
-pub struct Shard {}
+pub struct Shard {
+    pub(crate) me: ShardId,
+    pub(crate) shards: usize,
+    pub(crate) config: Arc<ShardConfig>,
+    pub(crate) node: Arc<NodeMetrics>,
+    pub(crate) host: Arc<dyn Host>,
+    pub(crate) rng: fastrand::Rng,
+    pub(crate) connections: Slots<Connection>,
+    pub(crate) tenants: Tenants,
+    pub(crate) users: Users,
+    pub(crate) channels: Channels,
+    pub(crate) directory: Directory,
+    pub(crate) templates: Templates,
+    pub(crate) template_writes: TemplateWrites,
+    pub(crate) gathers: Gathers,
+    pub(crate) fanouts: VecDeque<Fanout>,
+    /// Deliveries this turn may still make.
+    pub(crate) budget: usize,
+    pub(crate) fanout_stamp: u32,
+    /// Connections whose outbox overflowed; closed at the end of the turn, outside of any fan-out.
+    pub(crate) overflowed: Vec<ConnKey>,
+    pub(crate) wheel: Wheel,
+    pub(crate) dirty: Vec<ConnKey>,
+    pub(crate) assembly: Assembly,
+    /// Empty outboxes, kept so that a busy turn allocates nothing.
+    #[expect(clippy::vec_box, reason = "boxes move between the pool and the connections")]
+    pub(crate) outboxes: Vec<Box<Outbox>>,
+    pub(crate) stopping: bool,
+    date: (u64, Vec<u8>),
+}
+
+/// Empty outboxes a shard keeps.
+const OUTBOXES_POOLED_MAX: usize = 1_024;
 
 impl Shard {
     /// An empty shard. `seed` feeds ids and jitter.
     pub fn new(
-        _id: ShardId,
-        _shards: usize,
-        _config: Arc<ShardConfig>,
-        _metrics: Arc<NodeMetrics>,
-        _host: Arc<dyn Host>,
-        _seed: u64,
+        me: ShardId,
+        shards: usize,
+        config: Arc<ShardConfig>,
+        node: Arc<NodeMetrics>,
+        host: Arc<dyn Host>,
+        seed: u64,
     ) -> Shard {
-        Shard {}
+        assert!((1..=limits::SHARDS_MAX).contains(&shards), "{shards} shards");
+        Shard {
+            me,
+            shards,
+            config,
+            node,
+            host,
+            rng: fastrand::Rng::with_seed(seed),
+            connections: Slots::default(),
+            tenants: Tenants::default(),
+            users: Users::default(),
+            channels: Channels::default(),
+            directory: Directory::default(),
+            templates: Templates::default(),
+            template_writes: TemplateWrites::default(),
+            gathers: Gathers::default(),
+            fanouts: VecDeque::new(),
+            budget: limits::TURN_DELIVERIES_MAX,
+            fanout_stamp: 0,
+            overflowed: Vec::new(),
+            wheel: Wheel::default(),
+            dirty: Vec::new(),
+            assembly: Assembly::default(),
+            outboxes: Vec::new(),
+            stopping: false,
+            date: (u64::MAX, Vec::new()),
+        }
     }
 
-    /// A socket was accepted. `None` when the node is full: the rim answers 503 and closes it.
-    pub fn accepted(&mut self, _now: Now, _peer: IpAddr) -> Option<ConnKey> {
-        None
+    // --- Sockets -----------------------------------------------------------------------------------------------------
+
+    /// A socket was accepted. `None` when the node is full or stopping: the rim answers 503 and closes it.
+    pub fn accepted(&mut self, now: Now, peer: IpAddr) -> Option<ConnKey> {
+        if self.stopping || self.node.sockets.fetch_add(1, Relaxed) >= self.config.sockets_max as u64 {
+            if !self.stopping {
+                self.node.sockets.fetch_sub(1, Relaxed);
+            }
+            self.metrics().refused.add(1);
+            return None;
+        }
+        let deadline_ms = now.mono_ms() + limits::HTTP_IDLE_DEADLINE_MS;
+        let state = HttpState { peer, stage: HttpStage::Head, deadline_ms };
+        let key = self.connections.insert(Connection::new(Phase::Http(Box::new(state))));
+        self.schedule(key, deadline_ms);
+        Some(key)
     }
 
-    /// A socket was handed over by the shard that accepted it. The rim puts the socket under the key.
-    pub fn arrived(&mut self, _now: Now, _arrival: Box<Arrival>, _effects: &mut Effects) -> ConnKey {
-        ConnKey { slot: 0, generation: 0 }
+    /// A socket was handed over by the shard that accepted it. The rim puts the socket under the key, then carries out
+    /// the effects.
+    pub fn arrived(&mut self, now: Now, mut arrival: Box<Arrival>, effects: &mut Effects) -> ConnKey {
+        let state = HttpState { peer: arrival.peer, stage: HttpStage::Head, deadline_ms: 0 };
+        let key = self.connections.insert(Connection::new(Phase::Http(Box::new(state))));
+        let mut rest = std::mem::take(&mut arrival.rest);
+        self.register(now, key, arrival, effects);
+        if !rest.is_empty() {
+            self.received(now, key, &mut rest, effects);
+        }
+        key
     }
 
     /// Bytes from the peer; the shard may scribble on them (WebSocket payloads are unmasked in place).
-    pub fn received(&mut self, _now: Now, _key: ConnKey, _bytes: &mut [u8], _effects: &mut Effects) {}
+    pub fn received(&mut self, now: Now, key: ConnKey, bytes: &mut [u8], effects: &mut Effects) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if connection.tail.is_empty() {
+            let used = self.consume(now, key, bytes, effects);
+            if used < bytes.len()
+                && let Some(connection) = self.connections.get_mut(key)
+            {
+                connection.tail.extend_from_slice(&bytes[used..]);
+            }
+        } else {
+            let mut tail = std::mem::take(&mut connection.tail);
+            // A head that is not whole is looked at again only when a line has ended.
+            let is_head = matches!(&connection.phase, Phase::Http(http) if matches!(http.stage, HttpStage::Head));
+            let may_end = !is_head || bytes.contains(&b'\n') || tail.len() + bytes.len() > limits::HTTP_HEAD_BYTES_MAX;
+            tail.extend_from_slice(bytes);
+            if may_end {
+                self.consume_tail(now, key, tail, effects);
+            } else {
+                connection.tail = tail;
+            }
+        }
+        self.settle_reading(key, effects);
+    }
 
     /// The peer's output ended.
-    pub fn ended(&mut self, _now: Now, _key: ConnKey, _how: Ended, _effects: &mut Effects) {}
+    pub fn ended(&mut self, now: Now, key: ConnKey, how: Ended, effects: &mut Effects) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.eof = true;
+        let answer_is_under_way = match &connection.phase {
+            Phase::Http(http) => matches!(http.stage, HttpStage::Awaiting(_) | HttpStage::Batch(..)),
+            Phase::Live(_) => false,
+            Phase::Closing(closing) => closing.stage == Stage::Finishing,
+        };
+        let half_open = answer_is_under_way || !connection.is_flushed() && !matches!(connection.phase, Phase::Live(_));
+        if how == Ended::Reset || !half_open {
+            self.drop_connection(now, key, effects);
+        }
+    }
+
+    /// A panic while this connection was served: it ends, the others go on.
+    pub fn poisoned(&mut self, now: Now, key: ConnKey, effects: &mut Effects) {
+        self.drop_connection(now, key, effects);
+    }
+
+    /// Feeds input to whatever is spoken on the connection; how much of it was used.
+    fn consume(&mut self, now: Now, key: ConnKey, bytes: &mut [u8], effects: &mut Effects) -> usize {
+        let mut at = 0;
+        while at < bytes.len() {
+            let Some(connection) = self.connections.get(key) else { return bytes.len() };
+            let step = match &connection.phase {
+                Phase::Http(_) => self.http_step(now, key, &mut bytes[at..], effects),
+                Phase::Live(live) if live.transport.is_sse() => Step::Used(bytes.len() - at),
+                Phase::Live(_) => self.websocket_step(now, key, &mut bytes[at..], effects),
+                Phase::Closing(_) => self.closing_step(now, key, &mut bytes[at..], effects),
+            };
+            match step {
+                Step::Used(used) => at += used,
+                Step::Wait => break,
+                Step::Gone => return bytes.len(),
+            }
+        }
+        at
+    }
+
+    fn consume_tail(&mut self, now: Now, key: ConnKey, mut tail: Vec<u8>, effects: &mut Effects) {
+        let used = self.consume(now, key, &mut tail, effects);
+        if used < tail.len()
+            && let Some(connection) = self.connections.get_mut(key)
+        {
+            tail.drain(..used);
+            connection.tail = tail;
+        }
+    }
+
+    /// Goes on with input that had to wait.
+    pub(crate) fn resume(&mut self, now: Now, key: ConnKey, effects: &mut Effects) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if !connection.tail.is_empty() && connection.wants_input() {
+            let tail = std::mem::take(&mut connection.tail);
+            self.consume_tail(now, key, tail, effects);
+        }
+        self.settle_reading(key, effects);
+    }
+
+    /// Tells the rim to read, or not to: a peer that does not take its answers, or waits for one, is not read.
+    pub(crate) fn settle_reading(&mut self, key: ConnKey, effects: &mut Effects) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let on = connection.wants_input();
+        if on == connection.deaf {
+            connection.deaf = !on;
+            effects.push(Effect::Read { key, on });
+        }
+    }
+
+    // --- Everybody else ----------------------------------------------------------------------------------------------
 
     /// From another shard.
-    pub fn message(&mut self, _now: Now, _from: ShardId, _message: Message, _effects: &mut Effects) {}
-
-    /// From the store.
-    pub fn stored(&mut self, _now: Now, _ticket: StoreTicket, _reply: StoreReply, _effects: &mut Effects) {}
+    pub fn message(&mut self, now: Now, from: ShardId, message: Message, effects: &mut Effects) {
+        match message {
+            Message::Mail { publication, users, reply } => {
+                let receipt = self.deliver_mail(now, &publication, users.as_deref());
+                self.report(now, reply, receipt, effects);
+            }
+            Message::Line { publication, reply } => self.pass_on(now, publication, reply, effects),
+            Message::Fanout { publication, reply } => self.start_fanout(now, publication, reply, effects),
+            Message::Expect { gather, parts } => self.gather_expects(now, gather, parts, effects),
+            Message::Receipt { gather, receipt } => self.gather_receipt(now, gather, receipt, effects),
+            Message::Join(membership) => {
+                self.directory.join(&membership.tenant, &membership.channel, from);
+                self.metrics().channels.set(self.directory.len() as i64);
+                effects.push(Effect::Send { to: from, message: Message::Joined(membership) });
+            }
+            Message::Joined(membership) => self.joined(now, &membership, effects),
+            Message::Leave(membership) => {
+                self.directory.leave(&membership.tenant, &membership.channel, from);
+                self.metrics().channels.set(self.directory.len() as i64);
+            }
+            Message::Ask { reply, question } => self.asked(now, reply, *question, effects),
+            Message::Answer { gather, answer } => self.gather_answer(now, gather, *answer, effects),
+            Message::Template { change, reply } => self.template_changed(now, &change, reply, effects),
+        }
+    }
 
     /// From a guest.
-    pub fn publish(&mut self, _now: Now, _submission: Submission, _effects: &mut Effects) {}
+    pub fn publish(&mut self, now: Now, submission: Submission, effects: &mut Effects) {
+        let Submission { tenant, target, content, source } = submission;
+        if let Some(publication) = self.accept(now, tenant, target, &content, &source) {
+            self.dispatch(now, publication, None, effects);
+        }
+    }
+
+    /// From the store.
+    pub fn stored(&mut self, now: Now, ticket: StoreTicket, reply: StoreReply, effects: &mut Effects) {
+        self.template_stored(now, ticket, reply, effects);
+    }
 
     /// Whether new publishes are refused right now.
     pub fn congested(&self) -> bool {
-        false
+        self.node.congested_lanes.load(Relaxed) > 0 || self.saturated()
     }
 
     /// Whether the shard has so many fan-outs waiting that the rim should leave the lanes alone this turn.
     pub fn saturated(&self) -> bool {
-        false
+        self.fanouts.len() >= limits::FANOUTS_WAITING_MAX
     }
 
-    /// Fires what is due.
-    pub fn tick(&mut self, _now: Now, _effects: &mut Effects) {}
-
-    /// Goes on with fan-outs, within the turn's budget. True when more remains.
-    pub fn work(&mut self, _now: Now, _effects: &mut Effects) -> bool {
-        false
+    /// Goes on with fan-outs, within the turn's budget, and ends connections that overflowed. True when more remains.
+    pub fn work(&mut self, now: Now, effects: &mut Effects) -> bool {
+        self.budget = limits::TURN_DELIVERIES_MAX;
+        self.run_fanouts(now, effects);
+        self.close_overflowed(now, effects);
+        !self.fanouts.is_empty()
     }
 
-    /// When `tick` is next needed, on [`Now::mono_us`].
-    pub fn next_deadline_us(&self) -> Option<u64> {
-        None
-    }
+    // --- Output ------------------------------------------------------------------------------------------------------
 
     /// Moves the connections that have something to write into `out`; each stands there once.
-    pub fn take_dirty(&mut self, _out: &mut Vec<ConnKey>) {}
+    pub fn take_dirty(&mut self, out: &mut Vec<ConnKey>) {
+        out.append(&mut self.dirty);
+    }
 
-    /// What to write to this connection now: at most [`protocol::limits::WRITE_BYTES_MAX`] assembled bytes, or one
-    /// large frame. Empty when there is nothing.
-    pub fn output(&mut self, _now: Now, _key: ConnKey) -> &[u8] {
-        &[]
+    /// What to write to this connection now: at most [`limits::WRITE_BYTES_MAX`] assembled bytes, or one larger piece.
+    pub fn output(&mut self, now: Now, key: ConnKey) -> &[u8] {
+        let me = self.me.index();
+        let Some(connection) = self.connections.get_mut(key) else { return &[] };
+        connection.dirty = false;
+        let (transport, held) = connection.reads();
+        let Some(outbox) = connection.outbox.as_deref_mut() else { return &[] };
+        let expired = outbox.drop_expired(now.mono_us, transport);
+        if expired > 0 {
+            self.node.shards[me].expired.add(expired as u64);
+        }
+        outbox.assemble(transport, held, &mut self.assembly)
     }
 
     /// `len` bytes of the last [`Shard::output`] went out. A connection that has more is dirty again, unless `blocked`:
     /// then the rim waits until the socket is writable and calls [`Shard::writable`].
-    pub fn written(&mut self, _now: Now, _key: ConnKey, _len: usize, _blocked: bool, _effects: &mut Effects) {}
+    pub fn written(&mut self, now: Now, key: ConnKey, len: usize, blocked: bool, effects: &mut Effects) {
+        let me = self.me.index();
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let (transport, held) = connection.reads();
+        if let Some(outbox) = connection.outbox.as_deref_mut() {
+            let before = outbox.frames_len();
+            let oldest_us = outbox.oldest_accepted_us();
+            outbox.advance(len, transport);
+            let frames = before - outbox.frames_len();
+            if frames > 0
+                && let Some(oldest_us) = oldest_us
+            {
+                let seconds = now.mono_us.saturating_sub(oldest_us) as f64 / 1e6;
+                self.node.shards[me].delivery_latency_seconds.observe_many(seconds, frames as u64);
+            }
+            if len > 0 {
+                outbox.waiting_since_us = now.mono_us;
+            }
+        }
+        let newly_blocked = blocked && !connection.blocked;
+        connection.blocked = blocked;
+        if connection.is_flushed() {
+            if let Some(outbox) = connection.outbox.take()
+                && outbox.is_small()
+                && self.outboxes.len() < OUTBOXES_POOLED_MAX
+            {
+                self.outboxes.push(outbox);
+            }
+            self.flushed(now, key, effects);
+        } else if !blocked && (!held || connection.control_bytes() > 0) {
+            self.mark_dirty(key);
+        } else if newly_blocked {
+            self.schedule(key, now.mono_ms() + limits::OUTBOX_STALL_MS);
+        }
+        self.resume_if_relieved(now, key, effects);
+    }
 
     /// A blocked socket takes bytes again.
-    pub fn writable(&mut self, _now: Now, _key: ConnKey) {}
+    pub fn writable(&mut self, _now: Now, key: ConnKey) {
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.blocked = false;
+            self.mark_dirty(key);
+        }
+    }
 
-    /// The node stops: tell every client, refuse newcomers, then close as outboxes empty.
-    pub fn stop(&mut self, _now: Now, _effects: &mut Effects) {}
+    /// End of the flush: lets go of shared frames.
+    pub fn flushed_all(&mut self) {
+        self.assembly.forget_run();
+    }
 
-    /// After `stop`: whether every connection is gone.
-    pub fn stopped(&self) -> bool {
-        true
+    pub(crate) fn mark_dirty(&mut self, key: ConnKey) {
+        if let Some(connection) = self.connections.get_mut(key)
+            && !connection.dirty
+            && !connection.blocked
+        {
+            connection.dirty = true;
+            self.dirty.push(key);
+        }
+    }
+
+    /// Appends to a connection's control lane.
+    pub(crate) fn write_control(&mut self, now: Now, key: ConnKey, write: impl FnOnce(&mut Vec<u8>)) {
+        let Shard { connections, outboxes, .. } = self;
+        let Some(connection) = connections.get_mut(key) else { return };
+        let outbox = connection.outbox.get_or_insert_with(|| {
+            let mut outbox = outboxes.pop().unwrap_or_default();
+            outbox.waiting_since_us = now.mono_us;
+            outbox
+        });
+        write(outbox.control());
+        self.mark_dirty(key);
+    }
+
+    // --- Small things the flows share --------------------------------------------------------------------------------
+
+    pub(crate) fn metrics(&self) -> &ShardMetrics {
+        &self.node.shards[self.me.index()]
+    }
+
+    /// The `date` header, formatted once a second.
+    pub(crate) fn date(&mut self, now: Now) -> Vec<u8> {
+        let second = now.unix_seconds();
+        if self.date.0 != second {
+            self.date.0 = second;
+            self.date.1.clear();
+            clock::write_http_date(&mut self.date.1, second);
+        }
+        self.date.1.clone()
+    }
+
+    pub(crate) fn new_uuid(&mut self, now: Now) -> uuid::Uuid {
+        let mut random = [0; 10];
+        self.rng.fill(&mut random);
+        ids::uuid_v7(now.unix_ms(), random)
+    }
+
+    /// Enters a connection into the wheel, unless it stands there for an earlier time anyway.
+    pub(crate) fn schedule(&mut self, key: ConnKey, at_ms: u64) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if connection.tick == 0 || connection.tick > self.wheel.tick_of(at_ms) {
+            connection.tick = self.wheel.enter(key, at_ms);
+        }
     }
 }

@@ -1,0 +1,93 @@
+//! A registered client, over WebSocket or SSE, at its user's home.
+use super::outbox::Transport;
+use crate::tables::channels::ChannelIndex;
+use crate::tables::tenants::TenantIndex;
+use crate::tables::users::UserIndex;
+use protocol::ids::ConnectionId;
+use protocol::ws::close::CloseCode;
+use protocol::ws::decoder::Decoder;
+
+/// A registered client. About 200 bytes; everything else about it is in the tables.
+#[derive(Debug)]
+pub struct Live {
+    /// Public id.
+    pub id: ConnectionId,
+    /// Whose client.
+    pub tenant: TenantIndex,
+    /// Where in the tenant's members.
+    pub tenant_position: u32,
+    /// Which user.
+    pub user: UserIndex,
+    /// Where in the user's connections.
+    pub user_position: u32,
+    /// From the token.
+    pub roles: Box<[Box<str>]>,
+    /// Channels.
+    pub subscriptions: Vec<Subscription>,
+    /// From the token; the connection ends then.
+    pub expires_at_unix_s: u64,
+    /// When it registered.
+    pub opened_at_unix_s: u64,
+    /// When it registered, on the monotonic clock.
+    pub opened_at_ms: u64,
+    /// When the client was last heard.
+    pub heard_at_ms: u64,
+    /// When the next heartbeat is due.
+    pub heartbeat_at_ms: u64,
+    /// Its reader of frames.
+    pub decoder: Decoder,
+    /// Which bytes it reads.
+    pub transport: Transport,
+    /// Frames wait until its first message is out (see [`Pending`]).
+    pub held: bool,
+    /// Something it asked for and waits for; its input waits, too.
+    pub pending: Option<Box<Pending>>,
+}
+
+/// One subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    /// Which channel.
+    pub channel: ChannelIndex,
+    /// Where among its members.
+    pub member: u32,
+}
+
+/// A reply that waits until the lines' owners know of this shard's first subscribers.
+#[derive(Debug)]
+pub struct Pending {
+    /// Joins still under way.
+    pub joins: u32,
+    /// Names to confirm, in the order asked.
+    pub accepted: Vec<Box<str>>,
+    /// What was refused, in words.
+    pub refused: Vec<String>,
+    /// For a new SSE stream: the reply is `connected`.
+    pub connecting: bool,
+}
+
+/// A connection that ends.
+#[derive(Debug)]
+pub struct Closing {
+    /// Which bytes it reads.
+    pub transport: Transport,
+    /// How far it is.
+    pub stage: Stage,
+    /// The socket is dropped then, whatever waits.
+    pub deadline_ms: u64,
+    /// For the client's own Close.
+    pub decoder: Decoder,
+}
+
+/// How far a connection's end is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// What waits goes out first; then a Close frame with this code (WebSocket), or the end of the body (SSE).
+    Flushing(CloseCode),
+    /// Our Close is queued or out; the client's is awaited.
+    AwaitingClose,
+    /// Only bytes are left to write; then FIN.
+    Finishing,
+    /// FIN is out; the peer's is awaited.
+    Lingering,
+}

@@ -1,0 +1,103 @@
+//! A connection: what a shard keeps about one socket.
+pub mod http;
+pub mod live;
+pub mod outbox;
+
+use crate::tables::wheel::Tick;
+use http::HttpState;
+use live::{Closing, Live};
+use outbox::Outbox;
+
+/// One connection's slot. Small and flat: an idle subscriber holds no buffer at all.
+#[derive(Debug)]
+pub struct Connection {
+    /// What is spoken on it now.
+    pub phase: Phase,
+    /// What waits to be written; `None` while nothing does.
+    pub outbox: Option<Box<Outbox>>,
+    /// Input that could not be used yet: a part of a head or a frame, or what came while an answer is awaited.
+    pub tail: Vec<u8>,
+    /// The fan-out that last reached it: a publish to several channels reaches each connection once.
+    pub stamp: u32,
+    /// Where it stands in the wheel; 0 when it does not.
+    pub tick: Tick,
+    /// In the dirty list.
+    pub dirty: bool,
+    /// The socket takes no more; waits for the rim to say otherwise.
+    pub blocked: bool,
+    /// The rim was told not to read.
+    pub deaf: bool,
+    /// The peer has sent its FIN.
+    pub eof: bool,
+}
+
+/// What is spoken on a connection.
+#[derive(Debug)]
+pub enum Phase {
+    /// HTTP requests, until one of them asks for a stream.
+    Http(Box<HttpState>),
+    /// A WebSocket or SSE client that is registered at its home.
+    Live(Box<Live>),
+    /// Nothing new: what waits is written, then it ends.
+    Closing(Box<Closing>),
+}
+
+impl Connection {
+    /// A fresh one.
+    pub fn new(phase: Phase) -> Connection {
+        Connection {
+            phase,
+            outbox: None,
+            tail: Vec::new(),
+            stamp: 0,
+            tick: 0,
+            dirty: false,
+            blocked: false,
+            deaf: false,
+            eof: false,
+        }
+    }
+
+    /// Bytes that wait in the control lane.
+    pub fn control_bytes(&self) -> usize {
+        self.outbox.as_ref().map_or(0, |outbox| outbox.control_bytes())
+    }
+
+    /// Whether nothing waits to be written.
+    pub fn is_flushed(&self) -> bool {
+        self.outbox.as_ref().is_none_or(|outbox| outbox.is_empty())
+    }
+}
+
+impl Connection {
+    /// Whether its input may be used now.
+    pub fn wants_input(&self) -> bool {
+        if self.control_bytes() > protocol::limits::OUTBOX_CONTROL_BYTES_MAX {
+            return false;
+        }
+        match &self.phase {
+            Phase::Http(http) => matches!(http.stage, http::HttpStage::Head | http::HttpStage::Body(..)),
+            Phase::Live(live) => live.pending.is_none(),
+            Phase::Closing(_) => true,
+        }
+    }
+
+    /// Which bytes it reads, and whether frames wait for its first message.
+    pub fn reads(&self) -> (outbox::Transport, bool) {
+        match &self.phase {
+            Phase::Http(_) => (outbox::Transport::WebSocket, false),
+            Phase::Live(live) => (live.transport, live.held),
+            Phase::Closing(closing) => (closing.transport, false),
+        }
+    }
+}
+
+impl Connection {
+    /// The registered client on it, if there is one.
+    pub fn live(&self) -> Option<&Live> {
+        match &self.phase {
+            Phase::Live(live) => Some(live),
+            _ => None,
+        }
+    }
+}

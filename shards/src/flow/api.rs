@@ -1,0 +1,430 @@
+//! What each route of the API does once its request is whole.
+use super::http::api_error;
+use crate::conn::http::{Batch, HttpStage, Request};
+use crate::effect::Effects;
+use crate::key::{ConnKey, ShardId};
+use crate::mesh::message::{GatherId, Question, ReplyTo};
+use crate::shard::Shard;
+use crate::tables::gathers::GatherKind;
+use crate::tables::placement;
+use protocol::clock::Now;
+use protocol::http::error::ApiError;
+use protocol::http::response::{JSON, METRICS_TEXT};
+use protocol::http::route::Route;
+use protocol::ids::{NotificationId, TenantId};
+use protocol::notification::{Content, Source};
+use protocol::publish::batch;
+use protocol::publish::receipt::{self, ItemOutcome, Receipt, TenantStats};
+use protocol::publish::request::{self, BodyError, ContentSource, PublishRequest};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+impl Shard {
+    /// Serves one request: answers at once, or parks it until the other shards have said their part.
+    pub(crate) fn serve(
+        &mut self,
+        now: Now,
+        key: ConnKey,
+        request: Box<Request>,
+        route: Route,
+        body: &[u8],
+        effects: &mut Effects,
+    ) {
+        let tenant = request.tenant.clone();
+        let host = Arc::clone(&self.host);
+        let everybody = self.shards as u32;
+        match route {
+            Route::Health => self.respond(now, key, *request, 200, Some(JSON), &host.health(now), effects),
+            Route::Stats => self.respond(now, key, *request, 200, Some(JSON), &host.stats(now), effects),
+            Route::Metrics => self.respond(now, key, *request, 200, Some(METRICS_TEXT), &host.metrics(now), effects),
+            Route::ClusterStatus => {
+                self.respond(now, key, *request, 200, Some(JSON), &host.cluster_status(now), effects);
+            }
+            Route::Send => self.serve_publish(now, key, request, request::parse_send(body), effects),
+            Route::SendToUsers => self.serve_publish(now, key, request, request::parse_send_to_users(body), effects),
+            Route::Broadcast => self.serve_publish(now, key, request, request::parse_broadcast(body), effects),
+            Route::Channel => self.serve_publish(now, key, request, request::parse_channel(body), effects),
+            Route::Channels => self.serve_publish(now, key, request, request::parse_channels(body), effects),
+            Route::Batch => self.serve_batch(now, key, request, body, effects),
+            Route::ChannelList => {
+                let kind = GatherKind::Channels(BTreeMap::new());
+                self.ask_all(now, key, request, kind, everybody, Question::Channels(tenant), effects);
+            }
+            Route::ChannelDetail(name) => {
+                let name: Box<str> = name.into();
+                let kind = GatherKind::Channel(name.clone(), 0);
+                self.ask_all(now, key, request, kind, everybody, Question::Channel(tenant, name), effects);
+            }
+            Route::UserSubscriptions(user) => {
+                let user: Box<str> = user.into();
+                let home = placement::home(tenant.as_str(), &user, self.shards);
+                let kind = GatherKind::UserSubscriptions(user.clone(), 0, Vec::new());
+                self.ask_one(now, key, request, kind, home, Question::UserSubscriptions(tenant, user), effects);
+            }
+            Route::ClusterUser(user) => {
+                let user: Box<str> = user.into();
+                let home = placement::home(tenant.as_str(), &user, self.shards);
+                let kind = GatherKind::UserSessions(user.clone(), Vec::new());
+                self.ask_one(now, key, request, kind, home, Question::UserSessions(tenant, user), effects);
+            }
+            Route::TenantList => {
+                let one = self.config.tenancy.then_some(tenant);
+                let kind = GatherKind::Tenants(BTreeMap::new());
+                self.ask_all(now, key, request, kind, everybody, Question::Tenants(one), effects);
+            }
+            Route::TenantDetail(id) => match self.tenant_for(&tenant, &id) {
+                Ok(asked) => {
+                    let kind = GatherKind::Tenant(asked.clone(), None);
+                    self.ask_all(now, key, request, kind, everybody, Question::Tenants(Some(asked)), effects);
+                }
+                Err(error) => self.respond_error(now, key, *request, error, effects),
+            },
+            Route::TemplateList => self.serve_template_list(now, key, request, effects),
+            Route::TemplateGet(id) => self.serve_template(now, key, request, &id, effects),
+            Route::TemplateCreate => self.serve_template_create(now, key, request, body, effects),
+            Route::TemplatePut(id) => self.serve_template_update(now, key, request, &id, body, effects),
+            Route::TemplateDelete(id) => self.serve_template_delete(now, key, request, &id, effects),
+            // GET leaves HTTP at its head; what comes here is HEAD, which has no stream to show.
+            Route::WebSocket | Route::Sse => {
+                let error = ApiError { allow: Some("GET"), ..api_error(405, "METHOD_NOT_ALLOWED", "Method not allowed") };
+                self.respond_error(now, key, *request, error, effects);
+            }
+        }
+    }
+
+    fn tenant_for(&self, caller: &TenantId, id: &str) -> Result<TenantId, ApiError> {
+        let unknown = || api_error(404, "TENANT_NOT_FOUND", format!("Tenant '{id}' has no recorded activity"));
+        let asked = TenantId::parse(id).filter(|asked| asked.as_str() == id).ok_or_else(unknown)?;
+        if self.config.tenancy && asked != *caller {
+            return Err(api_error(403, "TENANT_ACCESS_DENIED", "Cannot access another tenant's stats"));
+        }
+        Ok(asked)
+    }
+
+    // --- Publishing --------------------------------------------------------------------------------------------------
+
+    fn serve_publish(
+        &mut self,
+        now: Now,
+        key: ConnKey,
+        request: Box<Request>,
+        parsed: Result<PublishRequest, BodyError>,
+        effects: &mut Effects,
+    ) {
+        let prepared = parsed.map_err(body_error).and_then(|publish| {
+            self.refuse_if_congested()?;
+            let content = self.content(&request.tenant, publish.content).map_err(validation)?;
+            Ok((publish.target, content))
+        });
+        let (target, content) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => return self.respond_error(now, key, *request, error, effects),
+        };
+        let tenant = request.tenant.clone();
+        match self.accept(now, tenant, target, &content, &Source::Http) {
+            Some(publication) => {
+                let kind =
+                    GatherKind::Publish { id: publication.id, unix_ns: now.unix_ns, tally: Receipt::default() };
+                let gather = self.park(now, key, request, None, kind);
+                self.dispatch(now, publication, Some(gather), effects);
+                self.answer_if_complete(now, gather, effects);
+            }
+            None => {
+                let id = NotificationId(self.new_uuid(now));
+                let mut body = Vec::with_capacity(200);
+                receipt::write_receipt(&mut body, id, Receipt::default(), now.unix_ns);
+                self.respond(now, key, *request, 200, Some(JSON), &body, effects);
+            }
+        }
+    }
+
+    /// Renders a template if one is named (contract §1.7).
+    fn content(&self, tenant: &TenantId, source: ContentSource) -> Result<Content, String> {
+        match source {
+            ContentSource::Direct(content) => Ok(content),
+            ContentSource::Template { template_id, variables, priority, ttl, correlation_id, audience } => {
+                let template = self
+                    .templates
+                    .get(tenant, &template_id)
+                    .ok_or_else(|| format!("Template not found: {template_id}"))?;
+                let payload = template.render(&variables).map_err(|error| error.to_string())?;
+                Ok(Content {
+                    event_type: template.event_type.clone(),
+                    payload,
+                    priority: priority.unwrap_or(template.default_priority),
+                    ttl: ttl.or(template.default_ttl),
+                    correlation_id,
+                    audience,
+                })
+            }
+        }
+    }
+
+    fn refuse_if_congested(&self) -> Result<(), ApiError> {
+        if !self.congested() {
+            return Ok(());
+        }
+        self.metrics().overloaded.add(1);
+        let message = "The node has more publishes in flight than it delivers; try again";
+        Err(ApiError { retry_after_seconds: Some(1), ..api_error(503, "OVERLOADED", message) })
+    }
+
+    fn serve_batch(&mut self, now: Now, key: ConnKey, request: Box<Request>, body: &[u8], effects: &mut Effects) {
+        let parsed = batch::parse_batch(body).map_err(body_error).and_then(|parsed| {
+            self.refuse_if_congested()?;
+            Ok(parsed)
+        });
+        let parsed = match parsed {
+            Ok(parsed) => parsed,
+            Err(error) => return self.respond_error(now, key, *request, error, effects),
+        };
+        self.metrics().batch_requests.add(1);
+        self.metrics().batch_size.observe(parsed.items.len() as f64);
+        let duplicates = if parsed.deduplicate { parsed.duplicates() } else { vec![false; parsed.items.len()] };
+        let batch = Batch {
+            id: self.new_uuid(now),
+            total: parsed.items.len(),
+            outcomes: parsed.items.iter().map(|_| None).collect(),
+            waiting: parsed
+                .items
+                .into_iter()
+                .zip(duplicates)
+                .enumerate()
+                .map(|(index, (item, twin))| (index, item, twin))
+                .collect(),
+            under_way: 0,
+            stop_on_error: parsed.stop_on_error,
+        };
+        if let Some(http) = self.http_mut(key) {
+            http.stage = HttpStage::Batch(request, Box::new(batch));
+        }
+        self.go_on_with_batch(now, key, effects);
+    }
+
+    /// Begins the items that may begin: all of them, or one at a time when an undelivered one stops the rest.
+    fn go_on_with_batch(&mut self, now: Now, key: ConnKey, effects: &mut Effects) {
+        loop {
+            let Some((request, batch)) = self.batch_mut(key) else { return };
+            if batch.under_way > 0 && batch.stop_on_error {
+                return;
+            }
+            let tenant = request.tenant.clone();
+            let Some((index, item, is_twin)) = batch.waiting.pop_front() else { break };
+            if is_twin {
+                batch.outcomes[index] = Some(ItemOutcome::Skipped);
+                continue;
+            }
+            match self.content(&tenant, item.content) {
+                Ok(content) => match self.accept(now, tenant, item.target, &content, &Source::Http) {
+                    Some(publication) => {
+                        let kind = GatherKind::BatchItem { index, id: publication.id, tally: Receipt::default() };
+                        let gather = self.open_gather(now, key, None, kind);
+                        if let Some((_, batch)) = self.batch_mut(key) {
+                            batch.under_way += 1;
+                        }
+                        self.dispatch(now, publication, Some(gather), effects);
+                        self.answer_if_complete(now, gather, effects);
+                        // The answer of the last item may have ended the batch, and with it this loop.
+                    }
+                    None => {
+                        let id = NotificationId(self.new_uuid(now));
+                        self.item_sent(now, key, index, id, Receipt::default());
+                    }
+                },
+                Err(message) => self.item_failed(key, index, message),
+            }
+        }
+        if self.batch_mut(key).is_some_and(|(_, batch)| batch.under_way == 0 && batch.waiting.is_empty()) {
+            self.answer_batch(now, key, effects);
+        }
+    }
+
+    /// An item was dispatched and counted. With `stop_on_error`, one that reached nobody skips the rest.
+    fn item_sent(&mut self, _now: Now, key: ConnKey, index: usize, id: NotificationId, receipt: Receipt) {
+        let Some((_, batch)) = self.batch_mut(key) else { return };
+        batch.outcomes[index] = Some(ItemOutcome::Sent { id, receipt });
+        if batch.stop_on_error && receipt.delivered_to == 0 && receipt.queued == 0 {
+            for (index, ..) in batch.waiting.drain(..) {
+                batch.outcomes[index] = Some(ItemOutcome::StoppedEarly);
+            }
+        }
+    }
+
+    /// An item could not be rendered. With `stop_on_error` the rest is absent from the results (contract §1.8).
+    fn item_failed(&mut self, key: ConnKey, index: usize, message: String) {
+        let Some((_, batch)) = self.batch_mut(key) else { return };
+        batch.outcomes[index] = Some(ItemOutcome::Failed(format!("Validation error: {message}")));
+        if batch.stop_on_error {
+            batch.waiting.clear();
+        }
+    }
+
+    fn answer_batch(&mut self, now: Now, key: ConnKey, effects: &mut Effects) {
+        let Some(http) = self.http_mut(key) else { return };
+        let HttpStage::Batch(request, batch) = std::mem::replace(&mut http.stage, HttpStage::Head) else { return };
+        let outcomes: Vec<ItemOutcome> = batch.outcomes.into_iter().flatten().collect();
+        let mut body = Vec::with_capacity(256 + 180 * outcomes.len());
+        receipt::write_batch(&mut body, batch.id, &outcomes, batch.total, now.unix_ns);
+        self.respond(now, key, *request, 200, Some(JSON), &body, effects);
+        self.resume(now, key, effects);
+    }
+
+    fn batch_mut(&mut self, key: ConnKey) -> Option<(&mut Request, &mut Batch)> {
+        match &mut self.http_mut(key)?.stage {
+            HttpStage::Batch(request, batch) => Some((request, batch)),
+            _ => None,
+        }
+    }
+
+    // --- Waiting for others ------------------------------------------------------------------------------------------
+
+    /// Parks a request until its gather is complete.
+    pub(crate) fn park(
+        &mut self,
+        now: Now,
+        key: ConnKey,
+        request: Box<Request>,
+        parts: Option<u32>,
+        kind: GatherKind,
+    ) -> GatherId {
+        if let Some(http) = self.http_mut(key) {
+            http.stage = HttpStage::Awaiting(request);
+        }
+        self.open_gather(now, key, parts, kind)
+    }
+
+    fn ask_all(
+        &mut self,
+        now: Now,
+        key: ConnKey,
+        request: Box<Request>,
+        kind: GatherKind,
+        parts: u32,
+        question: Question,
+        effects: &mut Effects,
+    ) {
+        let gather = self.park(now, key, request, Some(parts), kind);
+        for shard in 0..self.shards {
+            self.ask(now, ShardId(shard as u8), gather, question.clone(), effects);
+        }
+    }
+
+    pub(crate) fn ask_one(
+        &mut self,
+        now: Now,
+        key: ConnKey,
+        request: Box<Request>,
+        kind: GatherKind,
+        shard: ShardId,
+        question: Question,
+        effects: &mut Effects,
+    ) {
+        let gather = self.park(now, key, request, Some(1), kind);
+        self.ask(now, shard, gather, question, effects);
+    }
+
+    fn ask(&mut self, now: Now, shard: ShardId, gather: GatherId, question: Question, effects: &mut Effects) {
+        let reply = ReplyTo { shard: self.me, gather };
+        if shard == self.me {
+            self.asked(now, reply, question, effects);
+        } else {
+            let message = crate::mesh::message::Message::Ask { reply, question: Box::new(question) };
+            effects.push(crate::effect::Effect::Send { to: shard, message });
+        }
+    }
+
+    /// Gives a gather's answer to the request that waits for it.
+    pub(crate) fn answer_request(&mut self, now: Now, key: ConnKey, kind: GatherKind, effects: &mut Effects) {
+        if let GatherKind::BatchItem { index, id, tally } = kind {
+            let Some((_, batch)) = self.batch_mut(key) else { return };
+            batch.under_way -= 1;
+            let may_go_on = batch.under_way == 0;
+            self.item_sent(now, key, index, id, tally);
+            // Without `stop_on_error` the loop that began the items is still running, or all of them have begun.
+            if may_go_on && self.batch_mut(key).is_some_and(|(_, batch)| batch.waiting.is_empty() || batch.stop_on_error) {
+                self.go_on_with_batch(now, key, effects);
+            }
+            return;
+        }
+        let Some(http) = self.http_mut(key) else { return };
+        if !matches!(http.stage, HttpStage::Awaiting(_)) {
+            return;
+        }
+        let HttpStage::Awaiting(request) = std::mem::replace(&mut http.stage, HttpStage::Head) else { return };
+        let mut body = Vec::with_capacity(256);
+        let mut status = 200;
+        let verdict = match kind {
+            GatherKind::Publish { id, unix_ns, tally } => {
+                receipt::write_receipt(&mut body, id, tally, unix_ns);
+                Ok(())
+            }
+            GatherKind::Channels(rows) => {
+                let rows: Vec<(&str, u64)> = rows.iter().map(|(name, subscribers)| (&**name, *subscribers)).collect();
+                receipt::write_channels(&mut body, &rows);
+                Ok(())
+            }
+            GatherKind::Channel(name, 0) => {
+                let message = format!("Channel '{name}' not found or has no subscribers");
+                Err(api_error(404, "CHANNEL_NOT_FOUND", message))
+            }
+            GatherKind::Channel(name, subscribers) => {
+                receipt::write_channel(&mut body, &name, subscribers);
+                Ok(())
+            }
+            GatherKind::UserSubscriptions(user, 0, _) => {
+                Err(api_error(404, "USER_NOT_CONNECTED", format!("User '{user}' has no active connections")))
+            }
+            GatherKind::UserSubscriptions(user, connections, names) => {
+                let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+                receipt::write_user_subscriptions(&mut body, &user, connections, &names);
+                Ok(())
+            }
+            GatherKind::UserSessions(user, rows) => {
+                receipt::write_cluster_user(&mut body, &user, &rows);
+                Ok(())
+            }
+            GatherKind::Tenants(rows) => {
+                let rows: Vec<(&str, TenantStats)> = rows
+                    .iter()
+                    .filter(|(_, row)| row.connections > 0)
+                    .map(|(tenant, row)| (tenant.as_str(), row.stats()))
+                    .collect();
+                receipt::write_tenants(&mut body, self.config.tenancy, &rows);
+                Ok(())
+            }
+            GatherKind::Tenant(tenant, row) => match row {
+                Some(row) if row.connections_ever > 0 => {
+                    receipt::write_tenant(&mut body, tenant.as_str(), row.stats(), row.connections, row.users);
+                    Ok(())
+                }
+                _ => {
+                    let message = format!("Tenant '{tenant}' has no recorded activity");
+                    Err(api_error(404, "TENANT_NOT_FOUND", message))
+                }
+            },
+            GatherKind::Template { id, status: success, verdict } => {
+                status = success;
+                super::templates::answer(&mut body, &id, verdict)
+            }
+            GatherKind::BatchItem { .. } => Ok(()),
+        };
+        match verdict {
+            Ok(()) if status == 204 => self.respond(now, key, *request, 204, None, &[], effects),
+            Ok(()) => self.respond(now, key, *request, status, Some(JSON), &body, effects),
+            Err(error) => self.respond_error(now, key, *request, error, effects),
+        }
+        self.resume(now, key, effects);
+    }
+}
+
+fn validation(message: String) -> ApiError {
+    api_error(400, "VALIDATION_ERROR", message)
+}
+
+pub(crate) fn body_error(error: BodyError) -> ApiError {
+    match error {
+        BodyError::Syntax(message) => api_error(400, "BAD_REQUEST", message),
+        BodyError::Shape(message) => api_error(422, "UNPROCESSABLE", message),
+        BodyError::Invalid(message) => validation(message),
+    }
+}

@@ -1,0 +1,263 @@
+//! Fan-out of one publication into the outboxes of this shard. Nothing is written here: outboxes queue, the rim writes
+//! once per turn.
+use crate::conn::outbox::{Delivery, Transport};
+use crate::conn::{Connection, Phase};
+use crate::effect::Effects;
+use crate::key::ConnKey;
+use crate::mesh::message::ReplyTo;
+use crate::shard::Shard;
+use crate::tables::channels::ChannelIndex;
+use crate::tables::tenants::TenantIndex;
+use protocol::clock::Now;
+use protocol::notification::{Audience, Publication, Target};
+use protocol::publish::receipt::Receipt;
+use protocol::ws::close::CloseCode;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// A fan-out under way. Only the first in the queue can have begun; it goes on turn by turn, within the budget.
+#[derive(Debug)]
+pub(crate) struct Fanout {
+    delivery: Rc<Delivery>,
+    over: Over,
+    /// Which list of `over`, and how far in it.
+    list: usize,
+    cursor: usize,
+    tally: Receipt,
+    reply: Option<ReplyTo>,
+    /// Marks the connections it reached, where lists may overlap.
+    stamp: Option<u32>,
+}
+
+/// Whose members are reached.
+#[derive(Debug)]
+enum Over {
+    Everybody(TenantIndex),
+    Channels(Vec<ChannelIndex>),
+}
+
+impl Shard {
+    /// Delivers to this shard's subscribers: at once if nothing is ahead of it and the budget allows, else in turn.
+    pub(crate) fn start_fanout(
+        &mut self,
+        now: Now,
+        publication: Arc<Publication>,
+        reply: Option<ReplyTo>,
+        effects: &mut Effects,
+    ) {
+        let Some(tenant) = self.tenants.find(publication.tenant.as_str()) else {
+            return self.report(now, reply, Receipt::default(), effects);
+        };
+        let over = match &publication.target {
+            Target::Broadcast => Over::Everybody(tenant),
+            Target::Channel(name) => Over::Channels(self.channels.find(tenant, name).into_iter().collect()),
+            Target::Channels(names) => {
+                Over::Channels(names.iter().filter_map(|name| self.channels.find(tenant, name)).collect())
+            }
+            Target::User(_) | Target::Users(_) => Over::Channels(Vec::new()),
+        };
+        let overlapping = matches!(&over, Over::Channels(list) if list.len() > 1);
+        let stamp = overlapping.then(|| {
+            self.fanout_stamp = self.fanout_stamp.wrapping_add(1).max(1);
+            self.fanout_stamp
+        });
+        let delivery = Rc::new(Delivery { publication });
+        let tally = Receipt::default();
+        self.fanouts.push_back(Fanout { delivery, over, list: 0, cursor: 0, tally, reply, stamp });
+        if self.fanouts.len() == 1 {
+            self.run_fanouts(now, effects);
+        }
+    }
+
+    /// Goes on with the queue while the budget lasts.
+    pub(crate) fn run_fanouts(&mut self, now: Now, effects: &mut Effects) {
+        while self.budget > 0 {
+            let Some(mut fanout) = self.fanouts.pop_front() else { return };
+            let mut budget = self.budget;
+            let done = self.fan_out(now, &mut fanout, &mut budget);
+            self.budget = budget;
+            if !done {
+                self.fanouts.push_front(fanout);
+                return;
+            }
+            self.report(now, fanout.reply, fanout.tally, effects);
+        }
+    }
+
+    /// Finishes a fan-out that has begun: called before any list of members changes, so that nobody is missed or reached
+    /// twice because the list moved under the cursor.
+    pub(crate) fn settle_fanout(&mut self, now: Now, effects: &mut Effects) {
+        if self.fanouts.front().is_some_and(|fanout| fanout.cursor > 0 || fanout.list > 0)
+            && let Some(mut fanout) = self.fanouts.pop_front()
+        {
+            self.fan_out(now, &mut fanout, &mut usize::MAX.clone());
+            self.report(now, fanout.reply, fanout.tally, effects);
+        }
+    }
+
+    /// One slice of one fan-out. True when it is through.
+    fn fan_out(&mut self, now: Now, fanout: &mut Fanout, budget: &mut usize) -> bool {
+        loop {
+            let tenant = match &fanout.over {
+                Over::Everybody(tenant) if fanout.list == 0 => {
+                    let members = std::mem::take(&mut self.tenants.get_mut(*tenant).members);
+                    let end = members.len().min(fanout.cursor.saturating_add(*budget));
+                    let slots = members[fanout.cursor.min(end)..end].iter().copied();
+                    self.deliver_to(now, &fanout.delivery, slots, None, &mut fanout.tally);
+                    *budget -= end - fanout.cursor.min(end);
+                    fanout.cursor = end;
+                    let through = end == members.len();
+                    self.tenants.get_mut(*tenant).members = members;
+                    if !through {
+                        return false;
+                    }
+                    *tenant
+                }
+                Over::Channels(list) if fanout.list < list.len() => {
+                    let Some(channel) = self.channels.get_mut(list[fanout.list]) else {
+                        (fanout.list, fanout.cursor) = (fanout.list + 1, 0);
+                        continue;
+                    };
+                    let tenant = channel.tenant;
+                    let members = std::mem::take(&mut channel.members);
+                    let end = members.len().min(fanout.cursor.saturating_add(*budget));
+                    let slots = members[fanout.cursor.min(end)..end].iter().map(|member| member.slot);
+                    self.deliver_to(now, &fanout.delivery, slots, fanout.stamp, &mut fanout.tally);
+                    *budget -= end - fanout.cursor.min(end);
+                    fanout.cursor = end;
+                    let through = end == members.len();
+                    if let Some(channel) = self.channels.get_mut(list[fanout.list]) {
+                        channel.members = members;
+                    }
+                    if !through {
+                        return false;
+                    }
+                    tenant
+                }
+                _ => return true,
+            };
+            self.tenants.get_mut(tenant).sent += u64::from(fanout.list == 0);
+            (fanout.list, fanout.cursor) = (fanout.list + 1, 0);
+        }
+    }
+
+    /// To the connections of a user, or of the users that live here.
+    pub(crate) fn deliver_mail(&mut self, now: Now, publication: &Arc<Publication>, users: Option<&[u32]>) -> Receipt {
+        let mut tally = Receipt::default();
+        let Some(tenant) = self.tenants.find(publication.tenant.as_str()) else { return tally };
+        self.tenants.get_mut(tenant).sent += 1;
+        let delivery = Rc::new(Delivery { publication: Arc::clone(publication) });
+        match (&publication.target, users) {
+            (Target::User(name), _) => self.deliver_to_user(now, &delivery, tenant, name, &mut tally),
+            (Target::Users(names), Some(indices)) => {
+                for name in indices.iter().filter_map(|index| names.get(*index as usize)) {
+                    self.deliver_to_user(now, &delivery, tenant, name, &mut tally);
+                }
+            }
+            _ => debug_assert!(false, "mail goes to users"),
+        }
+        tally
+    }
+
+    fn deliver_to_user(&mut self, now: Now, delivery: &Rc<Delivery>, tenant: TenantIndex, name: &str, tally: &mut Receipt) {
+        let Some(at) = self.users.find(tenant, name) else { return };
+        let Some(user) = self.users.get_mut(at) else { return };
+        let slots = std::mem::take(&mut user.connections);
+        self.deliver_to(now, delivery, slots.iter().copied(), None, tally);
+        if let Some(user) = self.users.get_mut(at) {
+            user.connections = slots;
+        }
+    }
+
+    /// The innermost loop: a push of a pointer per connection. No system call, no hash, no format, no atomic.
+    fn deliver_to(
+        &mut self,
+        now: Now,
+        delivery: &Rc<Delivery>,
+        slots: impl Iterator<Item = u32>,
+        stamp: Option<u32>,
+        tally: &mut Receipt,
+    ) {
+        let Shard { connections, outboxes, dirty, overflowed, users, channels, .. } = self;
+        let audience = delivery.publication.audience.as_ref().filter(|audience| !matches!(audience, Audience::All));
+        // The SSE bytes are only made when somebody reads them.
+        let mut lens: [Option<usize>; 3] = [None; 3];
+        let (mut delivered, mut failed) = (0, 0);
+        for slot in slots {
+            let Some((key, connection)) = connections.at_mut(slot) else { continue };
+            let Connection { phase, outbox, stamp: last_stamp, .. } = connection;
+            let Phase::Live(live) = phase else { continue };
+            if let Some(stamp) = stamp
+                && std::mem::replace(last_stamp, stamp) == stamp
+            {
+                continue;
+            }
+            if let Some(audience) = audience {
+                let is_meant = match audience {
+                    Audience::All => true,
+                    Audience::Roles(roles) => roles.iter().any(|role| live.roles.contains(role)),
+                    Audience::Users(names) => users.get(live.user).is_some_and(|user| names.contains(&user.name)),
+                    Audience::Channels(names) => live.subscriptions.iter().any(|subscription| {
+                        channels.get(subscription.channel).is_some_and(|channel| names.contains(&channel.name))
+                    }),
+                };
+                if !is_meant {
+                    continue;
+                }
+            }
+            let transport = live.transport;
+            let len = *lens[transport as usize].get_or_insert_with(|| transport.bytes(delivery).len());
+            let outbox = outbox.get_or_insert_with(|| {
+                let mut outbox = outboxes.pop().unwrap_or_default();
+                outbox.waiting_since_us = now.mono_us;
+                outbox
+            });
+            match outbox.push(delivery, len) {
+                Ok(()) => {
+                    delivered += 1;
+                    if !connection.dirty && !connection.blocked {
+                        connection.dirty = true;
+                        dirty.push(key);
+                    }
+                }
+                Err(_) => {
+                    failed += 1;
+                    overflowed.push(key);
+                }
+            }
+        }
+        tally.delivered_to += delivered;
+        tally.failed += failed;
+        if let Some(tenant) = self.tenants.find(delivery.publication.tenant.as_str()) {
+            self.tenants.get_mut(tenant).delivered += delivered;
+        }
+        self.metrics().delivered.add(delivered);
+        self.metrics().failed.add(failed);
+    }
+
+    /// Ends the connections whose outbox was full: they read slower than is published to them, and nobody waits for them.
+    pub(crate) fn close_overflowed(&mut self, now: Now, effects: &mut Effects) {
+        while let Some(key) = self.overflowed.pop() {
+            if self.connections.get(key).is_some_and(|connection| matches!(connection.phase, Phase::Live(_))) {
+                self.close_slow(now, key, effects);
+            }
+        }
+    }
+
+    /// Slow consumer: what has not begun to go out is dropped and counted, then close 4008.
+    pub(crate) fn close_slow(&mut self, now: Now, key: ConnKey, effects: &mut Effects) {
+        self.metrics().slow_closed.add(1);
+        let transport = self.connections.get(key).map_or(Transport::WebSocket, |connection| connection.reads().0);
+        self.drop_frames(key, transport);
+        self.close_live(now, key, CloseCode::SLOW_CONSUMER, effects);
+    }
+
+    /// Drops what waits for a connection; what a dead socket did not take counts as failed.
+    pub(crate) fn drop_frames(&mut self, key: ConnKey, transport: Transport) {
+        let Some(outbox) = self.connections.get_mut(key).and_then(|connection| connection.outbox.as_deref_mut()) else {
+            return;
+        };
+        let dropped = outbox.drop_frames(transport) as u64;
+        self.metrics().failed.add(dropped);
+    }
+}

@@ -1,0 +1,14 @@
+//! What happens on a shard, one flow a file. A flow is a block of `Shard` methods: it reads and changes the tables, and
+//! pushes effects. `deliver` and `gather` are the leaves that the others call.
+mod api;
+mod client;
+mod close;
+mod connect;
+pub(crate) mod deliver;
+mod gather;
+mod http;
+mod publish;
+mod query;
+mod subscribe;
+pub(crate) mod templates;
+mod timers;

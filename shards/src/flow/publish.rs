@@ -1,0 +1,131 @@
+//! A publish, from acceptance to the shards that have recipients.
+use crate::effect::{Effect, Effects};
+use crate::key::ShardId;
+use crate::mesh::message::{GatherId, Message, ReplyTo};
+use crate::shard::Shard;
+use crate::tables::placement;
+use crate::tables::shard_set::ShardSet;
+use protocol::clock::Now;
+use protocol::frame::Frame;
+use protocol::ids::{NotificationId, TenantId};
+use protocol::notification::{Content, Publication, Source, Target};
+use std::sync::Arc;
+
+impl Shard {
+    /// Identifies and encodes a publish, once. `None` when its time to live is over already: it is neither sent nor
+    /// counted as sent (contract §5).
+    pub(crate) fn accept(
+        &mut self,
+        now: Now,
+        tenant: TenantId,
+        target: Target,
+        content: &Content,
+        source: &Source,
+    ) -> Option<Arc<Publication>> {
+        let id = NotificationId(self.new_uuid(now));
+        if content.ttl == Some(0) {
+            self.metrics().expired.add(1);
+            return None;
+        }
+        self.metrics().sent(target.kind()).add(1);
+        Some(Arc::new(Publication {
+            id,
+            tenant,
+            target,
+            audience: content.audience.clone(),
+            priority: content.priority,
+            expires_at_us: content.ttl.map(|seconds| now.mono_us + u64::from(seconds) * 1_000_000),
+            accepted_at_us: now.mono_us,
+            frame: Frame::notification(id, now.unix_ns, source, content),
+        }))
+    }
+
+    /// Sends a publication on its way: user mail to the users' homes, everything else along the tenant's line.
+    pub(crate) fn dispatch(
+        &mut self,
+        now: Now,
+        publication: Arc<Publication>,
+        gather: Option<GatherId>,
+        effects: &mut Effects,
+    ) {
+        let reply = gather.map(|gather| ReplyTo { shard: self.me, gather });
+        let tenant = publication.tenant.as_str();
+        match &publication.target {
+            Target::User(user) => {
+                let home = placement::home(tenant, user, self.shards);
+                self.expect_parts(gather, 1);
+                self.send_mail(now, home, publication, None, reply, effects);
+            }
+            Target::Users(users) => {
+                let mut homes: Vec<Vec<u32>> = vec![Vec::new(); self.shards];
+                for (index, user) in users.iter().enumerate() {
+                    homes[placement::home(tenant, user, self.shards).index()].push(index as u32);
+                }
+                self.expect_parts(gather, homes.iter().filter(|users| !users.is_empty()).count() as i64);
+                for (shard, users) in homes.into_iter().enumerate().filter(|(_, users)| !users.is_empty()) {
+                    let home = ShardId(shard as u8);
+                    self.send_mail(now, home, Arc::clone(&publication), Some(users.into()), reply, effects);
+                }
+            }
+            Target::Broadcast | Target::Channel(_) | Target::Channels(_) => {
+                let owner = placement::line(tenant, self.shards);
+                if owner == self.me {
+                    self.pass_on(now, publication, reply, effects);
+                } else {
+                    effects.push(Effect::Send { to: owner, message: Message::Line { publication, reply } });
+                }
+            }
+        }
+    }
+
+    fn send_mail(
+        &mut self,
+        now: Now,
+        home: ShardId,
+        publication: Arc<Publication>,
+        users: Option<Box<[u32]>>,
+        reply: Option<ReplyTo>,
+        effects: &mut Effects,
+    ) {
+        if home == self.me {
+            let receipt = self.deliver_mail(now, &publication, users.as_deref());
+            self.report(now, reply, receipt, effects);
+        } else {
+            effects.push(Effect::Send { to: home, message: Message::Mail { publication, users, reply } });
+        }
+    }
+
+    /// At the line's owner: this is where a channel or broadcast publish gets its place in the order. It goes once to
+    /// every shard that has recipients.
+    pub(crate) fn pass_on(
+        &mut self,
+        now: Now,
+        publication: Arc<Publication>,
+        reply: Option<ReplyTo>,
+        effects: &mut Effects,
+    ) {
+        let shards = match &publication.target {
+            Target::Channel(name) => self.directory.shards(&publication.tenant, name),
+            Target::Channels(names) => names.iter().fold(ShardSet::default(), |shards, name| {
+                shards.union(self.directory.shards(&publication.tenant, name))
+            }),
+            _ => ShardSet::all(self.shards),
+        };
+        if let Some(reply) = reply {
+            if reply.shard == self.me {
+                self.gather_expects(now, reply.gather, shards.len(), effects);
+            } else {
+                let message = Message::Expect { gather: reply.gather, parts: shards.len() };
+                effects.push(Effect::Send { to: reply.shard, message });
+            }
+        }
+        for shard in shards.iter() {
+            let publication = Arc::clone(&publication);
+            if shard == self.me {
+                self.start_fanout(now, publication, reply, effects);
+            } else {
+                effects.push(Effect::Send { to: shard, message: Message::Fanout { publication, reply } });
+            }
+        }
+    }
+}

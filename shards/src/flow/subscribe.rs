@@ -1,0 +1,189 @@
+//! Subscriptions: local members first, then the line's owner, then the reply.
+use crate::conn::Phase;
+use crate::conn::live::{Pending, Subscription};
+use crate::effect::{Effect, Effects};
+use crate::key::ConnKey;
+use crate::mesh::message::{Membership, Message};
+use crate::shard::Shard;
+use crate::tables::channels::Member;
+use crate::tables::placement;
+use protocol::client::event::{self, ErrorCode};
+use protocol::clock::Now;
+use protocol::ids;
+
+impl Shard {
+    /// Subscribes a connection. The reply waits until the owner of the tenant's line knows of this shard, so that a
+    /// publish that follows the reply cannot miss it; until then the connection's input waits, too.
+    pub(crate) fn subscribe(
+        &mut self,
+        now: Now,
+        key: ConnKey,
+        channels: Vec<Box<str>>,
+        connecting: bool,
+        effects: &mut Effects,
+    ) {
+        let mut pending = Pending { joins: 0, accepted: Vec::new(), refused: Vec::new(), connecting };
+        for name in channels {
+            if !ids::is_channel_name(&name) {
+                pending.refused.push(format!("Invalid channel name: {name}"));
+                continue;
+            }
+            match self.add_subscription(now, key, &name, effects) {
+                Ok(waits) => {
+                    pending.joins += u32::from(waits);
+                    pending.accepted.push(name);
+                }
+                Err(refusal) => pending.refused.push(refusal),
+            }
+        }
+        if pending.joins == 0 {
+            self.reply_subscribed(now, key, pending);
+        } else if let Some(connection) = self.connections.get_mut(key)
+            && let Phase::Live(live) = &mut connection.phase
+        {
+            live.pending = Some(Box::new(pending));
+        }
+    }
+
+    /// Adds one subscription; whether the reply must wait for the line's owner. Subscribing again is accepted.
+    fn add_subscription(&mut self, now: Now, key: ConnKey, name: &str, effects: &mut Effects) -> Result<bool, String> {
+        let subscriptions_max = self.config.subscriptions_max;
+        let Some(live) = self.live(key) else { return Err("Connection not found".into()) };
+        let tenant = live.tenant;
+        let found = self.channels.find(tenant, name);
+        let Some(live) = self.live(key) else { return Err("Connection not found".into()) };
+        let held = live.subscriptions.len();
+        let is_held = found.is_some_and(|channel| live.subscriptions.iter().any(|held| held.channel == channel));
+        if !is_held && subscriptions_max != 0 && held >= subscriptions_max {
+            return Err(format!("Subscription limit exceeded ({held}/{subscriptions_max})"));
+        }
+        let at = match found {
+            Some(at) => at,
+            None => {
+                let at = self.channels.insert(tenant, name);
+                self.join(at, effects);
+                at
+            }
+        };
+        if !is_held {
+            self.settle_fanout(now, effects);
+            let Some(channel) = self.channels.get_mut(at) else { return Err("Connection not found".into()) };
+            let member = channel.members.len() as u32;
+            channel.members.push(Member { slot: key.slot, subscription: held as u32 });
+            if let Some(live) = self.live_mut(key) {
+                live.subscriptions.push(Subscription { channel: at, member });
+            }
+            self.metrics().subscriptions.add(1);
+        }
+        let Some(channel) = self.channels.get_mut(at) else { return Ok(false) };
+        let waits = !channel.joined && !channel.waiting.contains(&key);
+        if waits {
+            channel.waiting.push(key);
+        }
+        Ok(waits)
+    }
+
+    /// Unsubscribes; the reply echoes every name given (contract §3.4).
+    pub(crate) fn unsubscribe(&mut self, now: Now, key: ConnKey, channels: &[Box<str>], effects: &mut Effects) {
+        for name in channels {
+            let Some(live) = self.live(key) else { return };
+            let Some(channel) = self.channels.find(live.tenant, name) else { continue };
+            let position = live.subscriptions.iter().position(|held| held.channel == channel);
+            if let Some(position) = position {
+                self.remove_subscription(now, key, position, effects);
+            }
+        }
+        if !channels.is_empty() {
+            let names: Vec<&str> = channels.iter().map(|name| &**name).collect();
+            self.say(now, key, |out| event::write_unsubscribed(out, &names));
+        }
+    }
+
+    /// Takes one subscription off both lists, in constant time.
+    pub(crate) fn remove_subscription(&mut self, now: Now, key: ConnKey, position: usize, effects: &mut Effects) {
+        self.settle_fanout(now, effects);
+        let Some(live) = self.live_mut(key) else { return };
+        let removed = live.subscriptions.swap_remove(position);
+        let moved = live.subscriptions.get(position).copied();
+        self.metrics().subscriptions.add(-1);
+        if let Some(moved) = moved
+            && let Some(channel) = self.channels.get_mut(moved.channel)
+        {
+            channel.members[moved.member as usize].subscription = position as u32;
+        }
+        let Some(channel) = self.channels.get_mut(removed.channel) else { return };
+        channel.members.swap_remove(removed.member as usize);
+        if let Some(moved) = channel.members.get(removed.member as usize).copied()
+            && let Some((_, connection)) = self.connections.at_mut(moved.slot)
+            && let Phase::Live(live) = &mut connection.phase
+        {
+            live.subscriptions[moved.subscription as usize].member = removed.member;
+        }
+        let is_empty = self.channels.get(removed.channel).is_some_and(|channel| channel.members.is_empty());
+        if is_empty && let Some(channel) = self.channels.remove(removed.channel) {
+            let tenant = self.tenants.get(channel.tenant).name.clone();
+            let owner = placement::line(tenant.as_str(), self.shards);
+            if owner == self.me {
+                self.directory.leave(&tenant, &channel.name, self.me);
+                self.metrics().channels.set(self.directory.len() as i64);
+            } else {
+                let membership = Membership { tenant, channel: channel.name, serial: channel.serial };
+                effects.push(Effect::Send { to: owner, message: Message::Leave(Box::new(membership)) });
+            }
+        }
+    }
+
+    /// Tells the line's owner of this shard's first subscriber.
+    fn join(&mut self, at: u32, effects: &mut Effects) {
+        let Some(channel) = self.channels.get_mut(at) else { return };
+        let tenant = self.tenants.get(channel.tenant).name.clone();
+        let owner = placement::line(tenant.as_str(), self.shards);
+        if owner == self.me {
+            channel.joined = true;
+            self.directory.join(&tenant, &channel.name, self.me);
+            self.metrics().channels.set(self.directory.len() as i64);
+        } else {
+            let membership = Membership { tenant, channel: channel.name.clone(), serial: channel.serial };
+            effects.push(Effect::Send { to: owner, message: Message::Join(Box::new(membership)) });
+        }
+    }
+
+    /// The line's owner knows.
+    pub(crate) fn joined(&mut self, now: Now, membership: &Membership, effects: &mut Effects) {
+        let Some(tenant) = self.tenants.find(membership.tenant.as_str()) else { return };
+        let Some(channel) = self.channels.find(tenant, &membership.channel).and_then(|at| self.channels.get_mut(at))
+        else {
+            return;
+        };
+        // An answer to an earlier life of this channel: that life's Leave is still on its way behind it.
+        if channel.serial != membership.serial {
+            return;
+        }
+        channel.joined = true;
+        for key in std::mem::take(&mut channel.waiting) {
+            let Some(live) = self.live_mut(key) else { continue };
+            let Some(pending) = live.pending.as_mut() else { continue };
+            pending.joins -= 1;
+            if pending.joins == 0
+                && let Some(pending) = live.pending.take()
+            {
+                self.reply_subscribed(now, key, *pending);
+                self.resume(now, key, effects);
+            }
+        }
+    }
+
+    fn reply_subscribed(&mut self, now: Now, key: ConnKey, pending: Pending) {
+        if pending.connecting {
+            return self.open_stream(now, key);
+        }
+        if !pending.accepted.is_empty() {
+            let names: Vec<&str> = pending.accepted.iter().map(|name| &**name).collect();
+            self.say(now, key, |out| event::write_subscribed(out, &names));
+        }
+        if !pending.refused.is_empty() {
+            let message = pending.refused.join("; ");
+            self.say(now, key, |out| event::write_error(out, ErrorCode::SubscriptionError, &message));
+        }
+    }
+}

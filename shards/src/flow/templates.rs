@@ -1,0 +1,235 @@
+//! Templates: read from the shard's own copy; written through the line's owner, who asks the store first and then tells
+//! every shard. The writer is answered when all of them have it, so the next send on any shard finds it.
+use super::api::body_error;
+use super::http::api_error;
+use crate::conn::http::Request;
+use crate::effect::{Effect, Effects};
+use crate::key::{ConnKey, ShardId};
+use crate::mesh::message::{
+    Answer, Message, Question, ReplyTo, TemplateAct, TemplateChange, TemplateVerdict, TemplateWrite,
+};
+use crate::shard::Shard;
+use crate::tables::gathers::GatherKind;
+use crate::tables::placement;
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use protocol::clock::Now;
+use protocol::http::error::ApiError;
+use protocol::http::response::JSON;
+use protocol::limits;
+use protocol::publish::receipt::Receipt;
+use protocol::store::{StoreReply, StoreRequest, StoreTicket};
+use protocol::template::{self, TemplateError};
+use std::sync::Arc;
+
+/// Writes that wait for the store, at the line's owner.
+#[derive(Default)]
+pub(crate) struct TemplateWrites {
+    waiting: HashMap<u64, (ReplyTo, Arc<TemplateChange>), RandomState>,
+    tickets: u64,
+}
+
+impl Shard {
+    // --- At the shard that was asked ---------------------------------------------------------------------------------
+
+    pub(crate) fn serve_template_list(&mut self, now: Now, key: ConnKey, request: Box<Request>, effects: &mut Effects) {
+        let mut body = Vec::with_capacity(256);
+        let list: Vec<&template::Template> =
+            self.templates.list(&request.tenant).into_iter().map(|template| &**template).collect();
+        template::write_list(&mut body, &list);
+        self.respond(now, key, *request, 200, Some(JSON), &body, effects);
+    }
+
+    pub(crate) fn serve_template(
+        &mut self,
+        now: Now,
+        key: ConnKey,
+        request: Box<Request>,
+        id: &str,
+        effects: &mut Effects,
+    ) {
+        let found = self.templates.get(&request.tenant, id).cloned();
+        match found {
+            Some(template) => {
+                let mut body = Vec::with_capacity(256);
+                template.write(&mut body);
+                self.respond(now, key, *request, 200, Some(JSON), &body, effects);
+            }
+            None => self.respond_error(now, key, *request, not_found(id), effects),
+        }
+    }
+
+    pub(crate) fn serve_template_create(
+        &mut self,
+        now: Now,
+        key: ConnKey,
+        request: Box<Request>,
+        body: &[u8],
+        effects: &mut Effects,
+    ) {
+        match template::parse_create(body, now.unix_ns) {
+            Ok(template) => {
+                let id = template.id.clone();
+                self.send_write(now, key, request, id, TemplateAct::Create(Arc::new(template)), 201, effects);
+            }
+            Err(error) => self.respond_error(now, key, *request, template_error(error), effects),
+        }
+    }
+
+    pub(crate) fn serve_template_update(
+        &mut self,
+        now: Now,
+        key: ConnKey,
+        request: Box<Request>,
+        id: &str,
+        body: &[u8],
+        effects: &mut Effects,
+    ) {
+        match template::parse_update(body) {
+            Ok(update) => {
+                self.send_write(now, key, request, id.into(), TemplateAct::Update(Arc::new(update)), 200, effects);
+            }
+            Err(error) => self.respond_error(now, key, *request, template_error(error), effects),
+        }
+    }
+
+    pub(crate) fn serve_template_delete(
+        &mut self,
+        now: Now,
+        key: ConnKey,
+        request: Box<Request>,
+        id: &str,
+        effects: &mut Effects,
+    ) {
+        self.send_write(now, key, request, id.into(), TemplateAct::Delete, 204, effects);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one request, spelled out")]
+    fn send_write(
+        &mut self,
+        now: Now,
+        key: ConnKey,
+        request: Box<Request>,
+        id: Box<str>,
+        act: TemplateAct,
+        status: u16,
+        effects: &mut Effects,
+    ) {
+        let tenant = request.tenant.clone();
+        let owner = placement::line(tenant.as_str(), self.shards);
+        let kind = GatherKind::Template { id: id.clone(), status, verdict: None };
+        let write = TemplateWrite { tenant, id, act, unix_ns: now.unix_ns };
+        self.ask_one(now, key, request, kind, owner, Question::Template(Box::new(write)), effects);
+    }
+
+    // --- At the line's owner -----------------------------------------------------------------------------------------
+
+    /// Checks a write against what is kept and sends it to the store.
+    pub(crate) fn write_template(&mut self, now: Now, reply: ReplyTo, write: TemplateWrite, effects: &mut Effects) {
+        let TemplateWrite { tenant, id, act, unix_ns } = write;
+        let verdict = |verdict| Answer::Template(verdict);
+        let is_waiting = |(_, change): &(ReplyTo, Arc<TemplateChange>)| change.tenant == tenant && change.id == id;
+        if self.template_writes.waiting.values().any(is_waiting) {
+            return self.send_answer(now, reply, verdict(TemplateVerdict::Unavailable), effects);
+        }
+        let kept = self.templates.get(&tenant, &id);
+        let (request, template) = match act {
+            TemplateAct::Create(_) if kept.is_some() => {
+                return self.send_answer(now, reply, verdict(TemplateVerdict::Exists), effects);
+            }
+            TemplateAct::Create(_) if self.templates.len_of(&tenant) >= limits::TEMPLATES_PER_TENANT_MAX => {
+                return self.send_answer(now, reply, verdict(TemplateVerdict::Full), effects);
+            }
+            TemplateAct::Create(template) => {
+                (StoreRequest::PutTemplate { tenant: tenant.clone(), template: Arc::clone(&template) }, Some(template))
+            }
+            TemplateAct::Update(_) | TemplateAct::Delete if kept.is_none() => {
+                return self.send_answer(now, reply, verdict(TemplateVerdict::NotFound), effects);
+            }
+            TemplateAct::Update(update) => match kept.map(|kept| kept.updated(&update, unix_ns)) {
+                Some(Ok(template)) => {
+                    let template = Arc::new(template);
+                    let request =
+                        StoreRequest::PutTemplate { tenant: tenant.clone(), template: Arc::clone(&template) };
+                    (request, Some(template))
+                }
+                Some(Err(error)) => {
+                    return self.send_answer(now, reply, verdict(TemplateVerdict::Invalid(error)), effects);
+                }
+                None => return,
+            },
+            TemplateAct::Delete => (StoreRequest::DeleteTemplate { tenant: tenant.clone(), id: id.clone() }, None),
+        };
+        self.template_writes.tickets += 1;
+        let ticket = self.template_writes.tickets;
+        let change = Arc::new(TemplateChange { tenant, id, template });
+        self.template_writes.waiting.insert(ticket, (reply, change));
+        effects.push(Effect::Store { ticket: StoreTicket(ticket), request });
+    }
+
+    /// The store has it, or not: every shard is told, or the writer.
+    pub(crate) fn template_stored(&mut self, now: Now, ticket: StoreTicket, stored: StoreReply, effects: &mut Effects) {
+        let Some((reply, change)) = self.template_writes.waiting.remove(&ticket.0) else { return };
+        if !matches!(stored, StoreReply::Done) {
+            return self.send_answer(now, reply, Answer::Template(TemplateVerdict::Unavailable), effects);
+        }
+        self.templates.set(&change.tenant, &change.id, change.template.clone());
+        for shard in (0..self.shards).map(|shard| ShardId(shard as u8)).filter(|shard| *shard != self.me) {
+            let message = Message::Template { change: Arc::clone(&change), reply: Some(reply) };
+            effects.push(Effect::Send { to: shard, message });
+        }
+        let template = change.template.clone();
+        let verdict = TemplateVerdict::Done { template, parts: self.shards as u32 - 1 };
+        self.send_answer(now, reply, Answer::Template(verdict), effects);
+    }
+
+    // --- At every other shard ----------------------------------------------------------------------------------------
+
+    /// Keeps the change and says so.
+    pub(crate) fn template_changed(
+        &mut self,
+        now: Now,
+        change: &TemplateChange,
+        reply: Option<ReplyTo>,
+        effects: &mut Effects,
+    ) {
+        self.templates.set(&change.tenant, &change.id, change.template.clone());
+        self.report(now, reply, Receipt::default(), effects);
+    }
+}
+
+/// The answer to a write.
+pub(crate) fn answer(body: &mut Vec<u8>, id: &str, verdict: Option<TemplateVerdict>) -> Result<(), ApiError> {
+    match verdict {
+        Some(TemplateVerdict::Done { template, .. }) => {
+            if let Some(template) = template {
+                template.write(body);
+            }
+            Ok(())
+        }
+        Some(TemplateVerdict::Exists) => {
+            Err(api_error(409, "TEMPLATE_EXISTS", format!("Template already exists: {id}")))
+        }
+        Some(TemplateVerdict::NotFound) => Err(not_found(id)),
+        Some(TemplateVerdict::Invalid(error)) => Err(template_error(error)),
+        Some(TemplateVerdict::Full) => {
+            let max = limits::TEMPLATES_PER_TENANT_MAX;
+            Err(api_error(400, "VALIDATION_ERROR", format!("A tenant may have {max} templates; delete some first")))
+        }
+        Some(TemplateVerdict::Unavailable) | None => {
+            let message = "The template could not be kept now; read it back before you try again";
+            Err(ApiError { retry_after_seconds: Some(1), ..api_error(503, "OVERLOADED", message) })
+        }
+    }
+}
+
+fn not_found(id: &str) -> ApiError {
+    api_error(404, "TEMPLATE_NOT_FOUND", format!("Template not found: {id}"))
+}
+
+fn template_error(error: TemplateError) -> ApiError {
+    match error {
+        TemplateError::Body(error) => body_error(error),
+        error => api_error(error.status(), error.code(), error.to_string()),
+    }
+}

@@ -1,0 +1,149 @@
+//! What is due: heartbeats, idle clients, tokens that expired, stalled output, slow requests, gathers.
+use super::gather::GATHER_SLOT_BIT;
+use crate::conn::Phase;
+use crate::conn::http::HttpStage;
+use crate::conn::live::Stage;
+use crate::conn::outbox::Transport;
+use crate::effect::Effects;
+use crate::key::ConnKey;
+use crate::mesh::message::GatherId;
+use crate::shard::Shard;
+use protocol::client::event;
+use protocol::clock::Now;
+use protocol::frame::EventName;
+use protocol::limits;
+use protocol::sse;
+use protocol::ws::close::CloseCode;
+use protocol::ws::encoder::{Opcode, write_frame};
+
+impl Shard {
+    /// When `tick` is next needed, on [`Now::mono_us`].
+    pub fn next_deadline_us(&self) -> Option<u64> {
+        self.wheel.next_ms().map(|at_ms| at_ms * 1_000)
+    }
+
+    /// Fires what is due.
+    pub fn tick(&mut self, now: Now, effects: &mut Effects) {
+        let mut due = Vec::new();
+        let Shard { wheel, connections, gathers, .. } = self;
+        let expects = |key: ConnKey| match gather_id(key) {
+            Some(id) => gathers.get(id).map_or(0, |gather| gather.tick),
+            None => connections.get(key).map_or(0, |connection| connection.tick),
+        };
+        wheel.expire(now.mono_ms(), expects, &mut due);
+        for key in due {
+            match gather_id(key) {
+                Some(id) => {
+                    if let Some(gather) = self.gathers.get_mut(id) {
+                        gather.tick = 0;
+                        self.answer(now, id, effects);
+                    }
+                }
+                None => {
+                    if let Some(connection) = self.connections.get_mut(key) {
+                        connection.tick = 0;
+                        self.connection_due(now, key, effects);
+                    }
+                }
+            }
+        }
+    }
+
+    fn connection_due(&mut self, now: Now, key: ConnKey, effects: &mut Effects) {
+        let now_ms = now.mono_ms();
+        let Some(connection) = self.connections.get(key) else { return };
+        let stalled = connection.blocked
+            && connection
+                .outbox
+                .as_ref()
+                .is_some_and(|outbox| now.mono_us >= outbox.waiting_since_us + limits::OUTBOX_STALL_MS * 1_000);
+        match &connection.phase {
+            Phase::Http(_) if stalled => self.drop_connection(now, key, effects),
+            Phase::Http(http) => {
+                let (deadline_ms, is_idle) = (http.deadline_ms, http.is_idle() && connection.tail.is_empty());
+                let is_answering = matches!(http.stage, HttpStage::Awaiting(_) | HttpStage::Batch(..));
+                if is_answering || !connection.is_flushed() {
+                    self.schedule(key, now_ms + limits::HTTP_WRITE_DEADLINE_MS);
+                } else if now_ms < deadline_ms {
+                    self.schedule(key, deadline_ms);
+                } else if is_idle {
+                    self.finish(now, key, effects);
+                } else {
+                    self.request_timed_out(now, key, effects);
+                }
+            }
+            Phase::Live(_) if stalled => self.close_slow(now, key, effects),
+            Phase::Live(_) => self.live_due(now, key, effects),
+            Phase::Closing(closing) => {
+                let (deadline_ms, is_flushing) = (closing.deadline_ms, matches!(closing.stage, Stage::Flushing(_)));
+                if now_ms < deadline_ms {
+                    self.schedule(key, deadline_ms);
+                } else if is_flushing && !stalled && !connection.blocked {
+                    // It still takes bytes: let it have the rest.
+                    self.schedule(key, now_ms + limits::WS_CLOSE_DEADLINE_MS);
+                } else {
+                    self.drop_connection(now, key, effects);
+                }
+            }
+        }
+    }
+
+    fn live_due(&mut self, now: Now, key: ConnKey, effects: &mut Effects) {
+        let now_ms = now.mono_ms();
+        let timeout_ms = self.config.connection_timeout_ms;
+        let interval_ms = self.config.heartbeat_interval_ms;
+        let Some(live) = self.live_mut(key) else { return };
+        let is_websocket = live.transport == Transport::WebSocket;
+        if now.unix_seconds() >= live.expires_at_unix_s {
+            return self.close_live(now, key, CloseCode::TOKEN_EXPIRED, effects);
+        }
+        // An SSE client cannot be heard (D-13): only its socket tells when it is gone.
+        if is_websocket && now_ms >= live.heard_at_ms + timeout_ms {
+            self.metrics().heartbeat_timeouts.add(1);
+            return self.close_live(now, key, CloseCode::GOING_AWAY, effects);
+        }
+        if now_ms >= live.heartbeat_at_ms {
+            live.heartbeat_at_ms = now_ms + interval_ms;
+            // A protocol ping keeps clients alive that only listen (C-14): a browser answers it by itself.
+            let unheard = is_websocket && now_ms >= live.heard_at_ms + interval_ms / 2;
+            let transport = live.transport;
+            self.metrics().heartbeats.add(1);
+            self.write_control(now, key, |out| match transport {
+                Transport::WebSocket => {
+                    write_frame(out, Opcode::Text, event::HEARTBEAT);
+                    if unheard {
+                        write_frame(out, Opcode::Ping, &[]);
+                    }
+                }
+                _ => {
+                    let chunked = transport == Transport::SseChunked;
+                    sse::write_block(out, EventName::Heartbeat, event::HEARTBEAT, chunked);
+                }
+            });
+        }
+        self.schedule_live(now, key);
+    }
+
+    /// Enters a live connection for whatever is due first.
+    pub(crate) fn schedule_live(&mut self, now: Now, key: ConnKey) {
+        let timeout_ms = self.config.connection_timeout_ms;
+        let Some(connection) = self.connections.get(key) else { return };
+        let Phase::Live(live) = &connection.phase else { return };
+        let expires_in_ms = (live.expires_at_unix_s.saturating_mul(1_000)).saturating_sub(now.unix_ms());
+        let mut at_ms = live.heartbeat_at_ms.min(now.mono_ms().saturating_add(expires_in_ms));
+        if live.transport == Transport::WebSocket {
+            at_ms = at_ms.min(live.heard_at_ms + timeout_ms);
+        }
+        if connection.blocked
+            && let Some(outbox) = &connection.outbox
+        {
+            at_ms = at_ms.min(outbox.waiting_since_us / 1_000 + limits::OUTBOX_STALL_MS);
+        }
+        self.schedule(key, at_ms);
+    }
+}
+
+fn gather_id(key: ConnKey) -> Option<GatherId> {
+    (key.slot & GATHER_SLOT_BIT != 0)
+        .then_some(GatherId { slot: key.slot & !GATHER_SLOT_BIT, generation: key.generation })
+}

@@ -1,0 +1,113 @@
+//! Answers that wait for other shards: each is given exactly once, when everything came or its deadline passed.
+use crate::key::ConnKey;
+use crate::mesh::message::{GatherId, TemplateVerdict, TenantRow};
+use crate::tables::slots::Slots;
+use crate::tables::wheel::Tick;
+use protocol::ids::{NotificationId, TenantId};
+use protocol::publish::receipt::{Receipt, SessionRow};
+use std::collections::BTreeMap;
+
+/// One waiting answer.
+#[derive(Debug)]
+pub struct Gather {
+    /// The HTTP connection that waits.
+    pub connection: ConnKey,
+    /// Parts that are still to come. Goes below zero while a line's owner has not yet said how many it will be.
+    pub missing: i64,
+    /// Whether that is still open.
+    pub open_ended: bool,
+    /// When it answers with what it has.
+    pub deadline_us: u64,
+    /// Where it stands in the wheel.
+    pub tick: Tick,
+    /// What it collects.
+    pub kind: GatherKind,
+}
+
+/// What a gather collects.
+#[derive(Debug)]
+pub enum GatherKind {
+    /// Counts of a single send.
+    Publish {
+        /// Of the notification.
+        id: NotificationId,
+        /// Of the answer.
+        unix_ns: u64,
+        /// So far.
+        tally: Receipt,
+    },
+    /// Counts of one item of a batch.
+    BatchItem {
+        /// Which item.
+        index: usize,
+        /// Of the notification.
+        id: NotificationId,
+        /// So far.
+        tally: Receipt,
+    },
+    /// All channels of a tenant.
+    Channels(BTreeMap<Box<str>, u64>),
+    /// One channel.
+    Channel(Box<str>, u64),
+    /// A user's subscriptions.
+    UserSubscriptions(Box<str>, u64, Vec<Box<str>>),
+    /// A user's connections.
+    UserSessions(Box<str>, Vec<SessionRow>),
+    /// Tenants.
+    Tenants(BTreeMap<TenantId, TenantRow>),
+    /// One tenant.
+    Tenant(TenantId, Option<TenantRow>),
+    /// A template write.
+    Template {
+        /// As the caller names it.
+        id: Box<str>,
+        /// 201, 200 or 204.
+        status: u16,
+        /// The owner's word; `None` until it came.
+        verdict: Option<TemplateVerdict>,
+    },
+}
+
+impl Gather {
+    /// Whether everything came.
+    pub fn is_complete(&self) -> bool {
+        !self.open_ended && self.missing <= 0
+    }
+}
+
+/// The table.
+#[derive(Default)]
+pub struct Gathers(Slots<Gather>);
+
+impl Gathers {
+    /// Opens one.
+    pub fn insert(&mut self, gather: Gather) -> GatherId {
+        let ConnKey { slot, generation } = self.0.insert(gather);
+        GatherId { slot, generation }
+    }
+
+    /// By id, unless it was answered.
+    pub fn get_mut(&mut self, id: GatherId) -> Option<&mut Gather> {
+        self.0.get_mut(ConnKey { slot: id.slot, generation: id.generation })
+    }
+
+    /// By id, unless it was answered.
+    pub fn get(&self, id: GatherId) -> Option<&Gather> {
+        self.0.get(ConnKey { slot: id.slot, generation: id.generation })
+    }
+
+    /// Ends one.
+    pub fn remove(&mut self, id: GatherId) -> Option<Gather> {
+        self.0.remove(ConnKey { slot: id.slot, generation: id.generation })
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}

@@ -1,0 +1,13 @@
+//! What a shard knows: connections, users, channels, tenants, templates, and what is due.
+//!
+//! Plain data structures, each owned by its shard alone; they know nothing of each other. The flows keep them in step.
+pub mod channels;
+pub mod directory;
+pub mod gathers;
+pub mod placement;
+pub mod shard_set;
+pub mod slots;
+pub mod templates;
+pub mod tenants;
+pub mod users;
+pub mod wheel;
