@@ -1,1 +1,83 @@
-//! (being written)
+//! What we say to a client beside notifications (contract §3.5, §4): exact JSON text, without any framing.
+use crate::ids::{ConnectionId, NotificationId};
+use crate::json;
+
+/// Answers a client's `Ping`.
+pub const PONG: &[u8] = br#"{"type":"pong"}"#;
+/// Said every heartbeat interval.
+pub const HEARTBEAT: &[u8] = br#"{"type":"heartbeat"}"#;
+
+/// The `code` of an `error` message. Only `CONNECTION_LIMIT` is followed by a Close frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorCode {
+    /// The node, the tenant or the user has as many connections as it may.
+    ConnectionLimit,
+    /// The text is no command.
+    InvalidMessage,
+    /// The message is binary.
+    UnsupportedFormat,
+    /// Some channels of a Subscribe were refused.
+    SubscriptionError,
+    /// The notification is unknown, somebody else's, expired, or acknowledged before.
+    InvalidAck,
+}
+
+impl ErrorCode {
+    /// The wire text.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ErrorCode::ConnectionLimit => "CONNECTION_LIMIT",
+            ErrorCode::InvalidMessage => "INVALID_MESSAGE",
+            ErrorCode::UnsupportedFormat => "UNSUPPORTED_FORMAT",
+            ErrorCode::SubscriptionError => "SUBSCRIPTION_ERROR",
+            ErrorCode::InvalidAck => "INVALID_ACK",
+        }
+    }
+}
+
+/// Appends `subscribed`: the accepted names, bare, in the client's order.
+pub fn write_subscribed(out: &mut Vec<u8>, channels: &[&str]) {
+    out.extend_from_slice(br#"{"type":"subscribed","payload":"#);
+    json::write_value(out, channels);
+    out.push(b'}');
+}
+
+/// Appends `unsubscribed`: every name given, as given.
+pub fn write_unsubscribed(out: &mut Vec<u8>, channels: &[&str]) {
+    out.extend_from_slice(br#"{"type":"unsubscribed","payload":"#);
+    json::write_value(out, channels);
+    out.push(b'}');
+}
+
+/// Appends `acked`.
+pub fn write_acked(out: &mut Vec<u8>, notification_id: NotificationId) {
+    out.extend_from_slice(br#"{"type":"acked","notification_id":""#);
+    notification_id.write(out);
+    out.extend_from_slice(br#""}"#);
+}
+
+/// Appends `error`.
+pub fn write_error(out: &mut Vec<u8>, code: ErrorCode, message: &str) {
+    out.extend_from_slice(br#"{"type":"error","code":""#);
+    out.extend_from_slice(code.as_str().as_bytes());
+    out.extend_from_slice(br#"","message":"#);
+    json::write_string(out, message);
+    out.push(b'}');
+}
+
+/// Appends `shutdown`. `reconnect_after_seconds` is drawn by the caller from
+/// [`crate::limits::RECONNECT_AFTER_SECONDS`].
+pub fn write_shutdown(out: &mut Vec<u8>, reason: &str, reconnect_after_seconds: u32) {
+    out.extend_from_slice(br#"{"type":"shutdown","reason":"#);
+    json::write_string(out, reason);
+    out.extend_from_slice(br#","reconnect_after_seconds":"#);
+    out.extend_from_slice(itoa::Buffer::new().format(reconnect_after_seconds).as_bytes());
+    out.push(b'}');
+}
+
+/// Appends `connected`, the first event of an SSE stream. WebSocket clients never hear it.
+pub fn write_connected(out: &mut Vec<u8>, connection_id: ConnectionId) {
+    out.extend_from_slice(br#"{"type":"connected","connection_id":""#);
+    connection_id.write(out);
+    out.extend_from_slice(br#""}"#);
+}

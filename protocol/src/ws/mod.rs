@@ -3,3 +3,4 @@ pub mod close;
 pub mod decoder;
 pub mod encoder;
 pub mod handshake;
+mod header;
