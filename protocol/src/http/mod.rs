@@ -1,9 +1,14 @@
 //! HTTP/1.1 (RFC 9110, RFC 9112) as a server speaks it: heads and bodies in, responses out.
 pub mod body;
 pub mod cors;
+pub mod error;
 pub mod head;
 pub mod response;
 pub mod route;
+mod target;
+
+pub use error::ApiError;
+pub use head::is_json;
 
 /// Which dialect a client speaks; 1.0 gets no chunks and closes unless it asks otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
