@@ -2,7 +2,7 @@
 //!
 //! The rim calls in this order, once a turn, and carries out the [`Effects`] after every call:
 //! accepted/arrived, received/ended, message, stored, tick, work; then for each key of [`Shard::take_dirty`] it writes
-//! what [`Shard::output`] shows and tells [`Shard::written`].
+//! what [`Shard::output`] shows and tells [`Shard::written`], also when nothing was shown or nothing went out.
 use crate::config::ShardConfig;
 use crate::effect::Effects;
 use crate::guest::Submission;
@@ -108,6 +108,13 @@ impl Shard {
 
     /// A blocked socket takes bytes again.
     pub fn writable(&mut self, _now: Now, _key: ConnKey) {}
+
+    /// End of the flush: lets go of shared frames.
+    pub fn flushed_all(&mut self) {}
+
+    /// A panic came out of `received`, `ended`, `output`, `written` or `writable` for this connection: forget it without
+    /// trusting what it holds. The rim closes the socket afterwards, asked or not.
+    pub fn poisoned(&mut self, _now: Now, _key: ConnKey, _effects: &mut Effects) {}
 
     /// The node stops: tell every client, refuse newcomers, then close as outboxes empty.
     pub fn stop(&mut self, _now: Now, _effects: &mut Effects) {}
