@@ -35,6 +35,12 @@ impl TenantId {
     }
 }
 
+impl From<&TenantId> for TenantId {
+    fn from(tenant: &TenantId) -> TenantId {
+        tenant.clone()
+    }
+}
+
 impl fmt::Display for TenantId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -173,16 +173,12 @@ impl Shard {
         Some(key)
     }
 
-    /// A socket was handed over by the shard that accepted it. The rim puts the socket under the key, then carries out
-    /// the effects.
-    pub fn arrived(&mut self, now: Now, mut arrival: Box<Arrival>, effects: &mut Effects) -> ConnKey {
+    /// A socket was handed over by the shard that accepted it. The rim puts the socket under the key, carries out the
+    /// effects, and then feeds the bytes that came along (`Arrival::rest`, which it took out before) as received.
+    pub fn arrived(&mut self, now: Now, arrival: Box<Arrival>, effects: &mut Effects) -> ConnKey {
         let state = HttpState { peer: arrival.peer, stage: HttpStage::Head, deadline_ms: 0 };
         let key = self.connections.insert(Connection::new(Phase::Http(Box::new(state))));
-        let mut rest = std::mem::take(&mut arrival.rest);
         self.register(now, key, arrival, effects);
-        if !rest.is_empty() {
-            self.received(now, key, &mut rest, effects);
-        }
         key
     }
 

@@ -32,7 +32,6 @@ impl Shard {
     ) {
         let tenant = request.tenant.clone();
         let host = Arc::clone(&self.host);
-        let everybody = self.shards as u32;
         match route {
             Route::Health => self.respond(now, key, *request, 200, Some(JSON), &host.health(now), effects),
             Route::Stats => self.respond(now, key, *request, 200, Some(JSON), &host.stats(now), effects),
@@ -48,12 +47,12 @@ impl Shard {
             Route::Batch => self.serve_batch(now, key, request, body, effects),
             Route::ChannelList => {
                 let kind = GatherKind::Channels(BTreeMap::new());
-                self.ask_all(now, key, request, kind, everybody, Question::Channels(tenant), effects);
+                self.ask_all(now, key, request, kind, Question::Channels(tenant), effects);
             }
             Route::ChannelDetail(name) => {
                 let name: Box<str> = name.into();
                 let kind = GatherKind::Channel(name.clone(), 0);
-                self.ask_all(now, key, request, kind, everybody, Question::Channel(tenant, name), effects);
+                self.ask_all(now, key, request, kind, Question::Channel(tenant, name), effects);
             }
             Route::UserSubscriptions(user) => {
                 let user: Box<str> = user.into();
@@ -70,23 +69,24 @@ impl Shard {
             Route::TenantList => {
                 let one = self.config.tenancy.then_some(tenant);
                 let kind = GatherKind::Tenants(BTreeMap::new());
-                self.ask_all(now, key, request, kind, everybody, Question::Tenants(one), effects);
+                self.ask_all(now, key, request, kind, Question::Tenants(one), effects);
             }
             Route::TenantDetail(id) => match self.tenant_for(&tenant, &id) {
                 Ok(asked) => {
                     let kind = GatherKind::Tenant(asked.clone(), None);
-                    self.ask_all(now, key, request, kind, everybody, Question::Tenants(Some(asked)), effects);
+                    self.ask_all(now, key, request, kind, Question::Tenants(Some(asked)), effects);
                 }
                 Err(error) => self.respond_error(now, key, *request, error, effects),
             },
-            Route::TemplateList => self.serve_template_list(now, key, request, effects),
-            Route::TemplateGet(id) => self.serve_template(now, key, request, &id, effects),
+            Route::TemplateList => self.serve_template_list(now, key, *request, effects),
+            Route::TemplateGet(id) => self.serve_template(now, key, *request, &id, effects),
             Route::TemplateCreate => self.serve_template_create(now, key, request, body, effects),
             Route::TemplatePut(id) => self.serve_template_update(now, key, request, &id, body, effects),
             Route::TemplateDelete(id) => self.serve_template_delete(now, key, request, &id, effects),
             // GET leaves HTTP at its head; what comes here is HEAD, which has no stream to show.
             Route::WebSocket | Route::Sse => {
-                let error = ApiError { allow: Some("GET"), ..api_error(405, "METHOD_NOT_ALLOWED", "Method not allowed") };
+                let error =
+                    ApiError { allow: Some("GET"), ..api_error(405, "METHOD_NOT_ALLOWED", "Method not allowed") };
                 self.respond_error(now, key, *request, error, effects);
             }
         }
@@ -123,8 +123,7 @@ impl Shard {
         let tenant = request.tenant.clone();
         match self.accept(now, tenant, target, &content, &Source::Http) {
             Some(publication) => {
-                let kind =
-                    GatherKind::Publish { id: publication.id, unix_ns: now.unix_ns, tally: Receipt::default() };
+                let kind = GatherKind::Publish { id: publication.id, unix_ns: now.unix_ns, tally: Receipt::default() };
                 let gather = self.park(now, key, request, None, kind);
                 self.dispatch(now, publication, Some(gather), effects);
                 self.answer_if_complete(now, gather, effects);
@@ -299,16 +298,16 @@ impl Shard {
         key: ConnKey,
         request: Box<Request>,
         kind: GatherKind,
-        parts: u32,
         question: Question,
         effects: &mut Effects,
     ) {
-        let gather = self.park(now, key, request, Some(parts), kind);
+        let gather = self.park(now, key, request, Some(self.shards as u32), kind);
         for shard in 0..self.shards {
             self.ask(now, ShardId(shard as u8), gather, question.clone(), effects);
         }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "one request, spelled out")]
     pub(crate) fn ask_one(
         &mut self,
         now: Now,
@@ -319,7 +318,8 @@ impl Shard {
         question: Question,
         effects: &mut Effects,
     ) {
-        let gather = self.park(now, key, request, Some(1), kind);
+        let parts = (!matches!(kind, GatherKind::Template { .. })).then_some(1);
+        let gather = self.park(now, key, request, parts, kind);
         self.ask(now, shard, gather, question, effects);
     }
 
@@ -341,7 +341,9 @@ impl Shard {
             let may_go_on = batch.under_way == 0;
             self.item_sent(now, key, index, id, tally);
             // Without `stop_on_error` the loop that began the items is still running, or all of them have begun.
-            if may_go_on && self.batch_mut(key).is_some_and(|(_, batch)| batch.waiting.is_empty() || batch.stop_on_error) {
+            if may_go_on
+                && self.batch_mut(key).is_some_and(|(_, batch)| batch.waiting.is_empty() || batch.stop_on_error)
+            {
                 self.go_on_with_batch(now, key, effects);
             }
             return;

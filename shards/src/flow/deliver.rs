@@ -159,7 +159,14 @@ impl Shard {
         tally
     }
 
-    fn deliver_to_user(&mut self, now: Now, delivery: &Rc<Delivery>, tenant: TenantIndex, name: &str, tally: &mut Receipt) {
+    fn deliver_to_user(
+        &mut self,
+        now: Now,
+        delivery: &Rc<Delivery>,
+        tenant: TenantIndex,
+        name: &str,
+        tally: &mut Receipt,
+    ) {
         let Some(at) = self.users.find(tenant, name) else { return };
         let Some(user) = self.users.get_mut(at) else { return };
         let slots = std::mem::take(&mut user.connections);

@@ -14,7 +14,13 @@ pub(crate) const GATHER_SLOT_BIT: u32 = 1 << 31;
 impl Shard {
     /// Opens a gather for a connection whose answer waits. It counts `parts` when they are known, else it stays open
     /// until somebody says how many there will be.
-    pub(crate) fn open_gather(&mut self, now: Now, connection: ConnKey, parts: Option<u32>, kind: GatherKind) -> GatherId {
+    pub(crate) fn open_gather(
+        &mut self,
+        now: Now,
+        connection: ConnKey,
+        parts: Option<u32>,
+        kind: GatherKind,
+    ) -> GatherId {
         let deadline_us = now.mono_us + limits::GATHER_DEADLINE_MS * 1_000;
         let id = self.gathers.insert(Gather {
             connection,
@@ -99,6 +105,9 @@ impl Shard {
                 }
             }
             (GatherKind::Template { verdict, .. }, Answer::Template(found)) => {
+                // Other shards may have said that they have it before the owner's word came: it was open until now.
+                gather.open_ended = false;
+                gather.missing += 1;
                 if let TemplateVerdict::Done { parts, .. } = &found {
                     gather.missing += i64::from(*parts);
                 }

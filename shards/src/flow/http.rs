@@ -42,7 +42,9 @@ impl Shard {
                     }
                     Step::Wait
                 }
-                Ok(HeadStatus::Complete { head, len }) => self.begin_request(now, key, &head, &bytes[len..], len, effects),
+                Ok(HeadStatus::Complete { head, len }) => {
+                    self.begin_request(now, key, &head, &bytes[len..], len, effects)
+                }
                 Err(error) => {
                     let error = ApiError {
                         status: error.status(),
@@ -113,10 +115,14 @@ impl Shard {
                 };
             }
             RouteMatch::Found(route) => self.authorize(head, route.is_protected(), &mut request).map(|()| route),
-            RouteMatch::MethodNotAllowed { allow, protected } => Err(match self.authorize(head, protected, &mut request) {
-                Ok(()) => ApiError { allow: Some(allow), ..api_error(405, "METHOD_NOT_ALLOWED", "Method not allowed") },
-                Err(error) => ApiError { allow: Some(allow), ..error },
-            }),
+            RouteMatch::MethodNotAllowed { allow, protected } => {
+                Err(match self.authorize(head, protected, &mut request) {
+                    Ok(()) => {
+                        ApiError { allow: Some(allow), ..api_error(405, "METHOD_NOT_ALLOWED", "Method not allowed") }
+                    }
+                    Err(error) => ApiError { allow: Some(allow), ..error },
+                })
+            }
             RouteMatch::NotFound => Err(api_error(404, "NOT_FOUND", "No such path")),
         };
         if request.route.is_err() && head.expect_continue && head.framing != BodyFraming::None {
@@ -185,17 +191,21 @@ impl Shard {
         }
     }
 
-    fn complete_request(&mut self, now: Now, key: ConnKey, request: Box<Request>, body: Vec<u8>, effects: &mut Effects) {
+    fn complete_request(
+        &mut self,
+        now: Now,
+        key: ConnKey,
+        request: Box<Request>,
+        body: Vec<u8>,
+        effects: &mut Effects,
+    ) {
         if let Some(http) = self.http_mut(key) {
             http.deadline_ms = now.mono_ms() + limits::HTTP_IDLE_DEADLINE_MS;
         }
         match &request.route {
             Ok(route) if route.reads_body() && !request.is_json => {
-                let error = api_error(
-                    415,
-                    "UNSUPPORTED_MEDIA_TYPE",
-                    "Expected request with `Content-Type: application/json`",
-                );
+                let error =
+                    api_error(415, "UNSUPPORTED_MEDIA_TYPE", "Expected request with `Content-Type: application/json`");
                 self.respond_error(now, key, *request, error, effects);
             }
             Ok(route) => {
@@ -215,10 +225,8 @@ impl Shard {
             return Ok(());
         }
         match &self.config.api_key {
-            Some(expected) => {
-                if !head.api_key.is_some_and(|given| api_key::matches(expected, given)) {
-                    return Err(api_error(401, "UNAUTHORIZED", "Missing or wrong X-API-Key"));
-                }
+            Some(expected) if !head.api_key.is_some_and(|given| api_key::matches(expected, given)) => {
+                return Err(api_error(401, "UNAUTHORIZED", "Missing or wrong X-API-Key"));
             }
             None if self.config.production => {
                 return Err(api_error(
@@ -227,7 +235,7 @@ impl Shard {
                     "The API is closed: API_KEY is not set and RUN_MODE is production",
                 ));
             }
-            None => {}
+            Some(_) | None => {}
         }
         if self.config.tenancy {
             request.tenant = head
@@ -287,9 +295,7 @@ impl Shard {
         let bad = |message: &'static str| (api_error(400, "BAD_REQUEST", message), false);
         let token = match route::query_value(head.query, "token") {
             QueryValue::One(token) => Some(token),
-            QueryValue::Absent => {
-                head.authorization.and_then(|value| value.strip_prefix("Bearer ")).map(Cow::Borrowed)
-            }
+            QueryValue::Absent => head.authorization.and_then(|value| value.strip_prefix("Bearer ")).map(Cow::Borrowed),
             QueryValue::Repeated => return Err(bad("Failed to deserialize query string: duplicate field `token`")),
             QueryValue::Invalid => return Err(bad("Failed to deserialize query string: bad percent-encoding")),
         };
@@ -306,9 +312,9 @@ impl Shard {
         let channels = match route::query_value(head.query, "channels") {
             _ if *route == Route::WebSocket => Vec::new(),
             QueryValue::Absent => Vec::new(),
-            QueryValue::One(list) => self.stream_channels(&list).map_err(|message| {
-                (api_error(400, "VALIDATION_ERROR", message), false)
-            })?,
+            QueryValue::One(list) => {
+                self.stream_channels(&list).map_err(|message| (api_error(400, "VALIDATION_ERROR", message), false))?
+            }
             QueryValue::Repeated => return Err(bad("Failed to deserialize query string: duplicate field `channels`")),
             QueryValue::Invalid => return Err(bad("Failed to deserialize query string: bad percent-encoding")),
         };
@@ -412,6 +418,7 @@ impl Shard {
     // --- Answers -----------------------------------------------------------------------------------------------------
 
     /// Writes an answer; the connection goes on with the next request, or ends.
+    #[expect(clippy::too_many_arguments, reason = "one answer, spelled out")]
     pub(crate) fn respond(
         &mut self,
         now: Now,

@@ -55,7 +55,9 @@ impl Shard {
         let mut names: Vec<Box<str>> = Vec::new();
         for slot in slots {
             let Some(live) = self.connections.at(*slot).and_then(|connection| connection.live()) else { continue };
-            names.extend(live.subscriptions.iter().filter_map(|held| Some(self.channels.get(held.channel)?.name.clone())));
+            names.extend(
+                live.subscriptions.iter().filter_map(|held| Some(self.channels.get(held.channel)?.name.clone())),
+            );
         }
         names.sort_unstable();
         names.dedup();

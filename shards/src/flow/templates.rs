@@ -32,30 +32,23 @@ pub(crate) struct TemplateWrites {
 impl Shard {
     // --- At the shard that was asked ---------------------------------------------------------------------------------
 
-    pub(crate) fn serve_template_list(&mut self, now: Now, key: ConnKey, request: Box<Request>, effects: &mut Effects) {
+    pub(crate) fn serve_template_list(&mut self, now: Now, key: ConnKey, request: Request, effects: &mut Effects) {
         let mut body = Vec::with_capacity(256);
         let list: Vec<&template::Template> =
             self.templates.list(&request.tenant).into_iter().map(|template| &**template).collect();
         template::write_list(&mut body, &list);
-        self.respond(now, key, *request, 200, Some(JSON), &body, effects);
+        self.respond(now, key, request, 200, Some(JSON), &body, effects);
     }
 
-    pub(crate) fn serve_template(
-        &mut self,
-        now: Now,
-        key: ConnKey,
-        request: Box<Request>,
-        id: &str,
-        effects: &mut Effects,
-    ) {
+    pub(crate) fn serve_template(&mut self, now: Now, key: ConnKey, request: Request, id: &str, effects: &mut Effects) {
         let found = self.templates.get(&request.tenant, id).cloned();
         match found {
             Some(template) => {
                 let mut body = Vec::with_capacity(256);
                 template.write(&mut body);
-                self.respond(now, key, *request, 200, Some(JSON), &body, effects);
+                self.respond(now, key, request, 200, Some(JSON), &body, effects);
             }
-            None => self.respond_error(now, key, *request, not_found(id), effects),
+            None => self.respond_error(now, key, request, not_found(id), effects),
         }
     }
 
@@ -149,8 +142,7 @@ impl Shard {
             TemplateAct::Update(update) => match kept.map(|kept| kept.updated(&update, unix_ns)) {
                 Some(Ok(template)) => {
                     let template = Arc::new(template);
-                    let request =
-                        StoreRequest::PutTemplate { tenant: tenant.clone(), template: Arc::clone(&template) };
+                    let request = StoreRequest::PutTemplate { tenant: tenant.clone(), template: Arc::clone(&template) };
                     (request, Some(template))
                 }
                 Some(Err(error)) => {

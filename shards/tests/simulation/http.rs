@@ -1,0 +1,101 @@
+//! The API over kept and pipelined connections.
+use crate::world::World;
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    for seed in 0..200 {
+        let mut world = World::new(seed, 3);
+        let users: Vec<_> = (0..5).map(|n| world.websocket(&format!("u{n}"))).collect();
+        world.settle();
+        let backend = world.dial();
+        for n in 0..20 {
+            let body =
+                format!(r#"{{"target_user_id":"u{}","event_type":"e","payload":{n},"correlation_id":"c"}}"#, n % 5);
+            world.post(backend, "/api/v1/notifications/send", &body);
+            world.get(backend, &format!("/api/v1/channels/none{n}"));
+        }
+        world.settle();
+        let text = world.clients[backend].text();
+        let answers: Vec<&str> = text.split("HTTP/1.1 ").skip(1).collect();
+        assert_eq!(answers.len(), 40, "seed {seed}");
+        for (n, pair) in answers.chunks(2).enumerate() {
+            assert!(pair[0].starts_with("200") && pair[0].contains(r#""success":true"#), "seed {seed}: {}", pair[0]);
+            assert!(pair[1].starts_with("404") && pair[1].contains(&format!("none{n}")), "seed {seed}: {}", pair[1]);
+        }
+        for (n, user) in users.into_iter().enumerate() {
+            let expected: Vec<String> = (0..4).map(|round| (n + round * 5).to_string()).collect();
+            assert_eq!(world.clients[user].payloads(), expected, "seed {seed}: order");
+        }
+    }
+}
+
+#[test]
+fn a_batch_runs_in_order_and_stops_where_it_is_told_to() {
+    for seed in 0..100 {
+        let mut world = World::new(seed, 3);
+        let ana = world.websocket("ana");
+        world.settle();
+        let backend = world.dial();
+        let item = |user: &str, n: u32| {
+            format!(r#"{{"target":{{"type":"user","value":"{user}"}},"event_type":"e","payload":{n}}}"#)
+        };
+        let items = [item("ana", 1), item("nobody", 2), item("ana", 3)].join(",");
+        world.post(
+            backend,
+            "/api/v1/notifications/batch",
+            &format!(r#"{{"notifications":[{items}],"options":{{"stop_on_error":true}}}}"#),
+        );
+        world.post(backend, "/api/v1/notifications/batch", &format!(r#"{{"notifications":[{items}]}}"#));
+        world.settle();
+        let text = world.clients[backend].text();
+        assert!(text.contains("Skipped due to stop_on_error"), "seed {seed}: {text}");
+        assert!(
+            text.contains(r#""summary":{"total":3,"succeeded":2,"failed":1,"skipped":0,"total_delivered":2}"#),
+            "{text}"
+        );
+        assert_eq!(world.clients[ana].payloads(), ["1", "1", "3"], "seed {seed}");
+    }
+}
+
+#[test]
+fn templates_are_on_every_shard_when_their_writer_is_answered() {
+    for seed in 0..100 {
+        let mut world = World::new(seed, 4);
+        let ana = world.websocket("ana");
+        world.settle();
+        let backend = world.dial();
+        let template = r#"{"id":"t","name":"n","event_type":"e","payload_template":{"hello":"{{name}}"}}"#;
+        world.post(backend, "/api/v1/templates", template);
+        world.post(backend, "/api/v1/templates", template);
+        world.settle();
+        let text = world.clients[backend].text();
+        assert!(text.contains("HTTP/1.1 201") && text.contains("HTTP/1.1 409"), "seed {seed}: {text}");
+        let other = world.dial();
+        let send = r#"{"target_user_id":"ana","template_id":"t","variables":{"name":"Ana"}}"#;
+        world.post(other, "/api/v1/notifications/send", send);
+        world.settle();
+        assert_eq!(world.clients[ana].payloads(), [r#"{"hello":"Ana"}"#], "seed {seed}");
+        let third = world.dial();
+        world.clients[third].send("DELETE /api/v1/templates/t HTTP/1.1\r\nhost: world\r\n\r\n");
+        world.get(third, "/api/v1/templates/t");
+        world.settle();
+        let text = world.clients[third].text();
+        assert!(text.contains("HTTP/1.1 204") && text.contains("HTTP/1.1 404"), "seed {seed}: {text}");
+    }
+}
+
+#[test]
+fn a_client_that_sends_half_a_request_is_told_and_closed() {
+    let mut world = World::new(1, 1);
+    let client = world.dial();
+    world.clients[client].send("GET /health HT");
+    world.settle();
+    world.pass_ms(11_000);
+    assert!(world.clients[client].text().starts_with("HTTP/1.1 408"), "{}", world.clients[client].text());
+    world.pass_ms(10_000);
+    assert!(world.clients[client].place.is_none());
+    let silent = world.dial();
+    world.pass_ms(90_000);
+    assert!(world.clients[silent].place.is_none() && world.clients[silent].from_server.is_empty());
+    world.check_at_rest();
+}

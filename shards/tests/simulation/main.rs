@@ -1,0 +1,8 @@
+//! A whole node in one thread: shards, lanes and clients, a virtual clock, one seed. No sockets.
+//!
+//! Every failure names its seed; the same seed replays the same world.
+mod client;
+mod fanout;
+mod http;
+mod streams;
+mod world;

@@ -1,0 +1,158 @@
+//! WebSocket and SSE clients: connecting, subscribing, being told, leaving.
+use crate::world::World;
+
+fn frames(world: &World, client: usize) -> Vec<String> {
+    world.clients[client].messages()
+}
+
+#[test]
+fn a_client_subscribes_and_hears_what_is_published_afterwards() {
+    for seed in 0..200 {
+        let mut world = World::new(seed, 3);
+        let ana = world.websocket("ana");
+        world.clients[ana].say(r#"{"type":"Subscribe","payload":{"channels":["orders","a b","orders"]}}"#);
+        world.clients[ana].say(r#"{"type":"Ping"}"#);
+        world.settle();
+        let backend = world.dial();
+        world.post(backend, "/api/v1/notifications/channel", r#"{"channel":"orders","event_type":"e","payload":1}"#);
+        world.settle();
+        let heard = frames(&world, ana);
+        assert_eq!(heard[0], r#"{"type":"subscribed","payload":["orders","orders"]}"#, "seed {seed}");
+        assert!(heard[1].contains("Invalid channel name: a b"), "seed {seed}: {heard:?}");
+        assert_eq!(heard[2], r#"{"type":"pong"}"#, "seed {seed}");
+        assert_eq!(world.clients[ana].payloads(), ["1"], "seed {seed}");
+        assert!(world.clients[backend].text().contains(r#""delivered_to":1,"#), "seed {seed}");
+        world.check_at_rest();
+    }
+}
+
+#[test]
+fn an_sse_stream_opens_with_connected_when_its_channels_are_in_force() {
+    for seed in 0..200 {
+        let mut world = World::new(seed, 4);
+        let ana = world.sse("ana", "orders,alerts");
+        world.settle();
+        let backend = world.dial();
+        world.post(
+            backend,
+            "/api/v1/notifications/channels",
+            r#"{"channels":["orders","alerts","none"],"event_type":"e","payload":{"n":1}}"#,
+        );
+        world.settle();
+        let text = world.clients[ana].text();
+        let events: Vec<&str> = text.lines().filter(|line| line.starts_with("event: ")).collect();
+        assert_eq!(events, ["event: connected", "event: notification"], "seed {seed}: one copy, after connected");
+        assert!(world.clients[backend].text().contains(r#""delivered_to":1,"#), "seed {seed}");
+    }
+}
+
+#[test]
+fn everybody_who_leaves_is_forgotten() {
+    for seed in 0..100 {
+        let mut world = World::new(seed, 3);
+        let mut clients = Vec::new();
+        for n in 0..20 {
+            let client = match n % 2 {
+                0 => world.websocket(&format!("user{}", n % 7)),
+                _ => world.sse(&format!("user{}", n % 7), "a,b"),
+            };
+            clients.push(client);
+        }
+        for client in &clients {
+            if client % 2 == 0 {
+                world.clients[*client].say(r#"{"type":"Subscribe","payload":{"channels":["a","b","c"]}}"#);
+            }
+        }
+        world.settle();
+        world.rng.shuffle(&mut clients);
+        for client in clients.drain(..10) {
+            world.clients[client].hang_up = true;
+        }
+        world.settle();
+        world.check_at_rest();
+        for client in clients {
+            world.clients[client].send_frame(0x88, &1000u16.to_be_bytes());
+            world.clients[client].hang_up = true;
+        }
+        world.settle();
+        world.pass_ms(10_000);
+        world.check_at_rest();
+        let left = |of: fn(&shards::metrics::ShardMetrics) -> u64| world.metrics.sum(of);
+        assert_eq!((left(|m| m.users.get()), left(|m| m.channels.get()), left(|m| m.subscriptions.get())), (0, 0, 0));
+        assert_eq!(left(|m| m.sockets.get()), 0);
+    }
+}
+
+#[test]
+fn the_sixth_connection_of_a_user_is_refused_in_words() {
+    let mut world = World::new(5, 2);
+    let clients: Vec<_> = (0..6).map(|_| world.websocket("lim")).collect();
+    world.settle();
+    let refused: Vec<_> = clients.iter().filter(|client| !world.clients[**client].messages().is_empty()).collect();
+    assert_eq!(refused.len(), 1);
+    let frames = world.clients[*refused[0]].frames();
+    let words = r#"{"type":"error","code":"CONNECTION_LIMIT","message":"User lim connection limit exceeded (5/5)"}"#;
+    assert_eq!(frames[0].1, words);
+    assert_eq!(frames.len(), 2, "then Close");
+    assert_eq!(world.clients[*refused[0]].close_code(), Some(1008));
+}
+
+#[test]
+fn a_listener_that_pongs_lives_and_one_that_does_not_is_closed() {
+    let mut world = World::new(3, 2);
+    let (alive, dead) = (world.websocket("alive"), world.websocket("dead"));
+    world.settle();
+    for _ in 0..10 {
+        world.pass_ms(30_000);
+        world.clients[alive].send_frame(0x8a, b"");
+        world.settle();
+    }
+    assert!(world.clients[alive].place.is_some());
+    assert!(world.clients[alive].messages().iter().filter(|text| text.contains("heartbeat")).count() >= 9);
+    assert!(world.clients[dead].place.is_none());
+    assert_eq!(world.clients[dead].close_code(), Some(1001));
+    world.check_at_rest();
+}
+
+#[test]
+fn a_token_ends_its_connection() {
+    let mut world = World::with_config(3, 2, |config| config.connection_timeout_ms = 40_000_000);
+    let client = world.websocket("ana");
+    world.settle();
+    world.pass_ms(3_590_000);
+    assert!(world.clients[client].place.is_some());
+    world.pass_ms(20_000);
+    assert_eq!(world.clients[client].close_code(), Some(4001));
+}
+
+#[test]
+fn a_stop_tells_everybody_and_writes_what_waits() {
+    for seed in 0..50 {
+        let mut world = World::new(seed, 2);
+        let (ana, bo) = (world.websocket("ana"), world.sse("bo", ""));
+        let backend = world.dial();
+        world.settle();
+        world.clients[ana].reads = false;
+        world.post(backend, "/api/v1/notifications/broadcast", r#"{"event_type":"e","payload":"last"}"#);
+        world.settle();
+        for shard in 0..2 {
+            world.call(shard, |shard, now, effects| shard.stop(now, effects));
+        }
+        world.clients[ana].reads = true;
+        world.settle();
+        let frames = world.clients[ana].frames();
+        assert!(frames.iter().any(|(_, text)| text.contains(r#""type":"shutdown""#)), "seed {seed}");
+        assert_eq!(world.clients[ana].payloads(), [r#""last""#], "seed {seed}: written before the Close");
+        assert_eq!(world.clients[ana].close_code(), Some(1001), "seed {seed}");
+        assert!(world.clients[bo].text().contains("event: message"), "seed {seed}");
+        assert!(world.clients[bo].text().ends_with("0\r\n\r\n"), "seed {seed}: the body ends");
+        assert!(world.clients[bo].ended && world.clients[backend].ended, "seed {seed}");
+        world.clients[ana].send_frame(0x88, &1001u16.to_be_bytes());
+        for client in [ana, bo, backend] {
+            world.clients[client].hang_up = true;
+        }
+        world.settle();
+        world.pass_ms(10_000);
+        assert!(world.shards.iter().all(|shard| shard.stopped()), "seed {seed}");
+    }
+}

@@ -1,0 +1,353 @@
+//! The world: N shards, the lanes between them, and clients at the ends of imaginary sockets. Everything that may happen
+//! next is drawn from the seed: which lane moves, how input is cut into pieces, how much a socket takes.
+use crate::client::{Client, ClientId};
+use protocol::auth::token::{Algorithm, MintClaims, Verifier, VerifierConfig, mint_hs256};
+use protocol::clock::Now;
+use protocol::http::cors::Cors;
+use protocol::http::route::ROUTE_LABELS;
+use protocol::store::StoreReply;
+use shards::config::ShardConfig;
+use shards::effect::Effect;
+use shards::host::Host;
+use shards::key::{ConnKey, ShardId};
+use shards::mesh::message::Message;
+use shards::metrics::NodeMetrics;
+use shards::shard::{Arrival, Ended, Shard};
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+const SECRET: &[u8] = b"a secret of the simulated world, 32+";
+const WALL_START_NS: u64 = 1_767_323_045_000_000_000;
+
+/// What travels between two shards.
+enum Parcel {
+    Message(Message),
+    Socket(ClientId, Box<Arrival>),
+}
+
+/// Pages are not under test here.
+struct NoPages;
+
+impl Host for NoPages {
+    fn health(&self, _: Now) -> Vec<u8> {
+        b"{}".to_vec()
+    }
+    fn stats(&self, _: Now) -> Vec<u8> {
+        b"{}".to_vec()
+    }
+    fn metrics(&self, _: Now) -> Vec<u8> {
+        Vec::new()
+    }
+    fn cluster_status(&self, _: Now) -> Vec<u8> {
+        b"{}".to_vec()
+    }
+}
+
+/// One node and everybody who talks to it.
+pub(crate) struct World {
+    pub(crate) seed: u64,
+    pub(crate) rng: fastrand::Rng,
+    pub(crate) shards: Vec<Shard>,
+    pub(crate) metrics: Arc<NodeMetrics>,
+    pub(crate) clients: Vec<Client>,
+    lanes: Vec<Vec<VecDeque<Parcel>>>,
+    sockets: HashMap<(u8, ConnKey), ClientId>,
+    now_us: u64,
+}
+
+impl World {
+    /// A node of `shards` with everything at its defaults.
+    pub(crate) fn new(seed: u64, shards: usize) -> World {
+        World::with_config(seed, shards, |_| {})
+    }
+
+    /// As [`World::new`], with some settings changed.
+    pub(crate) fn with_config(seed: u64, shards: usize, change: impl FnOnce(&mut ShardConfig)) -> World {
+        let verifier = VerifierConfig {
+            algorithm: Algorithm::Hs256,
+            secret: Some(SECRET),
+            public_key_pem: None,
+            issuer: None,
+            audience: None,
+        };
+        let mut config = ShardConfig {
+            server_id: "world".into(),
+            production: false,
+            api_key: None,
+            verifier: Verifier::new(&verifier).expect("the secret is not empty"),
+            cors: Cors::any(),
+            tenancy: false,
+            heartbeat_interval_ms: 30_000,
+            connection_timeout_ms: 120_000,
+            connections_max: 10_000,
+            sockets_max: 20_000,
+            connections_per_user_max: 5,
+            subscriptions_max: 50,
+            trusted_proxies: Vec::new(),
+        };
+        change(&mut config);
+        let config = Arc::new(config);
+        let metrics = Arc::new(NodeMetrics::new(shards, ROUTE_LABELS.len()));
+        let mut rng = fastrand::Rng::with_seed(seed);
+        World {
+            seed,
+            shards: (0..shards)
+                .map(|id| {
+                    let (config, metrics) = (Arc::clone(&config), Arc::clone(&metrics));
+                    Shard::new(ShardId(id as u8), shards, config, metrics, Arc::new(NoPages), rng.u64(..))
+                })
+                .collect(),
+            metrics,
+            clients: Vec::new(),
+            lanes: (0..shards).map(|_| (0..shards).map(|_| VecDeque::new()).collect()).collect(),
+            sockets: HashMap::new(),
+            now_us: 1_000_000,
+            rng,
+        }
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        Now { mono_us: self.now_us, unix_ns: WALL_START_NS + self.now_us * 1_000 }
+    }
+
+    /// A token for a user that is good for an hour from now.
+    pub(crate) fn token(&self, user: &str, roles: &[&str], tenant: Option<&str>) -> String {
+        let claims = MintClaims {
+            sub: user.into(),
+            exp: self.now().unix_seconds() + 3_600,
+            iat: self.now().unix_seconds(),
+            roles: roles.iter().map(|role| (*role).into()).collect(),
+            tenant_id: tenant.map(Into::into),
+            ..MintClaims::default()
+        };
+        mint_hs256(SECRET, &claims)
+    }
+
+    /// Opens a socket to a shard drawn from the seed.
+    pub(crate) fn dial(&mut self) -> ClientId {
+        let shard = self.rng.usize(0..self.shards.len());
+        let now = self.now();
+        let id = self.clients.len();
+        let key = self.shards[shard].accepted(now, IpAddr::V4(Ipv4Addr::LOCALHOST)).expect("the node has room");
+        self.clients.push(Client::new(shard, key));
+        self.sockets.insert((shard as u8, key), id);
+        id
+    }
+
+    /// Dials and asks for a WebSocket.
+    pub(crate) fn websocket(&mut self, user: &str) -> ClientId {
+        let token = self.token(user, &[], None);
+        self.websocket_as(&token)
+    }
+
+    pub(crate) fn websocket_as(&mut self, token: &str) -> ClientId {
+        let id = self.dial();
+        self.clients[id].send(format!(
+            "GET /ws?token={token} HTTP/1.1\r\nhost: world\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
+             sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        ));
+        id
+    }
+
+    /// Dials and asks for an SSE stream.
+    pub(crate) fn sse(&mut self, user: &str, channels: &str) -> ClientId {
+        let token = self.token(user, &[], None);
+        let id = self.dial();
+        self.clients[id].send(format!(
+            "GET /sse?channels={channels} HTTP/1.1\r\nhost: world\r\nauthorization: Bearer {token}\r\n\r\n"
+        ));
+        id
+    }
+
+    /// Sends a POST on a connection that is kept.
+    pub(crate) fn post(&mut self, client: ClientId, path: &str, body: &str) {
+        let len = body.len();
+        self.clients[client].send(format!(
+            "POST {path} HTTP/1.1\r\nhost: world\r\ncontent-type: application/json\r\ncontent-length: {len}\r\n\r\n{body}"
+        ));
+    }
+
+    pub(crate) fn get(&mut self, client: ClientId, path: &str) {
+        self.clients[client].send(format!("GET {path} HTTP/1.1\r\nhost: world\r\n\r\n"));
+    }
+
+    /// Lets time pass; timers fire.
+    pub(crate) fn pass_ms(&mut self, ms: u64) {
+        for _ in 0..ms.div_ceil(25) {
+            self.now_us += 25_000;
+            for shard in 0..self.shards.len() {
+                self.call(shard, |shard, now, effects| shard.tick(now, effects));
+            }
+            self.settle();
+        }
+    }
+
+    /// Runs until nothing moves any more, in an order drawn from the seed.
+    pub(crate) fn settle(&mut self) {
+        for round in 0.. {
+            assert!(round < 1_000_000, "seed {}: the world does not come to rest", self.seed);
+            if !self.step() {
+                return;
+            }
+        }
+    }
+
+    /// One round: every source of events gets a chance, in random order. False when nothing was left to do.
+    fn step(&mut self) -> bool {
+        let mut moved = false;
+        self.now_us += self.rng.u64(0..200);
+        let mut clients: Vec<ClientId> = (0..self.clients.len()).collect();
+        self.rng.shuffle(&mut clients);
+        for id in clients {
+            moved |= self.move_input(id);
+        }
+        let count = self.shards.len();
+        let mut lanes: Vec<(usize, usize)> = (0..count).flat_map(|from| (0..count).map(move |to| (from, to))).collect();
+        self.rng.shuffle(&mut lanes);
+        for (from, to) in lanes {
+            // A lane may stand still for a while, but keeps its order.
+            let parcels = self.rng.usize(0..4);
+            for _ in 0..parcels {
+                let Some(parcel) = self.lanes[from][to].pop_front() else { break };
+                moved = true;
+                self.deliver(from, to, parcel);
+            }
+            moved |= !self.lanes[from][to].is_empty();
+        }
+        for shard in 0..count {
+            let mut more = false;
+            self.call(shard, |shard, now, effects| more = shard.work(now, effects));
+            moved |= more;
+            moved |= self.flush(shard);
+        }
+        moved
+    }
+
+    fn move_input(&mut self, id: ClientId) -> bool {
+        let client = &mut self.clients[id];
+        let Some((shard, key)) = client.place else { return false };
+        if client.is_deaf {
+            return false;
+        }
+        if client.to_server.is_empty() {
+            if client.hang_up && !client.said_eof {
+                client.said_eof = true;
+                self.call(shard, |shard, now, effects| shard.ended(now, key, Ended::Eof, effects));
+                return true;
+            }
+            return false;
+        }
+        let len = self.rng.usize(1..=client.to_server.len());
+        let mut bytes: Vec<u8> = client.to_server.drain(..len).collect();
+        self.call(shard, |shard, now, effects| shard.received(now, key, &mut bytes, effects));
+        true
+    }
+
+    fn deliver(&mut self, from: usize, to: usize, parcel: Parcel) {
+        match parcel {
+            Parcel::Message(message) => {
+                self.call(to, |shard, now, effects| shard.message(now, ShardId(from as u8), message, effects));
+            }
+            Parcel::Socket(id, mut arrival) => {
+                let mut effects = Vec::new();
+                let (now, mut rest) = (self.now(), std::mem::take(&mut arrival.rest));
+                let key = self.shards[to].arrived(now, arrival, &mut effects);
+                self.sockets.insert((to as u8, key), id);
+                self.clients[id].place = Some((to, key));
+                self.carry_out(to, effects);
+                if !rest.is_empty() {
+                    self.call(to, |shard, now, effects| shard.received(now, key, &mut rest, effects));
+                }
+            }
+        }
+    }
+
+    /// Writes what is dirty; sockets take as much as the seed says.
+    fn flush(&mut self, at: usize) -> bool {
+        let mut dirty = Vec::new();
+        self.shards[at].take_dirty(&mut dirty);
+        let moved = !dirty.is_empty();
+        for key in dirty {
+            let now = self.now();
+            let shown = self.shards[at].output(now, key).to_vec();
+            let Some(id) = self.sockets.get(&(at as u8, key)).copied() else { continue };
+            let takes = match self.clients[id].reads {
+                false => 0,
+                true if self.rng.u8(0..8) == 0 => self.rng.usize(0..=shown.len()),
+                true => shown.len(),
+            };
+            self.clients[id].from_server.extend_from_slice(&shown[..takes]);
+            let blocked = takes < shown.len();
+            self.clients[id].blocked = blocked;
+            self.call(at, |shard, now, effects| shard.written(now, key, takes, blocked, effects));
+        }
+        // Sockets that were full take bytes again at some later time.
+        let mut writable = Vec::new();
+        for client in &mut self.clients {
+            if client.blocked
+                && client.reads
+                && let Some((shard, key)) = client.place
+                && shard == at
+            {
+                client.blocked = false;
+                writable.push(key);
+            }
+        }
+        for key in &writable {
+            let now = self.now();
+            self.shards[at].writable(now, *key);
+        }
+        moved || !writable.is_empty()
+    }
+
+    pub(crate) fn call(&mut self, at: usize, act: impl FnOnce(&mut Shard, Now, &mut Vec<Effect>)) {
+        let (mut effects, now) = (Vec::new(), self.now());
+        act(&mut self.shards[at], now, &mut effects);
+        self.carry_out(at, effects);
+    }
+
+    fn carry_out(&mut self, at: usize, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Send { to, message } => {
+                    assert_ne!(to.index(), at, "seed {}: a shard does not write to itself", self.seed);
+                    self.lanes[at][to.index()].push_back(Parcel::Message(message));
+                }
+                Effect::HandOver { key, to, arrival } => {
+                    let id = self.sockets.remove(&(at as u8, key)).expect("a socket that exists");
+                    self.clients[id].place = None;
+                    self.lanes[at][to.index()].push_back(Parcel::Socket(id, arrival));
+                }
+                Effect::Shutdown(key) => {
+                    if let Some(id) = self.sockets.get(&(at as u8, key)) {
+                        self.clients[*id].ended = true;
+                    }
+                }
+                Effect::Close(key) => {
+                    let id = self.sockets.remove(&(at as u8, key)).expect("a socket that exists");
+                    self.clients[id].place = None;
+                    self.clients[id].ended = true;
+                }
+                Effect::Read { key, on } => {
+                    if let Some(id) = self.sockets.get(&(at as u8, key)) {
+                        self.clients[*id].is_deaf = !on;
+                    }
+                }
+                Effect::Store { ticket, .. } => {
+                    self.call(at, |shard, now, effects| shard.stored(now, ticket, StoreReply::Done, effects));
+                }
+            }
+        }
+    }
+
+    /// The tables of all shards agree with the clients that are still there.
+    pub(crate) fn check_at_rest(&self) {
+        let open = self.clients.iter().filter(|client| client.place.is_some()).count() as u64;
+        let sockets = self.metrics.sockets.load(std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(sockets, open, "seed {}: sockets counted and sockets there", self.seed);
+        let admitted = self.metrics.admitted.load(std::sync::atomic::Ordering::Relaxed);
+        let live = self.metrics.sum(|shard| shard.connections_ws.get() + shard.connections_sse.get());
+        assert_eq!(admitted, live, "seed {}: admitted and registered", self.seed);
+    }
+}
