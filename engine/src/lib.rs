@@ -1,1 +1,19 @@
-//! Placeholder
+//! The parts of the binary `ara-notification-service`.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`args`], [`commands`] | what can be asked of the binary on the command line |
+//! | [`config`] | settings: read, checked, shown |
+//! | [`logging`] | log lines on stdout |
+//! | [`boot`] | from settings to a running node |
+//! | [`host`] | pages about the node: health, stats, cluster status |
+//! | [`exporter`] | the node's figures as Prometheus text |
+//! | [`random`] | names and secrets made up at start |
+pub mod args;
+pub mod boot;
+pub mod commands;
+pub mod config;
+pub mod exporter;
+pub mod host;
+pub mod logging;
+pub mod random;

@@ -1,0 +1,343 @@
+//! Which figures a node has, what they are called, and where they come from.
+//!
+//! Every family is there from the start, at 0. Names without `shard` are sums over the shards; figures that a shard owns
+//! are there once more as `ara_shard_*`, labelled with its number. Figures of features that this version does not do
+//! stay at 0.
+use super::families::{Families, Labels, Reading};
+use crate::config::features::Feature;
+use crate::host::{BreakerState, NodeView, RedisSnapshot, RedisState};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+use protocol::notification::TargetKind;
+use shards::metrics::{self, ClientMessageKind, ShardMetrics};
+use std::fmt::Result;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Reads the figures of a node at each scrape.
+#[derive(Debug)]
+pub(super) struct NodeCollector {
+    /// What to read.
+    pub(super) view: Arc<NodeView>,
+    /// Names of the routes.
+    pub(super) route_labels: &'static [&'static str],
+}
+
+/// `ara_ack_latency_seconds`.
+const ACK_LATENCY_BOUNDS: [f64; 9] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// `ara_backend_operation_latency_seconds`, as HTTP.
+const BACKEND_LATENCY_BOUNDS: [f64; 9] = metrics::HTTP_LATENCY_BOUNDS;
+/// The status classes that an answer can have; the label of each and its place in [`ShardMetrics::http_requests`].
+const STATUS_CLASSES: [(&str, usize); 5] = [("1xx", 1), ("2xx", 2), ("3xx", 3), ("4xx", 4), ("5xx", 5)];
+/// What is there of `ara_redis_operations_total` before anything was done.
+const REDIS_OPERATIONS: [(&str, &str); 6] = [
+    ("connect", "ok"),
+    ("connect", "error"),
+    ("subscribe", "ok"),
+    ("subscribe", "error"),
+    ("ping", "ok"),
+    ("ping", "error"),
+];
+/// Rough memory of a connection and of a subscription, for `ara_connection_manager_memory_bytes`.
+const CONNECTION_BYTES: u64 = 600;
+/// See [`CONNECTION_BYTES`].
+const SUBSCRIPTION_BYTES: u64 = 100;
+
+impl Collector for NodeCollector {
+    fn encode(&self, encoder: DescriptorEncoder) -> Result {
+        let families = &mut Families(encoder);
+        self.connections(families)?;
+        self.messages(families)?;
+        self.clients(families)?;
+        self.http(families)?;
+        self.redis(families)?;
+        self.backends(families)?;
+        self.cluster(families)?;
+        self.process(families)?;
+        self.shards(families)
+    }
+}
+
+impl NodeCollector {
+    fn sum(&self, of: impl Fn(&ShardMetrics) -> u64) -> u64 {
+        self.view.metrics.sum(of)
+    }
+
+    fn connections(&self, out: &mut Families) -> Result {
+        let (ws, sse) = (self.sum(|shard| shard.connections_ws.get()), self.sum(|shard| shard.connections_sse.get()));
+        out.gauge("ara_connections_total", "WebSocket and SSE connections now.", ws + sse)?;
+        let rows: [(Labels, u64); 2] = [(&[("transport", "ws")], ws), (&[("transport", "sse")], sse)];
+        out.gauges("ara_connections_by_transport", "Connections now, by transport.", rows)?;
+        out.gauge("ara_users_connected", "Users with at least one connection now.", self.view.users())?;
+        out.gauge("ara_channels_active", "Channels with at least one subscriber now.", self.view.channels())?;
+        let subscriptions = self.sum(|shard| shard.subscriptions.get());
+        out.gauge("ara_subscriptions_active", "Subscriptions of all connections now.", subscriptions)?;
+        let sockets = self.view.metrics.sockets.load(Relaxed);
+        out.gauge("ara_sockets_open", "Sockets of any kind now, HTTP requests included.", sockets)?;
+        let per_user = self.view.metrics.shards.iter().map(|shard| &shard.connections_per_user);
+        out.histogram(
+            "ara_connections_per_user",
+            "Connections that a user had when one more was registered, that one included.",
+            &Reading::of(&metrics::CONNECTIONS_PER_USER_BOUNDS, per_user),
+        )?;
+        let waiting = self.sum(|shard| shard.outbox_bytes.get());
+        out.gauge(
+            "ara_connection_manager_memory_bytes",
+            "Estimate of the memory of connections, subscriptions and waiting output.",
+            (ws + sse) * CONNECTION_BYTES + subscriptions * SUBSCRIPTION_BYTES + waiting,
+        )?;
+        let refused = self.sum(|shard| shard.refused.get());
+        out.counter("ara_connections_refused_total", "Connections refused by a limit.", refused)
+    }
+
+    fn messages(&self, out: &mut Families) -> Result {
+        let sent = TargetKind::ALL.map(|kind| ([("target", kind.as_str())], self.sum(|shard| shard.sent(kind).get())));
+        out.counters(
+            "ara_messages_sent_total",
+            "Notifications dispatched, delivered or not, by kind of target.",
+            sent.iter().map(|(labels, count)| (&labels[..], *count)),
+        )?;
+        let delivered = self.sum(|shard| shard.delivered.get());
+        out.counter("ara_messages_delivered_total", "Deliveries to connections.", delivered)?;
+        let failed = self.sum(|shard| shard.failed.get());
+        out.counter("ara_messages_failed_total", "Deliveries that a connection could not take.", failed)?;
+        let expired = self.sum(|shard| shard.expired.get());
+        out.counter("ara_messages_expired_total", "Notifications whose ttl was over before delivery.", expired)?;
+        let overloaded = self.sum(|shard| shard.overloaded.get());
+        out.counter("ara_publishes_refused_total", "Publishes refused because the node was congested.", overloaded)?;
+        let latency = self.view.metrics.shards.iter().map(|shard| &shard.delivery_latency_seconds);
+        out.histogram(
+            "ara_message_delivery_latency_seconds",
+            "From the acceptance of a notification to the socket.",
+            &Reading::of(&metrics::DELIVERY_LATENCY_BOUNDS, latency),
+        )?;
+        let batches = self.sum(|shard| shard.batch_requests.get());
+        out.counter("ara_batch_requests_total", "Batches taken.", batches)?;
+        let sizes = self.view.metrics.shards.iter().map(|shard| &shard.batch_size);
+        out.histogram("ara_batch_size", "Notifications in a batch.", &Reading::of(&metrics::BATCH_SIZE_BOUNDS, sizes))
+    }
+
+    fn clients(&self, out: &mut Families) -> Result {
+        let opened = self.sum(|shard| shard.opened.get());
+        out.counter("ara_ws_connections_opened_total", "Connections registered, SSE included.", opened)?;
+        let closed = self.sum(|shard| shard.closed.get());
+        out.counter("ara_ws_connections_closed_total", "Connections gone, SSE included.", closed)?;
+        let durations = self.view.metrics.shards.iter().map(|shard| &shard.connection_duration_seconds);
+        out.histogram(
+            "ara_ws_connection_duration_seconds",
+            "How long connections lived, SSE included.",
+            &Reading::of(&metrics::CONNECTION_DURATION_BOUNDS, durations),
+        )?;
+        let received = ClientMessageKind::ALL
+            .map(|kind| ([("type", kind.as_str())], self.sum(|shard| shard.client_messages[kind as usize].get())));
+        out.counters(
+            "ara_ws_messages_received_total",
+            "Messages from clients, by type.",
+            received.iter().map(|(labels, count)| (&labels[..], *count)),
+        )?;
+        let slow = self.sum(|shard| shard.slow_closed.get());
+        out.counter("ara_slow_consumers_closed_total", "Connections closed because they did not read.", slow)?;
+        let beats = self.sum(|shard| shard.heartbeats.get());
+        out.counter("ara_heartbeats_sent_total", "Heartbeats sent.", beats)?;
+        let timeouts = self.sum(|shard| shard.heartbeat_timeouts.get());
+        out.counter("ara_heartbeat_timeouts_total", "Connections closed for their silence.", timeouts)?;
+        let durations = self.view.metrics.shards.iter().map(|shard| &shard.heartbeat_duration_ms);
+        out.histogram(
+            "ara_heartbeat_duration_ms",
+            "Milliseconds that a turn spent on heartbeats.",
+            &Reading::of(&metrics::HEARTBEAT_DURATION_BOUNDS, durations),
+        )
+    }
+
+    fn http(&self, out: &mut Families) -> Result {
+        let mut requests = Vec::new();
+        for (route, path) in self.route_labels.iter().enumerate() {
+            for (status, class) in STATUS_CLASSES {
+                let count = self.sum(|shard| shard.http_requests.get(route).map_or(0, |classes| classes[class].get()));
+                requests.push(([("path", *path), ("status", status)], count));
+            }
+        }
+        out.counters(
+            "ara_http_requests_total",
+            "HTTP requests answered, by route and class of status.",
+            requests.iter().map(|(labels, count)| (&labels[..], *count)),
+        )?;
+        let paths: Vec<[(&str, &str); 1]> = self.route_labels.iter().map(|path| [("path", *path)]).collect();
+        let latencies = paths.iter().enumerate().map(|(route, labels)| {
+            let shards = self.view.metrics.shards.iter();
+            let histograms = shards.filter_map(|shard| shard.http_latency_seconds.get(route));
+            (&labels[..], Reading::of(&metrics::HTTP_LATENCY_BOUNDS, histograms))
+        });
+        out.histograms("ara_http_request_latency_seconds", "From the end of a request to its answer.", latencies)
+    }
+
+    fn redis(&self, out: &mut Families) -> Result {
+        let RedisSnapshot {
+            state, breaker, total_reconnections, messages_received, messages_invalid, operations, ..
+        } = (self.view.redis)();
+        let connected = u64::from(state == RedisState::Healthy);
+        out.gauge("ara_redis_connection_status", "1 while the link to Redis works, else 0.", connected)?;
+        let breaker: u64 = match breaker {
+            BreakerState::Closed => 0,
+            BreakerState::Open => 1,
+            BreakerState::HalfOpen => 2,
+        };
+        out.gauge("ara_redis_circuit_breaker_state", "0 closed, 1 open, 2 half open.", breaker)?;
+        out.counter(
+            "ara_redis_reconnections_total",
+            "How often the link to Redis began to work, the first time included.",
+            total_reconnections,
+        )?;
+        out.counter("ara_redis_messages_received_total", "Messages that came in from Redis.", messages_received)?;
+        out.counter(
+            "ara_redis_messages_invalid_total",
+            "Messages from Redis that were no notification.",
+            messages_invalid,
+        )?;
+        let mut rows: Vec<([(&str, &str); 2], u64)> = REDIS_OPERATIONS
+            .iter()
+            .map(|(operation, result)| ([("operation", *operation), ("result", *result)], 0))
+            .collect();
+        for done in &operations {
+            let labels = [("operation", done.operation), ("result", done.result)];
+            match rows.iter_mut().find(|(known, _)| *known == labels) {
+                Some((_, count)) => *count += done.count,
+                None => rows.push((labels, done.count)),
+            }
+        }
+        out.counters(
+            "ara_redis_operations_total",
+            "Operations on the link to Redis, by how they ended.",
+            rows.iter().map(|(labels, count)| (&labels[..], *count)),
+        )
+    }
+
+    /// Queue, acknowledgements, rate limits and their backends.
+    fn backends(&self, out: &mut Families) -> Result {
+        const NONE: u64 = 0;
+        out.gauge("ara_queue_messages", "Notifications kept for offline users now.", NONE)?;
+        out.gauge("ara_queue_size_total", "The same as ara_queue_messages.", NONE)?;
+        out.gauge("ara_queue_users_total", "Users for whom notifications are kept now.", NONE)?;
+        out.gauge("ara_queue_memory_bytes", "Memory of the notifications kept in this process.", NONE)?;
+        out.counter("ara_queue_enqueued_total", "Notifications put into the queue.", NONE)?;
+        out.counter("ara_queue_expired_total", "Notifications that expired in the queue.", NONE)?;
+        out.counter("ara_queue_dropped_total", "Notifications dropped because a queue was full.", NONE)?;
+        out.counter("ara_queue_replayed_total", "Notifications delivered from the queue.", NONE)?;
+        out.counter("ara_ack_tracked_total", "Deliveries whose acknowledgement is tracked.", NONE)?;
+        out.counter("ara_ack_received_total", "Acknowledgements received.", NONE)?;
+        out.counter("ara_ack_expired_total", "Deliveries not acknowledged in time.", NONE)?;
+        out.gauge("ara_ack_pending", "Deliveries not acknowledged yet.", NONE)?;
+        let latency = Reading::empty(&ACK_LATENCY_BOUNDS);
+        out.histogram("ara_ack_latency_seconds", "From a delivery to its acknowledgement.", &latency)?;
+        let kinds: [Labels; 2] = [&[("type", "http")], &[("type", "ws")]];
+        let none = |rows: [Labels<'static>; 2]| rows.map(|labels| (labels, NONE));
+        out.counters("ara_ratelimit_allowed_total", "Requests and connects that passed a limit.", none(kinds))?;
+        out.counters("ara_ratelimit_denied_total", "Requests and connects that a limit refused.", none(kinds))?;
+        let results: [Labels; 4] = [
+            &[("type", "http"), ("result", "allowed")],
+            &[("type", "http"), ("result", "denied")],
+            &[("type", "ws"), ("result", "allowed")],
+            &[("type", "ws"), ("result", "denied")],
+        ];
+        out.counters(
+            "ara_ratelimit_requests_total",
+            "Requests and connects that met a limit.",
+            results.map(|labels| (labels, NONE)),
+        )?;
+        let (queue, ack) = (self.view.settings.queue.backend.as_str(), self.view.settings.ack.backend.as_str());
+        let operations = [(queue, "enqueue"), (queue, "drain"), (ack, "track"), (ack, "acknowledge")]
+            .map(|(backend, operation)| [("backend", backend), ("operation", operation)]);
+        out.histograms(
+            "ara_backend_operation_latency_seconds",
+            "How long backends took.",
+            operations.iter().map(|labels| (&labels[..], Reading::empty(&BACKEND_LATENCY_BOUNDS))),
+        )?;
+        out.counters(
+            "ara_backend_errors_total",
+            "Backend operations that failed.",
+            operations.iter().map(|labels| (&labels[..], NONE)),
+        )
+    }
+
+    fn cluster(&self, out: &mut Families) -> Result {
+        let enabled = u64::from(Feature::Cluster.is_on(&self.view.settings));
+        out.gauge("ara_cluster_enabled", "1 while this node is part of a cluster, else 0.", enabled)?;
+        out.gauge("ara_cluster_connections_total", "Connections of the whole cluster; 0 outside of one.", 0_u64)?;
+        out.gauge("ara_cluster_users_total", "Users of the whole cluster; 0 outside of one.", 0_u64)?;
+        out.counter("ara_cluster_sessions_refreshed_total", "Sessions refreshed in Redis.", 0_u64)?;
+        out.counter("ara_cluster_messages_routed_total", "Notifications sent to other nodes.", 0_u64)?;
+        out.counter("ara_cluster_messages_received_total", "Notifications received from other nodes.", 0_u64)
+    }
+
+    fn process(&self, out: &mut Families) -> Result {
+        let build: [(Labels, u64); 1] = [(&[("version", env!("CARGO_PKG_VERSION"))], 1)];
+        out.gauges("ara_build_info", "Always 1; the label tells the version.", build)?;
+        out.gauge("ara_process_memory_bytes", "Resident memory of the process.", resident_bytes())?;
+        let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        let cpu_seconds = cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9;
+        out.counter("ara_process_cpu_seconds_total", "Processor time of the process, user and system.", cpu_seconds)
+    }
+
+    fn shards(&self, out: &mut Families) -> Result {
+        let names: Vec<String> = (0..self.view.metrics.shards.len()).map(|shard| shard.to_string()).collect();
+        let labels: Vec<[(&str, &str); 1]> = names.iter().map(|name| [("shard", name.as_str())]).collect();
+        let congested = self.view.metrics.congested_lanes.load(Relaxed);
+        out.gauge("ara_mesh_congested_lanes", "Lanes between shards above their bound now.", congested)?;
+
+        type Figure = fn(&ShardMetrics) -> u64;
+        let levels: [(&str, &str, Figure); 3] = [
+            ("ara_shard_connections", "WebSocket and SSE connections now.", |shard| {
+                shard.connections_ws.get() + shard.connections_sse.get()
+            }),
+            ("ara_shard_mesh_overflow", "Messages waiting for other shards beside their lanes now.", |shard| {
+                shard.mesh_overflow.get()
+            }),
+            ("ara_shard_outbox_bytes", "Bytes waiting for sockets now.", |shard| shard.outbox_bytes.get()),
+        ];
+        for (name, help, figure) in levels {
+            let values = self.view.metrics.shards.iter().map(figure);
+            out.gauges(name, help, labels.iter().map(|labels| &labels[..]).zip(values))?;
+        }
+        let counts: [(&str, &str, Figure); 7] = [
+            ("ara_shard_deliveries_total", "Deliveries to connections.", |shard| shard.delivered.get()),
+            ("ara_shard_turns_total", "Turns of the loop.", |shard| shard.turns.get()),
+            ("ara_shard_writes_total", "System calls that wrote to sockets.", |shard| shard.writes.get()),
+            ("ara_shard_bytes_sent_total", "Bytes written to sockets.", |shard| shard.bytes_sent.get()),
+            ("ara_shard_mesh_sent_total", "Messages sent to other shards.", |shard| shard.mesh_sent.get()),
+            ("ara_shard_handed_over_total", "Connections handed over to their home.", |shard| shard.handed_over.get()),
+            ("ara_shard_refused_total", "Connections refused by a limit.", |shard| shard.refused.get()),
+        ];
+        for (name, help, figure) in counts {
+            let values = self.view.metrics.shards.iter().map(figure);
+            out.counters(name, help, labels.iter().map(|labels| &labels[..]).zip(values))?;
+        }
+        let busy = self.view.metrics.shards.iter().map(|shard| shard.busy_us.get() as f64 / 1e6);
+        out.counters(
+            "ara_shard_busy_seconds_total",
+            "Time spent working, not sleeping.",
+            labels.iter().map(|labels| &labels[..]).zip(busy),
+        )
+    }
+}
+
+/// `VmRSS` of this process; 0 where there is no `/proc`.
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    read_resident_kib(&status).unwrap_or(0) * 1024
+}
+
+fn read_resident_kib(status: &str) -> Option<u64> {
+    status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.trim().strip_suffix(" kB")?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resident_memory_is_read_from_the_kernels_text() {
+        assert_eq!(read_resident_kib("Name:\tara\nVmRSS:\t    5344 kB\nRssAnon: 1 kB\n"), Some(5344));
+        assert_eq!(read_resident_kib("Name:\tara\n"), None);
+        assert!(resident_bytes() > 0);
+    }
+}

@@ -1,0 +1,244 @@
+//! Pages about the node, for any shard that is asked for one: health, statistics, cluster status, metrics.
+//!
+//! They are made from counters and a snapshot of the link's state, and never wait for a backend (D-14).
+mod pages;
+
+use crate::config::Settings;
+use crate::config::features::Feature;
+use crate::exporter::Exporter;
+use pages::{
+    ClusterStatus, Health, HealthCluster, HealthConnections, HealthQueue, HealthRedis, Nothing, Stats, StatsAck,
+    StatsConnections, StatsNotifications, StatsRedis, json,
+};
+use protocol::clock::Now;
+use protocol::notification::TargetKind;
+use shards::host::Host;
+use shards::metrics::{NodeMetrics, ShardMetrics};
+use std::fmt;
+use std::sync::Arc;
+
+/// How the link to Redis is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RedisState {
+    /// There is none: `dev`.
+    #[default]
+    Disabled,
+    /// Messages flow.
+    Healthy,
+    /// Trying.
+    Reconnecting,
+    /// Not trying: the circuit is open.
+    CircuitOpen,
+}
+
+impl RedisState {
+    /// The text of `redis.status` (contract §1.9).
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RedisState::Disabled => "disabled",
+            RedisState::Healthy => "healthy",
+            RedisState::Reconnecting => "reconnecting",
+            RedisState::CircuitOpen => "circuit_open",
+        }
+    }
+}
+
+/// The circuit breaker of the link (contract §13.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BreakerState {
+    /// Everything passes; the metric's 0.
+    #[default]
+    Closed,
+    /// Nothing passes; the metric's 1.
+    Open,
+    /// Passing on trial; the metric's 2.
+    HalfOpen,
+}
+
+impl BreakerState {
+    /// The text of `circuit_breaker_state` (contract §1.10).
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BreakerState::Closed => "closed",
+            BreakerState::Open => "open",
+            BreakerState::HalfOpen => "half_open",
+        }
+    }
+}
+
+/// How often an operation on the link ended so: one line of `ara_redis_operations_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RedisOperation {
+    /// `connect`, `subscribe`, `ping`, ….
+    pub operation: &'static str,
+    /// `ok` or `error`.
+    pub result: &'static str,
+    /// How often.
+    pub count: u64,
+}
+
+/// What the link to Redis tells about itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RedisSnapshot {
+    /// How it is.
+    pub state: RedisState,
+    /// Its circuit breaker.
+    pub breaker: BreakerState,
+    /// Failures in a row; stays at the threshold while the circuit is open.
+    pub failures: u64,
+    /// Attempts to reconnect since it last worked.
+    pub attempts: u64,
+    /// How often it began to work, the first time included.
+    pub total_reconnections: u64,
+    /// Messages that came in.
+    pub messages_received: u64,
+    /// Those of them that were no notification.
+    pub messages_invalid: u64,
+    /// What was done over it.
+    pub operations: Vec<RedisOperation>,
+}
+
+/// Where snapshots come from; must not wait.
+pub type RedisView = Arc<dyn Fn() -> RedisSnapshot + Send + Sync>;
+
+/// Everything that the pages are made from.
+pub struct NodeView {
+    /// As loaded.
+    pub settings: Arc<Settings>,
+    /// `CLUSTER_SERVER_ID`, or made up at start.
+    pub server_id: Box<str>,
+    /// The shards' counters.
+    pub metrics: Arc<NodeMetrics>,
+    /// The link to Redis.
+    pub redis: RedisView,
+}
+
+impl fmt::Debug for NodeView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeView").field("server_id", &self.server_id).finish_non_exhaustive()
+    }
+}
+
+impl NodeView {
+    /// WebSocket and SSE connections now.
+    pub fn connections(&self) -> u64 {
+        self.metrics.sum(|shard| shard.connections_ws.get() + shard.connections_sse.get())
+    }
+
+    /// Users with a connection now; a user lives on one shard, so the sum counts nobody twice.
+    pub fn users(&self) -> u64 {
+        self.metrics.sum(|shard| shard.users.get())
+    }
+
+    /// Channels with a subscriber now; each is counted by the owner of its line only.
+    pub fn channels(&self) -> u64 {
+        self.metrics.sum(|shard| shard.channels.get())
+    }
+
+    fn sent(&self, kinds: &[TargetKind]) -> u64 {
+        let of = |shard: &ShardMetrics| kinds.iter().map(|kind| shard.sent(*kind).get()).sum();
+        self.metrics.sum(of)
+    }
+}
+
+/// The pages of a node.
+#[derive(Debug)]
+pub struct NodeHost {
+    view: Arc<NodeView>,
+    exporter: Exporter,
+}
+
+impl NodeHost {
+    /// `route_labels` names the routes in the order of [`ShardMetrics::http_requests`].
+    pub fn new(view: NodeView, route_labels: &'static [&'static str]) -> NodeHost {
+        let view = Arc::new(view);
+        let exporter = Exporter::new(Arc::clone(&view), route_labels);
+        NodeHost { view, exporter }
+    }
+}
+
+impl Host for NodeHost {
+    fn health(&self, now: Now) -> Vec<u8> {
+        let view = &*self.view;
+        let settings = &*view.settings;
+        let required = settings.redis_is_required();
+        let redis = if required { (view.redis)().state } else { RedisState::Disabled };
+        let degraded = required && redis != RedisState::Healthy;
+        json(&Health {
+            status: if degraded { "degraded" } else { "healthy" },
+            version: env!("CARGO_PKG_VERSION"),
+            uptime_seconds: now.mono_us / 1_000_000,
+            redis: HealthRedis { status: redis.as_str(), connected: redis == RedisState::Healthy },
+            connections: HealthConnections {
+                total: view.connections(),
+                unique_users: view.users(),
+                channels_count: view.channels(),
+            },
+            queue: HealthQueue {
+                enabled: Feature::Queue.is_on(settings),
+                backend: settings.queue.backend.as_str(),
+                total_messages: 0,
+                users_with_queue: 0,
+            },
+            cluster: Feature::Cluster
+                .is_on(settings)
+                .then_some(HealthCluster { enabled: true, server_id: &view.server_id }),
+        })
+    }
+
+    fn stats(&self, _now: Now) -> Vec<u8> {
+        use TargetKind::{Broadcast, Channel, Channels, User, Users};
+        let view = &*self.view;
+        let redis = (view.redis)();
+        json(&Stats {
+            connections: StatsConnections {
+                total_connections: view.connections(),
+                unique_users: view.users(),
+                channels: Nothing {},
+            },
+            notifications: StatsNotifications {
+                total_sent: view.sent(&TargetKind::ALL),
+                total_delivered: view.metrics.sum(|shard| shard.delivered.get()),
+                total_failed: view.metrics.sum(|shard| shard.failed.get()),
+                user_notifications: view.sent(&[User, Users]),
+                broadcast_notifications: view.sent(&[Broadcast]),
+                channel_notifications: view.sent(&[Channel, Channels]),
+            },
+            redis: StatsRedis {
+                status: redis.state.as_str(),
+                connected: redis.state == RedisState::Healthy,
+                circuit_breaker_state: redis.breaker.as_str(),
+                circuit_breaker_failures: redis.failures,
+                reconnection_attempts: redis.attempts,
+                total_reconnections: redis.total_reconnections,
+            },
+            ack: Feature::Ack.is_on(&view.settings).then_some(StatsAck {
+                enabled: true,
+                total_tracked: 0,
+                total_acked: 0,
+                total_expired: 0,
+                pending_count: 0,
+                ack_rate: 1.0,
+                avg_latency_ms: 0,
+            }),
+        })
+    }
+
+    fn metrics(&self, _now: Now) -> Vec<u8> {
+        self.exporter.render()
+    }
+
+    fn cluster_status(&self, _now: Now) -> Vec<u8> {
+        let view = &*self.view;
+        json(&ClusterStatus {
+            enabled: false,
+            mode: "standalone",
+            server_id: &view.server_id,
+            local_connections: view.connections(),
+            local_users: view.users(),
+        })
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
