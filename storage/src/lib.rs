@@ -1,1 +1,21 @@
-//! Placeholder
+//! What outlives a connection, and the links to the servers that keep it.
+//!
+//! | module | what it is | touches sockets |
+//! |---|---|---|
+//! | [`store`] | [`store::Store`]: one request in, one reply out, over the backend that was chosen | no |
+//! | [`memory`] | the embedded backend: nothing to install, nothing survives the process | no |
+//! | [`redis::url`] | `REDIS_URL`, taken apart and never printed with its password | no |
+//! | [`redis::session`] | the words of a RESP2 subscription: commands to bytes, bytes to events | no |
+//! | [`redis::feed`] | the subscription that is always there: connects, proves, reconnects for ever | yes |
+//! | [`breaker`], [`backoff`] | when to try again; pure, given the time | no |
+//!
+//! A link belongs to the thread that turns it and is never waited for: a turn makes only non-blocking calls and says
+//! when it wants the next one. The one helper thread is the name lookup, which the system offers in no other form.
+//!
+//! **Absent on purpose:** shards, connections, HTTP, WebSocket; an async runtime; a clock (time is
+//! [`protocol::clock::Now`], given by the caller). Every bound stands in [`protocol::limits`].
+pub mod backoff;
+pub mod breaker;
+pub mod memory;
+pub mod redis;
+pub mod store;

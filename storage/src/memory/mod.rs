@@ -1,0 +1,2 @@
+//! The embedded backend: plain maps of the process, gone with it.
+pub mod templates;

@@ -1,0 +1,374 @@
+//! The subscription that is always there: connects, proves, hands out messages, and comes back for ever.
+//!
+//! ```text
+//! waiting --breaker grants--> resolving --> connecting --> greeting --all names confirmed--> live
+//!    ^                           |              |  ^ next address |                            |
+//!    +------- the attempt failed: back-off -----+--+--------------+------ closed or silent ----+
+//! ```
+//! The feed belongs to one thread, which calls [`Feed::turn`] when the socket is ready, when [`FeedWants::wake_at_us`]
+//! has come, or when the wake callback rang. A turn never blocks. The only helper is the name lookup's thread.
+//!
+//! **Pause.** While the node is congested the caller turns the feed with `paused`: it reads nothing, and TCP carries
+//! the back-pressure to the server. Time the feed did not listen is not counted as silence.
+use crate::backoff::{Backoff, BackoffConfig};
+use crate::breaker::{Admission, Breaker, BreakerConfig, BreakerState};
+use crate::redis::link::{Attempt, Flow, Link, LinkTurn, Ready, Stage};
+use crate::redis::resolver::{Lookup, Resolver};
+use crate::redis::session::Session;
+use crate::redis::socket;
+use crate::redis::status::{FeedStatus, LinkState};
+use crate::redis::trouble::Trouble;
+use crate::redis::url::RedisUrl;
+use fastrand::Rng;
+use protocol::clock::Now;
+use protocol::limits;
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// What a feed needs to know.
+#[derive(Clone, Debug)]
+pub struct FeedConfig {
+    /// `REDIS_URL`.
+    pub url: RedisUrl,
+    /// `REDIS_CHANNELS`: names and patterns, 1..=[`limits::REDIS_CHANNELS_MAX`].
+    pub channels: Vec<String>,
+    /// `REDIS_CIRCUIT_BREAKER_*`.
+    pub breaker: BreakerConfig,
+    /// `REDIS_BACKOFF_*`.
+    pub backoff: BackoffConfig,
+    /// No setting; tests shorten it.
+    pub timing: FeedTiming,
+}
+
+/// The deadlines of the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FeedTiming {
+    /// From the start of an attempt until every name is confirmed.
+    pub connect_deadline_ms: u64,
+    /// Silence after which a PING is sent; after twice it the link is given up.
+    pub ping_interval_ms: u64,
+}
+
+impl Default for FeedTiming {
+    /// [`limits::REDIS_CONNECT_DEADLINE_MS`] and [`limits::REDIS_PING_INTERVAL_MS`].
+    fn default() -> Self {
+        FeedTiming {
+            connect_deadline_ms: limits::REDIS_CONNECT_DEADLINE_MS,
+            ping_interval_ms: limits::REDIS_PING_INTERVAL_MS,
+        }
+    }
+}
+
+/// Why there can be no such feed; a matter of the settings, to be said at start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FeedError {
+    /// The URL asks for TLS.
+    TlsUnsupported,
+    /// There is nothing to subscribe to.
+    NoChannels,
+    /// There are more than [`limits::REDIS_CHANNELS_MAX`].
+    TooManyChannels {
+        /// So many.
+        count: usize,
+    },
+}
+
+impl fmt::Display for FeedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TlsUnsupported => f.write_str(
+                "REDIS_URL asks for TLS (rediss://), which this version does not speak; use redis:// over a trusted \
+                 network or a local TLS proxy",
+            ),
+            Self::NoChannels => f.write_str("REDIS_CHANNELS names no channel"),
+            Self::TooManyChannels { count } => {
+                let count_max = limits::REDIS_CHANNELS_MAX;
+                write!(
+                    f,
+                    "REDIS_CHANNELS names {count} channels; at most {count_max} are taken, a pattern may join them"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for FeedError {}
+
+/// When to turn the feed again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FeedWants {
+    /// The socket to watch, level-triggered, and a number that differs for each socket: a new one may get the
+    /// descriptor of the one before. The feed closes it; [`Feed::socket`] borrows it.
+    pub socket: Option<(RawFd, u32)>,
+    /// Turn it when the socket is readable. Errors and hang-ups count as readable and writable, wanted or not.
+    pub read: bool,
+    /// Turn it when the socket is writable.
+    pub write: bool,
+    /// Turn it at this time, in microseconds of [`Now::mono_us`].
+    pub wake_at_us: Option<u64>,
+    /// Turn it again without waiting: there is probably more to read.
+    pub again: bool,
+}
+
+/// One subscription link.
+pub struct Feed {
+    config: FeedConfig,
+    status: Arc<FeedStatus>,
+    rng: Rng,
+    breaker: Breaker,
+    backoff: Backoff,
+    resolver: Resolver,
+    phase: Phase,
+    /// Number of the newest socket.
+    generation: u32,
+    /// Since when nothing was read because the caller said so.
+    paused_since_us: Option<u64>,
+}
+
+enum Phase {
+    Waiting { until_us: u64 },
+    Resolving { deadline_us: u64 },
+    Linked(Link),
+    Stopped,
+}
+
+impl Feed {
+    /// A feed that begins to connect at its first turn. `wake` is called on the name lookup's thread and must make
+    /// the owner turn the feed soon.
+    ///
+    /// # Errors
+    /// [`FeedError`] if the settings cannot work. A server that is not there is no error.
+    pub fn new(
+        config: FeedConfig,
+        status: Arc<FeedStatus>,
+        seed: u64,
+        wake: Box<dyn Fn() + Send + Sync>,
+    ) -> Result<Feed, FeedError> {
+        if config.url.tls {
+            return Err(FeedError::TlsUnsupported);
+        }
+        match config.channels.len() {
+            0 => return Err(FeedError::NoChannels),
+            count if count > limits::REDIS_CHANNELS_MAX => return Err(FeedError::TooManyChannels { count }),
+            _ => {}
+        }
+        Ok(Feed {
+            rng: Rng::with_seed(seed),
+            breaker: Breaker::new(config.breaker),
+            backoff: Backoff::new(config.backoff),
+            resolver: Resolver::new(Arc::from(wake)),
+            phase: Phase::Waiting { until_us: 0 },
+            generation: 0,
+            paused_since_us: None,
+            status,
+            config,
+        })
+    }
+
+    /// Does what can be done now. Reads at most [`limits::READ_BYTES_MAX`] and hands out every whole message among
+    /// what was read, in order: first the channel, then the payload.
+    pub fn turn(
+        &mut self,
+        now: Now,
+        readable: bool,
+        writable: bool,
+        paused: bool,
+        on_message: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> FeedWants {
+        let now_us = now.mono_us;
+        self.keep_pause(now_us, paused);
+        let mut ready = Ready { readable, writable, paused };
+        // Each round but the last ends a phase or an address, and an attempt has a bounded number of them.
+        while let Flow::Go = self.step(now_us, ready, on_message) {
+            ready = Ready { readable: false, writable: false, paused };
+        }
+        self.wants(paused)
+    }
+
+    /// The socket of [`FeedWants::socket`].
+    pub fn socket(&self) -> Option<BorrowedFd<'_>> {
+        match &self.phase {
+            Phase::Linked(link) => Some(link.socket.as_fd()),
+            _ => None,
+        }
+    }
+
+    /// Closes the link for good; later turns want nothing.
+    pub fn stop(&mut self) {
+        self.phase = Phase::Stopped;
+        self.resolver.stop();
+        self.status.set_link(LinkState::Reconnecting);
+    }
+
+    fn step(&mut self, now_us: u64, ready: Ready, on_message: &mut dyn FnMut(&[u8], &[u8])) -> Flow {
+        let outcome = match &mut self.phase {
+            Phase::Stopped => return Flow::Rest,
+            Phase::Waiting { until_us } if now_us < *until_us => return Flow::Rest,
+            Phase::Waiting { .. } => return self.attempt(now_us),
+            Phase::Resolving { deadline_us } => {
+                let deadline_us = *deadline_us;
+                return match self.resolver.poll() {
+                    Lookup::Pending if now_us >= deadline_us => {
+                        self.end(now_us, Trouble::LookupDeadline { ms: self.config.timing.connect_deadline_ms })
+                    }
+                    Lookup::Pending => Flow::Rest,
+                    Lookup::Done(answer) => self.resolved(now_us, deadline_us, answer),
+                };
+            }
+            Phase::Linked(link) => match &link.stage {
+                Stage::Connecting(attempt) => link.finish_connect(attempt.address_deadline_us, now_us, ready),
+                Stage::Greeting(_) | Stage::Live { .. } => {
+                    let mut turn = LinkTurn {
+                        breaker: &mut self.breaker,
+                        backoff: &mut self.backoff,
+                        config: &self.config,
+                        status: &self.status,
+                        now_us,
+                    };
+                    turn.run(link, ready, on_message)
+                }
+            },
+        };
+        match outcome {
+            Ok(flow) => {
+                // Greeting or living begins now, also for the pause that may be on.
+                if matches!(flow, Flow::Go) && self.paused_since_us.is_some() {
+                    self.paused_since_us = Some(now_us);
+                }
+                flow
+            }
+            Err(trouble) => self.address_failed(now_us, trouble),
+        }
+    }
+
+    /// Time during a pause is no silence and eats no deadline of what must be read.
+    fn keep_pause(&mut self, now_us: u64, paused: bool) {
+        match (paused, self.paused_since_us) {
+            (true, None) => self.paused_since_us = Some(now_us),
+            (false, Some(since_us)) => {
+                self.paused_since_us = None;
+                if let Phase::Linked(link) = &mut self.phase {
+                    link.stage.shift(now_us.saturating_sub(since_us));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Begins an attempt if the breaker grants one.
+    fn attempt(&mut self, now_us: u64) -> Flow {
+        if let Admission::OpenUntil { us } = self.breaker.admit(now_us) {
+            self.phase = Phase::Waiting { until_us: us };
+            return Flow::Rest;
+        }
+        self.status.attempted();
+        self.status.set_link(LinkState::Reconnecting);
+        self.status.set_breaker(&self.breaker);
+        let deadline_us = now_us.saturating_add(self.config.timing.connect_deadline_ms.saturating_mul(1_000));
+        match self.resolver.start(&self.config.url.host, self.config.url.port) {
+            Lookup::Pending => {
+                self.phase = Phase::Resolving { deadline_us };
+                Flow::Rest
+            }
+            Lookup::Done(answer) => self.resolved(now_us, deadline_us, answer),
+        }
+    }
+
+    fn resolved(&mut self, now_us: u64, deadline_us: u64, answer: std::io::Result<Vec<SocketAddr>>) -> Flow {
+        match answer {
+            Ok(mut addresses) => {
+                addresses.reverse();
+                self.connect(now_us, deadline_us, addresses, None)
+            }
+            Err(error) => self.end(now_us, Trouble::Resolve(error.to_string())),
+        }
+    }
+
+    /// Tries the last of `remaining`, and those before it while they fail at once.
+    fn connect(
+        &mut self,
+        now_us: u64,
+        deadline_us: u64,
+        mut remaining: Vec<SocketAddr>,
+        mut trouble: Option<Trouble>,
+    ) -> Flow {
+        while let Some(address) = remaining.pop() {
+            match socket::connect(address) {
+                Err(errno) => trouble = Some(Trouble::Connect { address, errno }),
+                Ok(socket) => {
+                    let share_us = deadline_us.saturating_sub(now_us) / (remaining.len() as u64 + 1);
+                    let address_deadline_us = now_us.saturating_add(share_us);
+                    let attempt = Attempt { address, remaining, address_deadline_us, deadline_us };
+                    let session = Session::new(&self.config.url, &self.config.channels);
+                    let stage = Stage::Connecting(attempt);
+                    self.generation = self.generation.wrapping_add(1);
+                    self.phase = Phase::Linked(Link::new(socket, stage, session));
+                    return Flow::Rest;
+                }
+            }
+        }
+        let trouble = trouble.unwrap_or_else(|| Trouble::Resolve("the name has no address".to_owned()));
+        self.end(now_us, trouble)
+    }
+
+    /// The link is of no use any more: the next address, or the end of the attempt.
+    fn address_failed(&mut self, now_us: u64, trouble: Trouble) -> Flow {
+        // What the server refused at one address it refuses at all; only what did not get through is tried elsewhere.
+        let goes_on = trouble.is_of_connection();
+        match std::mem::replace(&mut self.phase, Phase::Waiting { until_us: now_us }) {
+            Phase::Linked(Link { stage: Stage::Connecting(attempt) | Stage::Greeting(attempt), .. }) if goes_on => {
+                self.connect(now_us, attempt.deadline_us, attempt.remaining, Some(trouble))
+            }
+            _ => self.end(now_us, trouble),
+        }
+    }
+
+    /// The attempt, or the link, is over: says so, and when the next attempt is.
+    fn end(&mut self, now_us: u64, trouble: Trouble) -> Flow {
+        match trouble.is_of_connection() {
+            true => self.breaker.fail(now_us),
+            false => self.breaker.abandon(),
+        }
+        let delay_us = self.backoff.next_delay_us(&mut self.rng);
+        let until_us = now_us.saturating_add(delay_us).max(self.breaker.open_until_us().unwrap_or(0));
+        self.phase = Phase::Waiting { until_us };
+        self.status.ended(trouble.kind());
+        self.status.set_breaker(&self.breaker);
+        let open = self.breaker.state() == BreakerState::Open;
+        self.status.set_link(if open { LinkState::CircuitOpen } else { LinkState::Reconnecting });
+        tracing::warn!(
+            server = %self.config.url,
+            cause = %trouble,
+            kind = trouble.kind().as_str(),
+            retry_in_ms = (until_us - now_us) / 1_000,
+            circuit = self.breaker.state().as_str(),
+            "Redis subscription is down"
+        );
+        Flow::Rest
+    }
+
+    fn wants(&self, paused: bool) -> FeedWants {
+        let link = match &self.phase {
+            Phase::Stopped => return FeedWants::default(),
+            Phase::Waiting { until_us: wake_at_us } | Phase::Resolving { deadline_us: wake_at_us } => {
+                return FeedWants { wake_at_us: Some(*wake_at_us), ..FeedWants::default() };
+            }
+            Phase::Linked(link) => link,
+        };
+        let socket = Some((link.socket.as_raw_fd(), self.generation));
+        let wake_at_us = Some(link.stage.deadline_us(&self.config.timing));
+        match &link.stage {
+            Stage::Connecting(_) => FeedWants { socket, read: false, write: true, wake_at_us, again: false },
+            // A pause stops the clocks of what must be read.
+            _ => FeedWants {
+                socket,
+                read: !paused,
+                write: !link.session.output().is_empty(),
+                wake_at_us: wake_at_us.filter(|_| !paused),
+                again: link.more && !paused,
+            },
+        }
+    }
+}

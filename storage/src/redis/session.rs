@@ -1,0 +1,498 @@
+//! A RESP2 subscription as a conversation without a socket: what to say, and what was said.
+//!
+//! ```text
+//! we      AUTH, SELECT, SUBSCRIBE and PSUBSCRIBE at once, in this order; later PING
+//! server  +OK, +OK, one confirmation per name; from then on messages, and a pong per PING
+//! ```
+//! Everything is sent without waiting in between: one round trip, and the first refusal ends the session anyway.
+//!
+//! The caller reads into [`Session::room`], tells [`Session::filled`], and takes events until there is none. A message
+//! is handed out as it lies in that buffer: no copy, no allocation. What a reply claims to hold is never allocated;
+//! the buffer only follows the bytes that came.
+use crate::redis::reply::{self, Item, Reply, ReplyError};
+use crate::redis::url::RedisUrl;
+use protocol::limits;
+use redis_protocol::resp2::encode::encode_borrowed;
+use redis_protocol::resp2::types::BorrowedFrame;
+use std::fmt;
+
+/// Names in one SUBSCRIBE or PSUBSCRIBE: thousands go in pieces, so that neither side builds one huge command.
+pub const COMMAND_NAMES_MAX: usize = 256;
+/// Characters of a server's error text that are kept.
+pub const ERROR_TEXT_CHARS_MAX: usize = 200;
+
+// A read must fit the buffer beside the longest partial reply.
+const _: () = assert!(limits::READ_BYTES_MAX <= limits::REDIS_REPLY_BYTES_MAX);
+
+/// Something that was said to us. Borrows the session's buffer; take what you need and go on.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// Somebody published.
+    Message {
+        /// Where; of a pattern, the channel that matched.
+        channel: &'a [u8],
+        /// What, byte for byte.
+        payload: &'a [u8],
+    },
+    /// One more name is confirmed.
+    Subscribed {
+        /// Confirmed so far.
+        count: usize,
+    },
+    /// All names are confirmed: from here on nothing that is published is missed.
+    Ready,
+    /// An answer to [`Session::ping`].
+    Pong,
+    /// The server refused something; the session is of no use any more and hears nothing else.
+    ServerError {
+        /// What it refused.
+        step: Step,
+        /// Its words: at most [`ERROR_TEXT_CHARS_MAX`] characters, printable, our password masked.
+        text: String,
+    },
+}
+
+/// How far the conversation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// AUTH is not answered.
+    Auth,
+    /// SELECT is not answered.
+    Select,
+    /// Not every name is confirmed.
+    Subscribe,
+    /// All is confirmed.
+    Listen,
+}
+
+/// The server says what no Redis says to a subscriber; the connection must end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionError {
+    /// A reply of more than [`limits::REDIS_REPLY_BYTES_MAX`] bytes.
+    TooLarge {
+        /// So many bytes are here, or claimed.
+        bytes: usize,
+    },
+    /// Bytes that are no reply of a subscription.
+    Malformed(&'static str),
+    /// A reply that nobody asked for.
+    Unexpected(&'static str),
+}
+
+impl fmt::Display for SessionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes_max = limits::REDIS_REPLY_BYTES_MAX;
+        match self {
+            Self::TooLarge { bytes } => write!(f, "a message of {bytes} bytes or more; at most {bytes_max} are taken"),
+            Self::Malformed(what) => write!(f, "the other side does not speak Redis' protocol: {what}"),
+            Self::Unexpected(what) => write!(f, "the server answered out of turn: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for SessionError {}
+
+impl From<ReplyError> for SessionError {
+    fn from(error: ReplyError) -> Self {
+        match error {
+            ReplyError::Malformed(what) => SessionError::Malformed(what),
+            ReplyError::TooLarge { bytes } => SessionError::TooLarge { bytes },
+        }
+    }
+}
+
+/// One subscription on one connection.
+pub struct Session {
+    /// Bytes from the server; `start..end` are not taken yet.
+    input: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// Bytes for the server; those before `sent` are on their way.
+    output: Vec<u8>,
+    sent: usize,
+    expected: Expected,
+    /// What must not appear in an error text.
+    password: Option<Vec<u8>>,
+}
+
+/// Answers that are due.
+struct Expected {
+    auth: bool,
+    select: bool,
+    names: usize,
+    confirmed: usize,
+    ready_told: bool,
+    /// The server refused something: what else it says is of no use.
+    refused: bool,
+}
+
+impl Expected {
+    fn step(&self) -> Step {
+        match self {
+            Expected { auth: true, .. } => Step::Auth,
+            Expected { select: true, .. } => Step::Select,
+            Expected { names, confirmed, .. } if confirmed < names => Step::Subscribe,
+            _ => Step::Listen,
+        }
+    }
+
+    /// Whether an `+OK` was due, which it no longer is.
+    fn take_ok(&mut self) -> bool {
+        match self.step() {
+            Step::Auth => self.auth = false,
+            Step::Select => self.select = false,
+            Step::Subscribe | Step::Listen => return false,
+        }
+        true
+    }
+}
+
+impl Session {
+    /// A session whose first words are ready to be sent. A name with `*`, `?` or `[` is a pattern (contract §6).
+    pub fn new(url: &RedisUrl, channels: &[String]) -> Session {
+        let mut output = Vec::new();
+        let auth = url.user.is_some() || url.password.is_some();
+        if auth {
+            // A user without a password has the empty one: what an ACL user with `nopass` accepts.
+            let password = url.password.as_deref().unwrap_or_default();
+            match &url.user {
+                Some(user) => push_command(&mut output, &[b"AUTH", user, password]),
+                None => push_command(&mut output, &[b"AUTH", password]),
+            }
+        }
+        let select = url.database != 0;
+        if select {
+            push_command(&mut output, &[b"SELECT", url.database.to_string().as_bytes()]);
+        }
+        let (patterns, plain): (Vec<&[u8]>, Vec<&[u8]>) =
+            channels.iter().map(|name| name.as_bytes()).partition(|name| is_pattern(name));
+        for (command, names) in [(&b"SUBSCRIBE"[..], plain), (b"PSUBSCRIBE", patterns)] {
+            for piece in names.chunks(COMMAND_NAMES_MAX) {
+                let mut words = vec![command];
+                words.extend_from_slice(piece);
+                push_command(&mut output, &words);
+            }
+        }
+        let expected =
+            Expected { auth, select, names: channels.len(), confirmed: 0, ready_told: false, refused: false };
+        let password = url.password.clone();
+        Session { input: Vec::new(), start: 0, end: 0, output, sent: 0, expected, password }
+    }
+
+    /// How far the conversation is.
+    pub fn step(&self) -> Step {
+        self.expected.step()
+    }
+
+    /// Asks for a sign of life.
+    pub fn ping(&mut self) {
+        push_command(&mut self.output, &[b"PING"]);
+    }
+
+    /// What is to be sent; empty most of the time.
+    pub fn output(&self) -> &[u8] {
+        &self.output[self.sent..]
+    }
+
+    /// The first `bytes` of [`Session::output`] are on their way.
+    pub fn sent(&mut self, bytes: usize) {
+        self.sent = (self.sent + bytes).min(self.output.len());
+        if self.sent == self.output.len() {
+            // Gives the room of a long subscription back; a PING takes a few bytes.
+            self.output = Vec::new();
+            self.sent = 0;
+        }
+    }
+
+    /// Where to read to: at least half of, and at most, [`limits::READ_BYTES_MAX`]. Take all events first, so that
+    /// only a partial reply is left, which is bounded.
+    pub fn room(&mut self) -> &mut [u8] {
+        self.input.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+        if self.end == 0 && self.input.len() > limits::READ_BYTES_MAX {
+            self.input = Vec::new();
+        }
+        let room = self.input.len() - self.end;
+        if room < limits::READ_BYTES_MAX / 2 {
+            // Twice what came, so that a long message is moved a few times only.
+            let bytes_max = limits::REDIS_REPLY_BYTES_MAX + limits::READ_BYTES_MAX;
+            self.input.resize((self.end * 2).clamp(limits::READ_BYTES_MAX, bytes_max), 0);
+        }
+        let stop = self.input.len().min(self.end + limits::READ_BYTES_MAX);
+        &mut self.input[self.end..stop]
+    }
+
+    /// The first `bytes` of [`Session::room`] have come.
+    pub fn filled(&mut self, bytes: usize) {
+        self.end = (self.end + bytes).min(self.input.len());
+    }
+
+    /// The next thing that was said, or `None` until more bytes come.
+    ///
+    /// # Errors
+    /// [`SessionError`]: the connection must end. Asked again, it answers the same.
+    pub fn next_event(&mut self) -> Result<Option<Event<'_>>, SessionError> {
+        loop {
+            if self.expected.step() == Step::Listen && !self.expected.ready_told {
+                self.expected.ready_told = true;
+                return Ok(Some(Event::Ready));
+            }
+            if self.expected.refused {
+                // A refused AUTH may be followed by confirmations for the default user, who is not whom we asked for.
+                self.start = self.end;
+                return Ok(None);
+            }
+            let input = &self.input[self.start..self.end];
+            let Some((reply, bytes)) = reply::decode(input)? else {
+                return match input.len() > limits::REDIS_REPLY_BYTES_MAX {
+                    true => Err(SessionError::TooLarge { bytes: input.len() }),
+                    false => Ok(None),
+                };
+            };
+            if let Reply::Status(range) = &reply
+                && &input[range.clone()] == b"OK"
+                && self.expected.take_ok()
+            {
+                // Tells the caller nothing; two of them at most are due.
+                self.start += bytes;
+                continue;
+            }
+            let event = understand(&mut self.expected, self.password.as_deref(), input, reply)?;
+            self.start += bytes;
+            return Ok(Some(event));
+        }
+    }
+}
+
+/// What a reply means now.
+fn understand<'a>(
+    expected: &mut Expected,
+    password: Option<&[u8]>,
+    input: &'a [u8],
+    reply: Reply,
+) -> Result<Event<'a>, SessionError> {
+    let (items, len) = match reply {
+        Reply::Array { items, len } => (items, len),
+        Reply::Error(range) => {
+            let text = printable_error(&input[range], password);
+            let step = expected.step();
+            expected.refused = true;
+            return Ok(Event::ServerError { step, text });
+        }
+        Reply::Status(range) if &input[range.clone()] == b"PONG" => return Ok(Event::Pong),
+        Reply::Status(_) => return Err(SessionError::Unexpected("a status")),
+    };
+    let bytes = |item: &Item| match item {
+        Item::Bytes(range) => Some(&input[range.clone()]),
+        _ => None,
+    };
+    match (bytes(&items[0]), &items[1..len]) {
+        (Some(b"message"), [channel, payload]) | (Some(b"pmessage"), [_, channel, payload]) => {
+            match (bytes(channel), bytes(payload)) {
+                (Some(channel), Some(payload)) => Ok(Event::Message { channel, payload }),
+                _ => Err(SessionError::Malformed("a message without a channel or a payload")),
+            }
+        }
+        (Some(b"subscribe" | b"psubscribe"), [Item::Bytes(_), Item::Integer(_)]) => {
+            if expected.step() != Step::Subscribe {
+                return Err(SessionError::Unexpected("a confirmation"));
+            }
+            expected.confirmed += 1;
+            Ok(Event::Subscribed { count: expected.confirmed })
+        }
+        (Some(b"pong"), [Item::Bytes(_)]) => Ok(Event::Pong),
+        (Some(b"unsubscribe" | b"punsubscribe"), _) => Err(SessionError::Unexpected("an unsubscription")),
+        _ => Err(SessionError::Unexpected("an unknown kind of message")),
+    }
+}
+
+/// Whether PSUBSCRIBE takes the name (contract §6).
+pub fn is_pattern(name: &[u8]) -> bool {
+    name.iter().any(|byte| matches!(byte, b'*' | b'?' | b'['))
+}
+
+/// Appends one command as an array of texts, the only form a server takes.
+fn push_command(output: &mut Vec<u8>, words: &[&[u8]]) {
+    let items: Vec<BorrowedFrame<'_>> = words.iter().map(|word| BorrowedFrame::BulkString(word)).collect();
+    let command = BorrowedFrame::Array(&items);
+    let at = output.len();
+    output.resize(at + command.encode_len(false), 0);
+    let written = encode_borrowed(&mut output[at..], &command, false);
+    debug_assert!(written.is_ok(), "the room is as long as the encoder asked for: {written:?}");
+}
+
+/// A server's words for a log: short, printable, without our password.
+fn printable_error(text: &[u8], password: Option<&[u8]>) -> String {
+    let mut masked = Vec::new();
+    let mut rest = &text[..text.len().min(reply::LINE_BYTES_MAX)];
+    while let Some((first, after)) = rest.split_first() {
+        match password.filter(|password| !password.is_empty()).and_then(|password| rest.strip_prefix(password)) {
+            Some(after) => {
+                masked.extend_from_slice(b"***");
+                rest = after;
+            }
+            None => {
+                masked.push(*first);
+                rest = after;
+            }
+        }
+    }
+    let printable = |c: char| if c.is_control() { ' ' } else { c };
+    String::from_utf8_lossy(&masked).chars().map(printable).take(ERROR_TEXT_CHARS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(url: &str, channels: &[&str]) -> Session {
+        let channels: Vec<String> = channels.iter().map(|name| (*name).to_owned()).collect();
+        Session::new(&RedisUrl::parse(url).unwrap(), &channels)
+    }
+
+    /// Feeds bytes, as many at a time as there is room for, and writes down what is heard.
+    fn hear(session: &mut Session, mut bytes: &[u8]) -> Result<Vec<String>, SessionError> {
+        let mut heard = Vec::new();
+        loop {
+            while let Some(event) = session.next_event()? {
+                heard.push(format!("{event:?}"));
+            }
+            if bytes.is_empty() {
+                return Ok(heard);
+            }
+            let room = session.room();
+            let taken = room.len().min(bytes.len());
+            room[..taken].copy_from_slice(&bytes[..taken]);
+            session.filled(taken);
+            bytes = &bytes[taken..];
+        }
+    }
+
+    fn message(channel: &str, payload: &[u8]) -> Vec<u8> {
+        let head = format!("*3\r\n$7\r\nmessage\r\n${}\r\n{channel}\r\n${}\r\n", channel.len(), payload.len());
+        [head.as_bytes(), payload, b"\r\n"].concat()
+    }
+
+    #[test]
+    fn the_first_words_name_who_where_and_what() {
+        let session = session("redis://ara:pw@h/3", &["a", "b*", "c", "d?", "e[x]"]);
+        let said = String::from_utf8(session.output().to_vec()).unwrap().replace("\r\n", " ");
+        assert_eq!(
+            said,
+            "*3 $4 AUTH $3 ara $2 pw *2 $6 SELECT $1 3 *3 $9 SUBSCRIBE $1 a $1 c *4 $10 PSUBSCRIBE $2 b* $2 d? $4 e[x] "
+        );
+    }
+
+    #[test]
+    fn a_password_alone_and_a_user_alone_both_authenticate() {
+        let said = |url| String::from_utf8(session(url, &["a"]).output().to_vec()).unwrap();
+        assert!(said("redis://:pw@h").starts_with("*2\r\n$4\r\nAUTH\r\n$2\r\npw\r\n*2\r\n$9\r\nSUBSCRIBE"));
+        assert!(said("redis://ara@h").starts_with("*3\r\n$4\r\nAUTH\r\n$3\r\nara\r\n$0\r\n\r\n*2\r\n$9\r\nSUBSCRIBE"));
+        assert!(said("redis://h").starts_with("*2\r\n$9\r\nSUBSCRIBE"));
+    }
+
+    #[test]
+    fn thousands_of_names_go_in_pieces_and_all_must_be_confirmed() {
+        let names: Vec<String> = (0..1_000).map(|n| format!("channel-{n}")).collect();
+        let mut session = Session::new(&RedisUrl::parse("redis://h").unwrap(), &names);
+        let said = String::from_utf8(session.output().to_vec()).unwrap();
+        assert_eq!(said.matches("SUBSCRIBE").count(), 4);
+        for name in &names {
+            assert_eq!(session.step(), Step::Subscribe);
+            let confirmation = format!("*3\r\n$9\r\nsubscribe\r\n${}\r\n{name}\r\n:1\r\n", name.len());
+            hear(&mut session, confirmation.as_bytes()).unwrap();
+        }
+        assert_eq!(session.step(), Step::Listen);
+    }
+
+    #[test]
+    fn a_partial_write_keeps_the_rest() {
+        let mut session = session("redis://h", &["a"]);
+        let whole = session.output().to_vec();
+        session.sent(5);
+        assert_eq!(session.output(), &whole[5..]);
+        session.ping();
+        session.sent(whole.len() - 5);
+        assert_eq!(session.output(), b"*1\r\n$4\r\nPING\r\n");
+        session.sent(14);
+        assert_eq!(session.output(), b"");
+    }
+
+    #[test]
+    fn messages_may_come_between_the_confirmations() {
+        let mut session = session("redis://h", &["a", "b*"]);
+        let heard = hear(
+            &mut session,
+            b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$0\r\n\r\n\
+              *3\r\n$10\r\npsubscribe\r\n$2\r\nb*\r\n:2\r\n*4\r\n$8\r\npmessage\r\n$2\r\nb*\r\n$2\r\nb1\r\n$1\r\n\n\r\n",
+        );
+        let expected = [
+            Event::Subscribed { count: 1 },
+            Event::Message { channel: b"a", payload: b"" },
+            Event::Subscribed { count: 2 },
+            Event::Ready,
+            Event::Message { channel: b"b1", payload: b"\n" },
+        ];
+        assert_eq!(heard.unwrap(), expected.map(|event| format!("{event:?}")));
+    }
+
+    #[test]
+    fn the_longest_message_passes_and_leaves_no_room_behind() {
+        let mut session = session("redis://h", &[]);
+        let payload = vec![b'x'; limits::REDIS_REPLY_BYTES_MAX - 64];
+        let heard = hear(&mut session, &message("a", &payload)).unwrap();
+        assert_eq!(heard.len(), 2, "ready and the message");
+        assert_eq!(session.room().len(), limits::READ_BYTES_MAX);
+        assert_eq!(session.input.len(), limits::READ_BYTES_MAX);
+    }
+
+    #[test]
+    fn what_is_longer_than_the_bound_ends_the_session_and_never_allocates_what_it_claims() {
+        let mut claimed = session("redis://h", &[]);
+        let error = hear(&mut claimed, b"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1000000000\r\n").unwrap_err();
+        assert_eq!(error, SessionError::TooLarge { bytes: 1_000_000_000 });
+        assert!(claimed.input.capacity() <= 2 * limits::READ_BYTES_MAX);
+
+        let mut grown = session("redis://h", &[]);
+        let endless = [&b"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$4194304\r\n"[..], &vec![b'x'; 5 << 20]].concat();
+        assert!(hear(&mut grown, &endless).is_err());
+    }
+
+    #[test]
+    fn answers_out_of_turn_end_the_session() {
+        let rows = [
+            "+OK\r\n",
+            "+QUEUED\r\n",
+            "*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n",
+            "*3\r\n$11\r\nunsubscribe\r\n$-1\r\n:0\r\n",
+            "*3\r\n$8\r\nwhatever\r\n$1\r\na\r\n$1\r\nb\r\n",
+            "*3\r\n$7\r\nmessage\r\n$1\r\na\r\n:1\r\n",
+            "*2\r\n$7\r\nmessage\r\n$1\r\na\r\n",
+            "*1\r\n:1\r\n",
+        ];
+        for text in rows {
+            let mut session = session("redis://h", &[]);
+            let error = hear(&mut session, text.as_bytes()).expect_err(text);
+            assert_eq!(session.next_event(), Err(error), "it stays the answer");
+        }
+    }
+
+    #[test]
+    fn after_a_refusal_nothing_counts_any_more() {
+        let mut session = session("redis://ara:wrong@h", &["a"]);
+        let said = b"-WRONGPASS no\r\n*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n*3\r\n$7\r\nmessage";
+        let heard = hear(&mut session, said).unwrap();
+        assert_eq!(heard, ["ServerError { step: Auth, text: \"WRONGPASS no\" }"]);
+        assert_eq!(session.step(), Step::Auth);
+    }
+
+    #[test]
+    fn error_texts_are_short_printable_and_without_the_password() {
+        let mut session = session("redis://:hunter2@h", &["a"]);
+        let text = format!("-ERR no hunter2 here\u{7}{}\r\n", "x".repeat(1_000));
+        let heard = hear(&mut session, text.as_bytes()).unwrap();
+        assert!(heard[0].starts_with("ServerError { step: Auth, text: \"ERR no *** here xxx"), "{heard:?}");
+        assert!(heard[0].len() < 250);
+    }
+}
