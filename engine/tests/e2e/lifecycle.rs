@@ -319,3 +319,19 @@ fn the_limit_of_open_files_is_raised_at_start() {
         line.split_whitespace().filter(|word| word.parse::<u64>().is_ok() || *word == "unlimited").collect();
     assert_eq!(numbers[0], numbers[1], "{line}");
 }
+
+#[test]
+fn every_setting_and_every_metric_is_documented() {
+    let (_, help) = run_binary(&["--help"], &[]);
+    let operations = include_str!("../../../docs/OPERATIONS.md");
+    let is_setting = |word: &&str| word.len() > 3 && word.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
+    let settings = help.lines().filter_map(|line| line.split_whitespace().next()).filter(is_setting);
+    let missing: Vec<_> = settings.filter(|name| !operations.contains(&format!("`{name}`"))).collect();
+    assert!(missing.is_empty(), "not in docs/OPERATIONS.md: {missing:?}");
+
+    let metrics = Server::start().get("/metrics");
+    let documented = include_str!("../../../docs/METRICS.md");
+    let families = metrics.text().lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let missing: Vec<_> = families.filter(|name| !documented.contains(&format!("`{name}`"))).collect();
+    assert!(missing.is_empty(), "not in docs/METRICS.md: {missing:?}");
+}
