@@ -1,0 +1,15 @@
+//! Black-box tests: the binary, real sockets, real servers beside it. What is asserted is the wire contract; nothing of
+//! the workspace's own code is used, so the tests cannot share its mistakes.
+//!
+//! Each test brings its own processes on ports of its own and stops them when it ends, also when it fails.
+
+mod hostile;
+mod http;
+mod lifecycle;
+mod main_job;
+mod publish;
+mod redis;
+mod seed;
+mod sse;
+mod support;
+mod websocket;
