@@ -1,8 +1,36 @@
-//! From settings to a running node.
+//! From settings to a running node: listeners, mesh, links, one thread per shard; and back.
 use crate::config::Settings;
+use crate::config::settings::JwtAlgorithm;
+use crate::host::{BreakerState, NodeHost, NodeView, RedisOperation, RedisSnapshot, RedisState, RedisView};
+use crate::ingress::Ingress;
+use crate::keeper::Keeper;
+use crate::random;
+use crate::signals;
+use protocol::auth::token::{Algorithm, KeyError, Verifier, VerifierConfig};
+use protocol::http::cors::Cors;
+use protocol::http::route::ROUTE_LABELS;
+use protocol::ids::DEFAULT_TENANT;
+use shards::config::ShardConfig;
+use shards::host::StorePort;
+use shards::key::ShardId;
+use shards::mesh::Mesh;
+use shards::metrics::NodeMetrics;
+use shards::reactor::{
+    self, DriverKind, ListenerFd, MakeGuest, MakeStore, ReactorError, ShardSeat, StopSignal, clock, nofile,
+};
+use shards::shard::Shard;
+use shards::tables::placement;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread;
+use storage::backoff::BackoffConfig;
+use storage::breaker::BreakerConfig;
+use storage::redis::feed::{Feed, FeedConfig, FeedError, FeedTiming};
+use storage::redis::status::{FeedStatus, LinkState};
+use storage::redis::url::{RedisUrl, RedisUrlError};
 
 /// What a caller wants of a run beside its settings.
 #[derive(Default)]
@@ -27,8 +55,21 @@ pub enum ServeError {
         /// What the system said.
         error: io::Error,
     },
-    /// There are no shards to run.
-    NoShards,
+    /// The key that tokens are checked with; the operator's to change.
+    Key(KeyError),
+    /// `REDIS_URL` is no URL; the operator's to change.
+    RedisUrl(RedisUrlError),
+    /// The subscription cannot be made as configured.
+    Feed(FeedError),
+    /// The system refused something every node needs.
+    System {
+        /// What was being made.
+        what: &'static str,
+        /// What it said.
+        error: io::Error,
+    },
+    /// A shard could not begin.
+    Shard(ReactorError),
 }
 
 impl fmt::Display for ServeError {
@@ -37,25 +78,265 @@ impl fmt::Display for ServeError {
             ServeError::Listen { address, error } => {
                 write!(f, "cannot listen on {address}: {error} (SERVER_HOST and SERVER_PORT choose another)")
             }
-            ServeError::NoShards => f.write_str("there are no shards to run"),
+            ServeError::Key(error) => write!(f, "tokens cannot be checked: {error}"),
+            ServeError::RedisUrl(error) => write!(f, "REDIS_URL: {error}"),
+            ServeError::Feed(error) => error.fmt(f),
+            ServeError::System { what, error } => write!(f, "cannot make {what}: {error}"),
+            ServeError::Shard(error) => error.fmt(f),
         }
     }
 }
 
-impl std::error::Error for ServeError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            ServeError::Listen { error, .. } => Some(error),
-            ServeError::NoShards => None,
-        }
-    }
-}
+impl std::error::Error for ServeError {}
 
-/// Runs a node until it is told to stop (SIGTERM, SIGINT).
+/// Runs a node until it is told to stop (SIGTERM, SIGINT) and everybody has been told.
 ///
 /// # Errors
 /// It could not start.
 pub fn serve(settings: Settings, options: ServeOptions) -> Result<(), ServeError> {
-    drop((settings, options));
-    Err(ServeError::NoShards)
+    clock::now();
+    let limit = nofile::raise();
+    let address = resolve(&settings)?;
+    let shards = settings.shards;
+    let config = Arc::new(shard_config(&settings, limit.sockets_max())?);
+    let metrics = Arc::new(NodeMetrics::new(shards, ROUTE_LABELS.len()));
+    let (feed, redis) = redis_link(&settings)?;
+    let settings = Arc::new(settings);
+    let view = NodeView {
+        settings: Arc::clone(&settings),
+        server_id: config.server_id.clone(),
+        metrics: Arc::clone(&metrics),
+        redis,
+    };
+    let host = Arc::new(NodeHost::new(view, &ROUTE_LABELS));
+
+    let listen = |error| ServeError::Listen { address: address.to_string(), error };
+    let first = ListenerFd::bind(address).map_err(listen)?;
+    // With port 0 the first listener decides for all of them.
+    let address = first.local_address().map_err(listen)?;
+    let mut listeners = vec![first];
+    for _ in 1..shards {
+        listeners.push(ListenerFd::bind(address).map_err(listen)?);
+    }
+    let ports = Mesh::new(shards, &metrics).map_err(|error| ServeError::System { what: "the mesh", error })?;
+    let stop = Arc::new(StopSignal::new(ports.iter().map(|port| port.bell()).collect()));
+    signals::watch(Arc::clone(&stop)).map_err(|error| ServeError::System { what: "the signal watch", error })?;
+    let cpus = cpus(shards);
+    let bridge = placement::line(DEFAULT_TENANT, shards);
+    let seed =
+        u64::from_ne_bytes(random::bytes::<8>().map_err(|error| ServeError::System { what: "randomness", error })?);
+    tracing::info!(
+        %address,
+        shards,
+        server_id = &*config.server_id,
+        nofile_soft = limit.soft,
+        nofile_hard = limit.hard,
+        connections_max = config.connections_max,
+        sockets_max = config.sockets_max,
+        "starting"
+    );
+
+    let (ready, is_ready) = crossbeam_channel::bounded(shards);
+    let mut feed = feed;
+    let mut threads = Vec::with_capacity(shards);
+    for (index, (listener, mesh)) in listeners.into_iter().zip(ports).enumerate() {
+        let id = ShardId(index as u8);
+        let guests =
+            if id == bridge { feed.take().map(|feed| guest(feed, seed)).into_iter().collect() } else { vec![] };
+        let ready = ready.clone();
+        let seat = ShardSeat {
+            id,
+            cpu: cpus.as_ref().map(|cpus| cpus[index]),
+            listener,
+            mesh,
+            guests,
+            store: keeper(),
+            stop: Arc::clone(&stop),
+            metrics: Arc::clone(&metrics),
+            ready: Box::new(move |driver| _ = ready.send(driver)),
+        };
+        let (config, metrics, host) = (Arc::clone(&config), Arc::clone(&metrics), Arc::clone(&host));
+        let make = move || {
+            Shard::new(id, shards, config, metrics, host, seed ^ (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        };
+        let run = move || reactor::run(seat, make);
+        let thread = thread::Builder::new().name(format!("shard-{index}")).spawn(run);
+        threads.push(thread.map_err(|error| ServeError::System { what: "a shard's thread", error })?);
+    }
+    drop(ready);
+    // A shard that cannot begin drops its end without a word.
+    match (0..shards).map(|_| is_ready.recv()).collect::<Result<Vec<DriverKind>, _>>() {
+        Ok(drivers) => {
+            tracing::info!(driver = drivers[0].as_str(), "every shard listens");
+            if let Some(on_ready) = options.on_ready {
+                on_ready(address);
+            }
+        }
+        Err(_) => stop.raise(),
+    }
+    let mut failed = None;
+    for thread in threads {
+        match thread.join() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => failed = Some(error),
+            Err(_) => std::process::abort(),
+        }
+    }
+    tracing::info!("stopped");
+    failed.map_or(Ok(()), |error| Err(ServeError::Shard(error)))
+}
+
+fn resolve(settings: &Settings) -> Result<SocketAddr, ServeError> {
+    let (host, port) = (&*settings.server.host, settings.server.port);
+    let listen = |error| ServeError::Listen { address: format!("{host}:{port}"), error };
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let mut found = (bare, port).to_socket_addrs().map_err(listen)?;
+    found.next().ok_or_else(|| listen(io::Error::new(io::ErrorKind::NotFound, "the name has no address")))
+}
+
+fn shard_config(settings: &Settings, sockets_max: usize) -> Result<ShardConfig, ServeError> {
+    let jwt = &settings.jwt;
+    let algorithm = match jwt.algorithm {
+        JwtAlgorithm::Hs256 => Algorithm::Hs256,
+        JwtAlgorithm::Hs384 => Algorithm::Hs384,
+        JwtAlgorithm::Hs512 => Algorithm::Hs512,
+        JwtAlgorithm::Rs256 => Algorithm::Rs256,
+        JwtAlgorithm::Es256 => Algorithm::Es256,
+    };
+    let verifier = Verifier::new(&VerifierConfig {
+        algorithm,
+        secret: jwt.secret.as_ref().map(|secret| secret.expose().as_bytes()),
+        public_key_pem: jwt.public_key_pem.as_deref(),
+        issuer: jwt.issuer.as_deref(),
+        audience: jwt.audience.as_deref(),
+    })
+    .map_err(ServeError::Key)?;
+    let production = settings.run_mode.production;
+    let cors = match (&*settings.server.cors_origins, production) {
+        ([], true) => Cors::none(),
+        ([], false) => Cors::any(),
+        (origins, _) => Cors::listed(origins.to_vec()),
+    };
+    let server_id = match &settings.cluster.server_id {
+        Some(id) => id.clone(),
+        None => random::server_id().map_err(|error| ServeError::System { what: "randomness", error })?,
+    };
+    let websocket = &settings.websocket;
+    let connections_max = match websocket.connections_max {
+        0 => sockets_max,
+        wanted if wanted > sockets_max => {
+            tracing::warn!(
+                wanted,
+                possible = sockets_max,
+                "WEBSOCKET_MAX_CONNECTIONS is more than the file-descriptor limit allows; raise LimitNOFILE or ulimit -n"
+            );
+            sockets_max
+        }
+        wanted => wanted,
+    };
+    Ok(ShardConfig {
+        server_id: server_id.into(),
+        production,
+        api_key: settings.api_key.as_ref().map(|key| key.expose().as_bytes().into()),
+        verifier,
+        cors,
+        tenancy: settings.tenant.enabled,
+        heartbeat_interval_ms: websocket.heartbeat_interval_seconds.saturating_mul(1_000),
+        connection_timeout_ms: websocket.connection_timeout_seconds.saturating_mul(1_000),
+        connections_max,
+        sockets_max,
+        connections_per_user_max: websocket.connections_per_user_max,
+        subscriptions_max: websocket.subscriptions_max,
+        trusted_proxies: settings.server.trusted_proxies.clone(),
+    })
+}
+
+/// The subscription's configuration and status; made into a feed on its shard.
+struct Subscription {
+    config: FeedConfig,
+    status: Arc<FeedStatus>,
+    invalid: Arc<AtomicU64>,
+    tenancy: bool,
+}
+
+fn redis_link(settings: &Settings) -> Result<(Option<Subscription>, RedisView), ServeError> {
+    let redis = &settings.redis;
+    if !redis.enabled {
+        return Ok((None, Arc::new(RedisSnapshot::default)));
+    }
+    let config = FeedConfig {
+        url: RedisUrl::parse(redis.url.expose()).map_err(ServeError::RedisUrl)?,
+        channels: redis.channels.clone(),
+        breaker: BreakerConfig {
+            failure_threshold: redis.breaker_failure_threshold,
+            success_threshold: redis.breaker_success_threshold,
+            reset_timeout_ms: redis.breaker_reset_timeout_seconds.saturating_mul(1_000),
+        },
+        backoff: BackoffConfig { initial_ms: redis.backoff_initial_delay_ms, max_ms: redis.backoff_max_delay_ms },
+        timing: FeedTiming::default(),
+    };
+    let status = Arc::new(FeedStatus::new());
+    // What a feed would refuse is refused here, before anything runs.
+    Feed::new(config.clone(), Arc::clone(&status), 0, Box::new(|| {})).map_err(ServeError::Feed)?;
+    let invalid = Arc::new(AtomicU64::new(0));
+    let view = {
+        let (status, invalid) = (Arc::clone(&status), Arc::clone(&invalid));
+        Arc::new(move || snapshot(&status, invalid.load(Relaxed)))
+    };
+    Ok((Some(Subscription { config, status, invalid, tenancy: settings.tenant.enabled }), view))
+}
+
+fn snapshot(status: &FeedStatus, invalid: u64) -> RedisSnapshot {
+    use storage::breaker::BreakerState as Breaker;
+    let link = status.snapshot();
+    let operation = |operation, result, count| RedisOperation { operation, result, count };
+    RedisSnapshot {
+        state: match link.link {
+            LinkState::Healthy => RedisState::Healthy,
+            LinkState::Reconnecting => RedisState::Reconnecting,
+            LinkState::CircuitOpen => RedisState::CircuitOpen,
+        },
+        breaker: match link.breaker {
+            Breaker::Closed => BreakerState::Closed,
+            Breaker::Open => BreakerState::Open,
+            Breaker::HalfOpen => BreakerState::HalfOpen,
+        },
+        failures: u64::from(link.failures),
+        attempts: link.attempts,
+        total_reconnections: link.reconnections,
+        messages_received: link.messages,
+        messages_invalid: invalid,
+        operations: vec![
+            operation("subscribe", "ok", link.reconnections),
+            operation("subscribe", "error", link.ends),
+            operation("message", "ok", link.messages.saturating_sub(invalid)),
+            operation("message", "error", invalid),
+        ],
+    }
+}
+
+fn guest(subscription: Subscription, seed: u64) -> MakeGuest {
+    Box::new(move |bell| {
+        let Subscription { config, status, invalid, tenancy } = subscription;
+        match Feed::new(config, status, seed, Box::new(move || bell.ring())) {
+            Ok(feed) => Box::new(Ingress::new(feed, tenancy, invalid)),
+            Err(error) => unreachable!("the same settings made a feed before: {error}"),
+        }
+    })
+}
+
+fn keeper() -> MakeStore {
+    Box::new(|| Box::new(Keeper::memory()) as Box<dyn StorePort>)
+}
+
+/// One core per shard, from those this process may run on; none when there are more shards than cores.
+fn cpus(shards: usize) -> Option<Vec<usize>> {
+    let allowed = rustix::thread::sched_getaffinity(None).ok()?;
+    let cpus: Vec<usize> =
+        (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).take(shards).collect();
+    if cpus.len() < shards {
+        tracing::warn!(shards, cores = cpus.len(), "more shards than cores: they are not pinned");
+        return None;
+    }
+    Some(cpus)
 }

@@ -8,6 +8,8 @@
 //! | [`boot`] | from settings to a running node |
 //! | [`host`] | pages about the node: health, stats, cluster status |
 //! | [`exporter`] | the node's figures as Prometheus text |
+//! | `ingress`, `keeper` | Redis and the store, as the shards see them |
+//! | `signals` | how a run ends |
 //! | [`random`] | names and secrets made up at start |
 pub mod args;
 pub mod boot;
@@ -15,5 +17,8 @@ pub mod commands;
 pub mod config;
 pub mod exporter;
 pub mod host;
+mod ingress;
+mod keeper;
 pub mod logging;
 pub mod random;
+mod signals;

@@ -88,6 +88,7 @@ pub struct FeedStatus {
     attempts: AtomicU64,
     reconnections: AtomicU64,
     messages: AtomicU64,
+    ends: AtomicU64,
     last_error: AtomicU8,
 }
 
@@ -106,6 +107,8 @@ pub struct FeedSnapshot {
     pub reconnections: u64,
     /// Messages handed out.
     pub messages: u64,
+    /// How often a link, or the attempt to make one, came to an end.
+    pub ends: u64,
     /// What went wrong last; kept when it is well again.
     pub last_error: Option<FeedErrorKind>,
 }
@@ -134,6 +137,7 @@ impl FeedStatus {
             attempts: self.attempts.load(Relaxed),
             reconnections: self.reconnections.load(Relaxed),
             messages: self.messages.load(Relaxed),
+            ends: self.ends.load(Relaxed),
             last_error: FeedErrorKind::ALL.into_iter().find(|kind| *kind as u8 == last_error),
         }
     }
@@ -163,6 +167,7 @@ impl FeedStatus {
 
     pub(crate) fn ended(&self, kind: FeedErrorKind) {
         self.last_error.store(kind as u8, Relaxed);
+        self.ends.store(self.ends.load(Relaxed) + 1, Relaxed);
     }
 }
 

@@ -1,0 +1,98 @@
+//! The Redis subscription as a guest of one shard: what comes in over it is published from that shard's own turn.
+use protocol::clock::Now;
+use protocol::ids::TenantId;
+use protocol::notification::Source;
+use protocol::publish::redis::parse_redis;
+use shards::guest::{Guest, Port, Ready, Submission, Wants};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use storage::redis::feed::Feed;
+
+/// Lines about bad payloads, at most one in this time: a publisher that sends nothing else must not fill the log.
+const COMPLAINT_INTERVAL_US: u64 = 1_000_000;
+
+/// The subscription on its shard.
+pub(crate) struct Ingress {
+    feed: Feed,
+    tenancy: bool,
+    invalid: Arc<AtomicU64>,
+    complained_at_us: Option<u64>,
+    /// Bad payloads since the last line about one.
+    unsaid: u64,
+}
+
+impl Ingress {
+    /// A guest around a feed. Bad payloads are counted in `invalid`.
+    pub(crate) fn new(feed: Feed, tenancy: bool, invalid: Arc<AtomicU64>) -> Ingress {
+        Ingress { feed, tenancy, invalid, complained_at_us: None, unsaid: 0 }
+    }
+}
+
+impl Guest for Ingress {
+    fn turn(&mut self, now: Now, ready: Ready, port: &mut dyn Port) -> Wants {
+        let paused = port.congested();
+        let Ingress { feed, tenancy, invalid, complained_at_us, unsaid } = self;
+        let mut take = |channel: &[u8], payload: &[u8]| match submission(channel, payload, *tenancy) {
+            Ok(submission) => port.publish(submission),
+            Err(reason) => {
+                invalid.store(invalid.load(Relaxed) + 1, Relaxed);
+                *unsaid += 1;
+                if complained_at_us.is_none_or(|at_us| now.mono_us >= at_us + COMPLAINT_INTERVAL_US) {
+                    let channel: String = String::from_utf8_lossy(channel).chars().take(128).collect();
+                    tracing::warn!(
+                        channel,
+                        reason,
+                        bytes = payload.len(),
+                        skipped = *unsaid,
+                        "a Redis payload is no publish"
+                    );
+                    *complained_at_us = Some(now.mono_us);
+                    *unsaid = 0;
+                }
+            }
+        };
+        let wants = feed.turn(now, ready.read, ready.write, paused, &mut take);
+        // While it is paused nothing tells it when the node has caught up, so it looks again soon.
+        let look_again_us = paused.then(|| now.mono_us + 5_000);
+        let wake_at_us = [wants.wake_at_us, look_again_us].into_iter().flatten().min();
+        Wants { socket: wants.socket, read: wants.read, write: wants.write, wake_at_us, again: wants.again }
+    }
+
+    fn stop(&mut self) {
+        self.feed.stop();
+    }
+}
+
+/// A payload as a publish. `tenant_id` counts only while tenancy is on: without it there is one tenant, `default`.
+fn submission(channel: &[u8], payload: &[u8], tenancy: bool) -> Result<Submission, &'static str> {
+    let publish = parse_redis(payload).map_err(|error| error.label())?;
+    let tenant = match &publish.tenant {
+        Some(tenant) if tenancy => TenantId::parse(tenant).ok_or("bad_shape")?,
+        _ => TenantId::default_tenant(),
+    };
+    let source = Source::Redis(String::from_utf8_lossy(channel).into());
+    Ok(Submission { tenant, target: publish.target, content: publish.content, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::notification::Target;
+
+    const PAYLOAD: &[u8] =
+        br#"{"type":"user","target":"ana","tenant_id":"acme","event":{"event_type":"e","payload":1}}"#;
+
+    #[test]
+    fn a_tenant_counts_only_with_tenancy() {
+        let with = submission(b"notification:user:ana", PAYLOAD, true).unwrap();
+        assert_eq!((with.tenant.as_str(), with.target), ("acme", Target::User("ana".into())));
+        let without = submission(b"notification:user:ana", PAYLOAD, false).unwrap();
+        assert!(without.tenant.is_default());
+        assert_eq!(without.source, Source::Redis("notification:user:ana".into()));
+    }
+
+    #[test]
+    fn what_is_no_publish_has_a_reason_and_no_echo() {
+        assert_eq!(submission(b"c", b"{", false).unwrap_err(), "not_json");
+    }
+}
