@@ -70,7 +70,7 @@ pub fn run(args: &Args) -> Result<Table, BenchError> {
             table.push([
                 (*connections).into(),
                 (*coalesce).into(),
-                row.messages_per_second.round().into(),
+                (row.messages_per_second as u64).into(),
                 row.writer_us_per_message.into(),
                 row.reader_us_per_message.into(),
                 row.writer_busy.into(),

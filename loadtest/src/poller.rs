@@ -58,6 +58,12 @@ impl Poller {
         epoll::modify(&self.epoll, socket, EventData::new_u64(token), interest.flags())
     }
 
+    /// Takes a socket out.
+    pub fn remove(&self, socket: impl AsFd) {
+        // It fails only for a socket that is not in the set, which is what was wanted.
+        let _ = epoll::delete(&self.epoll, socket);
+    }
+
     /// Waits up to `wait_us`; answers how many sockets are ready.
     pub fn wait(&mut self, wait_us: u64) -> Result<usize, Errno> {
         let timeout = Timespec { tv_sec: (wait_us / 1_000_000) as i64, tv_nsec: (wait_us % 1_000_000 * 1_000) as i64 };

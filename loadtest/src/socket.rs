@@ -93,3 +93,21 @@ impl Outgoing {
         Moved::Bytes(0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    #[test]
+    fn many_clients_come_from_several_loopback_addresses() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let target = listener.local_addr().unwrap();
+        for (number, source) in [(0, "127.0.0.1"), (PORTS_PER_SOURCE, "127.0.0.2"), (49_999, "127.0.0.2")] {
+            let socket = connect(target, number).unwrap();
+            let (_, peer) = listener.accept().unwrap();
+            assert_eq!(peer.ip().to_string(), source);
+            assert_eq!(connected(&socket), Ok(()));
+        }
+    }
+}

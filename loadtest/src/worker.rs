@@ -344,8 +344,9 @@ impl<'a> Worker<'a> {
         if let Err(reason) = outcome {
             client.state = State::Closed;
             let number = client.number;
-            // Closing the descriptor also takes it out of the epoll set; shutting it down is enough for both and
-            // keeps the slot's number.
+            // The slot keeps its number and the descriptor with it, so it must leave the set by itself: a connection
+            // that is over stays ready for ever.
+            self.poller.remove(&client.socket);
             let _ = rustix::net::shutdown(&client.socket, rustix::net::Shutdown::Both);
             if before == State::Open {
                 self.tally.closed += 1;
