@@ -1,0 +1,274 @@
+//! Connect, warm-up, measured, drain: the course of a run, driven by the first thread.
+use crate::args::{Args, Command, CommonArgs, DoorArg, IdleArgs, RunArgs, VerifyArg};
+use crate::arrival::Arrival;
+use crate::error::LoadError;
+use crate::machine;
+use crate::payload::Stationery;
+use crate::process::{Process, Usage};
+use crate::publisher::redis::{RedisDoor, RedisUrl};
+use crate::publisher::rest::RestDoor;
+use crate::publisher::{Door, Publisher};
+use crate::report::{Findings, Report, Span};
+use crate::scenario::{Audience, Plan};
+use crate::token::Signer;
+use crate::worker::{Harvest, Scene, Shared, VERIFY_ONE_IN, Worker};
+use std::sync::atomic::Ordering;
+
+/// Longest single wait, so that deadlines are seen.
+const WAIT_US_MAX: u64 = 10_000;
+/// Wait between two looks at the window when flat out.
+const WINDOW_WAIT_US: u64 = 50;
+/// Longest phase that may be asked for, in seconds.
+const PHASE_SECONDS_MAX: f64 = 6.0 * 3_600.0;
+/// Publishes in a second, at most.
+const RATE_MAX: f64 = 10_000_000.0;
+
+/// Makes the run the flags describe.
+pub fn run(args: &Args) -> Result<Report, LoadError> {
+    match &args.command {
+        Command::Run(args) => run_load(args),
+        Command::Idle(args) => run_idle(args),
+    }
+}
+
+fn run_load(args: &RunArgs) -> Result<Report, LoadError> {
+    let figures = args.profile.map(|profile| profile.figures());
+    let clients = args.common.clients.or(figures.map(|figures| figures.clients)).unwrap_or(100);
+    let ramp = figures.map(|figures| clients.div_ceil(figures.ramp_seconds));
+    let connect_rate = args.common.connect_rate.or(ramp).unwrap_or(0);
+    let rate = args.rate.or(figures.map(|figures| figures.rate)).unwrap_or(100.0);
+    let seconds = args.seconds.or(figures.map(|figures| figures.seconds)).unwrap_or(10.0);
+    within("--rate", rate, RATE_MAX)?;
+    for (flag, value) in
+        [("--seconds", seconds), ("--warm-up", args.warm_up), ("--drain-deadline", args.drain_deadline)]
+    {
+        within(flag, value, PHASE_SECONDS_MAX)?;
+    }
+    let audience = Audience::new(&args.common, clients)?;
+    let plan = Plan::new(args, &audience)?;
+    let publishers = plan.publishers;
+    let scene = scene(&args.common, audience, plan, args.size as usize, connect_rate)?;
+    conduct(&args.common, &scene, |worker, shared, span| {
+        worker.employ(employ(args, &scene)?)?;
+        let start_us = machine::now_us();
+        let measured_from_us = start_us + micros(args.warm_up);
+        let measured_until_us = measured_from_us + micros(seconds);
+        shared.measured_until_us.store(measured_until_us, Ordering::Relaxed);
+        shared.measured_from_us.store(measured_from_us, Ordering::Relaxed);
+        worker.schedule(|index| Arrival::new(rate, index, publishers, start_us));
+        let window = (rate <= 0.0).then_some(args.window);
+        publish_until(worker, measured_from_us, window)?;
+        span.begin();
+        publish_until(worker, measured_until_us, window)?;
+        span.end();
+        span.overdue = worker.overdue(measured_until_us);
+        let drained = drain(worker, shared, micros(args.drain_deadline))?;
+        span.drain_us = machine::now_us() - measured_until_us;
+        if !drained {
+            span.unanswered = worker.under_way() as u64;
+        }
+        rest(worker, args.common.linger_ms * 1_000)
+    })
+    .map(|findings| Report::of_load(args, rate, &scene, findings))
+}
+
+fn run_idle(args: &IdleArgs) -> Result<Report, LoadError> {
+    within("--hold", args.hold, PHASE_SECONDS_MAX)?;
+    let audience = Audience::new(&args.common, args.common.clients.unwrap_or(1_000))?;
+    let scene = scene(&args.common, audience, Plan::silent(), 1, args.common.connect_rate.unwrap_or(0))?;
+    conduct(&args.common, &scene, |worker, _, span| {
+        span.begin();
+        rest(worker, micros(args.hold))?;
+        span.end();
+        Ok(())
+    })
+    .map(|findings| Report::of_idle(args, &scene, findings))
+}
+
+fn within(flag: &str, value: f64, max: f64) -> Result<(), LoadError> {
+    if (0.0..=max).contains(&value) {
+        return Ok(());
+    }
+    Err(LoadError::Plan(format!("{flag} must be between 0 and {max}")))
+}
+
+fn micros(seconds: f64) -> u64 {
+    (seconds * 1e6) as u64
+}
+
+fn scene(
+    args: &CommonArgs,
+    audience: Audience,
+    plan: Plan,
+    size: usize,
+    connect_rate: u32,
+) -> Result<Scene, LoadError> {
+    if let Some(tenant) = &args.tenant
+        && protocol::ids::TenantId::parse(tenant).is_none()
+    {
+        return Err(LoadError::Plan(format!("--tenant: {tenant:?} is not a tenant's name")));
+    }
+    let run = format!("{:08x}", fastrand::u32(..));
+    Ok(Scene {
+        audience,
+        plan,
+        stationery: Stationery::new(&run, size),
+        run,
+        signer: Signer::new(args, machine::unix_seconds()),
+        verify_one_in: match args.verify {
+            VerifyArg::Scan => 0,
+            VerifyArg::Sample => VERIFY_ONE_IN,
+            VerifyArg::Full => 1,
+        },
+        connect_rate,
+        connecting_max: args.connecting,
+        threads: args.threads,
+    })
+}
+
+/// Connects everybody, lets `course` go on from there on the first thread, and gathers what was found.
+fn conduct(
+    args: &CommonArgs,
+    scene: &Scene,
+    course: impl FnOnce(&mut Worker, &Shared, &mut Span) -> Result<(), LoadError>,
+) -> Result<Findings, LoadError> {
+    let wanted = u64::from(scene.audience.clients);
+    machine::raise_descriptors(wanted + u64::from(scene.plan.publishers) + u64::from(scene.threads))?;
+    let process = args.server_pid.map(Process::new);
+    let usage = || process.and_then(Process::usage);
+    if process.is_some() && usage().is_none() {
+        return Err(LoadError::Plan("--server-pid: there is no such process".to_owned()));
+    }
+    let shared = Shared::new(scene.threads);
+    let cpu_of = |thread: u32| args.cpu.get(thread as usize % args.cpu.len().max(1)).copied();
+    let mut findings = Findings::default();
+    findings.before = usage();
+    let outcome = std::thread::scope(|scope| {
+        let threads: Vec<_> = (1..scene.threads)
+            .map(|index| {
+                let shared = &shared;
+                let cpu = cpu_of(index);
+                scope.spawn(move || {
+                    machine::pin(cpu)?;
+                    Worker::new(index, scene, shared)?.listen()
+                })
+            })
+            .collect();
+        let first = first_thread(args, scene, &shared, cpu_of(0), &usage, &mut findings, course);
+        shared.stop.store(true, Ordering::Relaxed);
+        let others = threads.into_iter().map(|thread| {
+            // A panic of a listening thread is ours: pass it on.
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        let others: Result<Vec<Harvest>, LoadError> = others.collect();
+        let mut harvests = vec![first?];
+        harvests.extend(others?);
+        Ok(harvests)
+    })?;
+    findings.gather(outcome);
+    Ok(findings)
+}
+
+fn first_thread(
+    args: &CommonArgs,
+    scene: &Scene,
+    shared: &Shared,
+    cpu: Option<usize>,
+    usage: &dyn Fn() -> Option<Usage>,
+    findings: &mut Findings,
+    course: impl FnOnce(&mut Worker, &Shared, &mut Span) -> Result<(), LoadError>,
+) -> Result<Harvest, LoadError> {
+    machine::pin(cpu)?;
+    let wanted = u64::from(scene.audience.clients);
+    let mut worker = Worker::new(0, scene, shared)?;
+    let start_us = machine::now_us();
+    let deadline_us = start_us + args.connect_deadline * 1_000_000;
+    while shared.open.load(Ordering::Relaxed) < wanted {
+        if shared.failed.load(Ordering::Relaxed) > 0 || machine::now_us() > deadline_us {
+            let open = shared.open.load(Ordering::Relaxed);
+            return Err(LoadError::Connect { open, wanted, reasons: std::mem::take(&mut worker.tally.troubles) });
+        }
+        worker.connect()?;
+        worker.turn(500)?;
+    }
+    findings.connect_span_us = machine::now_us() - start_us;
+    rest(&mut worker, args.linger_ms * 1_000)?;
+    findings.connected = usage();
+    let mut span = Span::new(usage);
+    course(&mut worker, shared, &mut span)?;
+    findings.span = span.measured();
+    findings.after = usage();
+    Ok(worker.finish())
+}
+
+/// The publishers, connected.
+fn employ(args: &RunArgs, scene: &Scene) -> Result<Vec<Publisher>, LoadError> {
+    let tenant = args.common.tenant.as_deref();
+    let url = match args.publish {
+        DoorArg::Redis => Some(RedisUrl::parse(&args.redis_url, args.common.allow_remote)?),
+        DoorArg::Rest => None,
+    };
+    let make = |index: u32| {
+        let deck = scene.plan.deck(index);
+        let (target, door, pipeline) = match &url {
+            Some(url) => {
+                (url.address, Door::Redis(RedisDoor::new(&scene.plan, &scene.audience, index, url, tenant)), 128)
+            }
+            None => {
+                let target = scene.audience.target_of(index);
+                let host = target.to_string();
+                let key = args.api_key.as_deref();
+                (target, Door::Rest(RestDoor::new(&scene.plan, &scene.audience, index, &host, key, tenant)), 1)
+            }
+        };
+        Publisher::connect(target, door, deck, args.pipeline.map_or(pipeline, |pipeline| pipeline as usize))
+    };
+    (0..scene.plan.publishers).map(make).collect()
+}
+
+/// Publishes by the schedule, or within the window, until the time has come.
+fn publish_until(worker: &mut Worker, until_us: u64, window: Option<u64>) -> Result<(), LoadError> {
+    loop {
+        let now_us = machine::now_us();
+        if now_us >= until_us {
+            return Ok(());
+        }
+        let wait_us = match window {
+            Some(window) => {
+                let written = worker.publish(worker.window_room(window))?;
+                if written > 0 { 0 } else { WINDOW_WAIT_US }
+            }
+            None => {
+                worker.publish(u64::MAX)?;
+                let due_us = worker.next_due_us().unwrap_or(u64::MAX).min(until_us);
+                due_us.saturating_sub(machine::now_us()).min(WAIT_US_MAX)
+            }
+        };
+        worker.turn(wait_us)?;
+    }
+}
+
+/// Waits until everything expected has come and every publish is answered; `false` when the deadline passed first.
+fn drain(worker: &mut Worker, shared: &Shared, deadline_us: u64) -> Result<bool, LoadError> {
+    let deadline_us = machine::now_us() + deadline_us;
+    while worker.under_way() > 0 || (shared.received() as i64) < worker.outbox.expected {
+        if machine::now_us() > deadline_us {
+            return Ok(false);
+        }
+        // What was written but still waits for the socket leaves in the turn.
+        worker.turn(1_000)?;
+    }
+    Ok(true)
+}
+
+/// Only listens for a while.
+fn rest(worker: &mut Worker, duration_us: u64) -> Result<(), LoadError> {
+    let until_us = machine::now_us() + duration_us;
+    loop {
+        let now_us = machine::now_us();
+        if now_us >= until_us {
+            return Ok(());
+        }
+        worker.turn((until_us - now_us).min(WAIT_US_MAX))?;
+    }
+}

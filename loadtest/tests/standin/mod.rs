@@ -1,0 +1,292 @@
+//! A tiny server in the test's own process: enough of the contract for the generator, and faults on demand.
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use tungstenite::handshake::server::{Request, Response};
+use tungstenite::{Message, WebSocket};
+
+/// The secret it checks tokens with.
+pub(crate) const SECRET: &str = "a-secret-of-thirty-two-characters";
+
+/// What goes wrong, at the delivery of number 10 of a stream to the client `load-user-1`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    None,
+    Lose,
+    Double,
+    Swap,
+    Misroute,
+    Damage,
+    Refuse,
+    Hangup,
+}
+
+struct Subscriber {
+    stream: TcpStream,
+    is_sse: bool,
+    channels: Vec<String>,
+    held: Option<String>,
+}
+
+impl Subscriber {
+    fn send(&mut self, text: &str) {
+        let mut bytes = Vec::new();
+        if self.is_sse {
+            let event = match text.contains(r#""type":"notification""#) {
+                true => format!("event: notification\ndata: {text}\n\n"),
+                false => format!("event: connected\ndata: {text}\n\n"),
+            };
+            bytes.extend_from_slice(format!("{:x}\r\n{event}\r\n", event.len()).as_bytes());
+        } else {
+            protocol::ws::encoder::write_frame(&mut bytes, protocol::ws::encoder::Opcode::Text, text.as_bytes());
+        }
+        // A subscriber that is gone is not this test's business.
+        let _ = self.stream.write_all(&bytes);
+    }
+}
+
+/// The server; its threads end with the test's process.
+#[derive(Clone)]
+pub(crate) struct StandIn {
+    /// HTTP, WebSocket and SSE.
+    pub(crate) address: SocketAddr,
+    /// What speaks Redis.
+    pub(crate) redis: SocketAddr,
+    subscribers: Arc<Mutex<HashMap<String, Subscriber>>>,
+    fault: Fault,
+}
+
+impl StandIn {
+    pub(crate) fn start(fault: Fault) -> StandIn {
+        let http = TcpListener::bind("127.0.0.1:0").unwrap();
+        let redis = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stand_in = StandIn {
+            address: http.local_addr().unwrap(),
+            redis: redis.local_addr().unwrap(),
+            subscribers: Arc::default(),
+            fault,
+        };
+        for (listener, serve) in [(http, StandIn::serve_http as fn(&StandIn, TcpStream)), (redis, StandIn::serve_redis)]
+        {
+            let stand_in = stand_in.clone();
+            thread::spawn(move || {
+                for stream in listener.incoming() {
+                    let (stand_in, stream) = (stand_in.clone(), stream.unwrap());
+                    thread::spawn(move || serve(&stand_in, stream));
+                }
+            });
+        }
+        stand_in
+    }
+
+    fn serve_http(&self, stream: TcpStream) {
+        let mut start = [0; 8];
+        while stream.peek(&mut start).is_ok_and(|bytes| (1..start.len()).contains(&bytes)) {}
+        match &start {
+            b"GET /ws?" => self.serve_websocket(stream),
+            b"GET /sse" => self.serve_sse(stream),
+            _ => self.serve_publisher(stream),
+        }
+    }
+
+    fn serve_websocket(&self, stream: TcpStream) {
+        let mut user = None;
+        #[allow(clippy::result_large_err)]
+        let note = |request: &Request, response: Response| {
+            user = user_of(&request.uri().to_string());
+            Ok(response)
+        };
+        let mut websocket: WebSocket<TcpStream> = tungstenite::accept_hdr(stream, note).unwrap();
+        let user = user.expect("a token that is right");
+        let subscriber = Subscriber {
+            stream: websocket.get_ref().try_clone().unwrap(),
+            is_sse: false,
+            channels: Vec::new(),
+            held: None,
+        };
+        self.subscribers.lock().unwrap().insert(user.clone(), subscriber);
+        while let Ok(message) = websocket.read() {
+            let Message::Text(text) = message else { continue };
+            let command: Value = serde_json::from_str(&text).unwrap();
+            let mut subscribers = self.subscribers.lock().unwrap();
+            let subscriber = subscribers.get_mut(&user).unwrap();
+            let reply = match command["type"].as_str() {
+                Some("Subscribe") => {
+                    let channels = command["payload"]["channels"].clone();
+                    subscriber.channels = serde_json::from_value(channels.clone()).unwrap();
+                    json!({"type": "subscribed", "payload": channels})
+                }
+                _ => json!({"type": "pong"}),
+            };
+            subscriber.send(&reply.to_string());
+        }
+    }
+
+    fn serve_sse(&self, mut stream: TcpStream) {
+        let (request, _) = read_request(&mut BufReader::new(stream.try_clone().unwrap())).unwrap();
+        let query = request.split(' ').nth(1).unwrap().to_owned();
+        let channels = query.split_once("&channels=").map_or("", |(_, names)| names);
+        let user = user_of(query.split('&').next().unwrap()).expect("a token that is right");
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+            .unwrap();
+        let channels = channels.split(',').map(str::to_owned).collect();
+        let mut subscriber = Subscriber { stream, is_sse: true, channels, held: None };
+        let mut subscribers = self.subscribers.lock().unwrap();
+        subscriber.send(r#"{"type":"connected","connection_id":"1"}"#);
+        subscribers.insert(user, subscriber);
+    }
+
+    fn serve_publisher(&self, mut stream: TcpStream) {
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        while let Some((head, body)) = read_request(&mut reader) {
+            let path = head.split(' ').nth(1).unwrap().to_owned();
+            let body: Value = serde_json::from_slice(&body).unwrap();
+            let refused = self.fault == Fault::Refuse && body["payload"]["seq"] == 10;
+            let (status, answer) = if refused {
+                ("503 Service Unavailable", json!({"error": {"code": "OVERLOADED", "message": "later"}}))
+            } else {
+                let count = match path.rsplit('/').next().unwrap() {
+                    "send" => self.to_users(&body["payload"], "http-api", &json!([body["target_user_id"]])),
+                    "send-to-users" => self.to_users(&body["payload"], "http-api", &body["target_user_ids"]),
+                    "channel" => self.to_channels(&body["payload"], "http-api", &json!([body["channel"]])),
+                    "channels" => self.to_channels(&body["payload"], "http-api", &body["channels"]),
+                    _ => self.to(&body["payload"], "http-api", |_, _| true),
+                };
+                ("200 OK", json!({"success": true, "delivered_to": count, "failed": 0}))
+            };
+            let answer = answer.to_string();
+            let length = answer.len();
+            stream
+                .write_all(format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n\r\n{answer}").as_bytes())
+                .unwrap();
+        }
+    }
+
+    fn serve_redis(&self, mut stream: TcpStream) {
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        while let Some(words) = read_command(&mut reader) {
+            if words[0] == "PING" {
+                stream.write_all(b"+PONG\r\n").unwrap();
+                continue;
+            }
+            let message: Value = serde_json::from_str(&words[2]).unwrap();
+            let source = format!("redis:{}", words[1]);
+            let payload = &message["event"]["payload"];
+            match message["type"].as_str().unwrap() {
+                "user" => self.to_users(payload, &source, &json!([message["target"]])),
+                "users" => self.to_users(payload, &source, &message["target"]),
+                "channel" => self.to_channels(payload, &source, &json!([message["target"]])),
+                "channels" => self.to_channels(payload, &source, &message["target"]),
+                _ => self.to(payload, &source, |_, _| true),
+            };
+            stream.write_all(b":1\r\n").unwrap();
+        }
+    }
+
+    fn to_users(&self, payload: &Value, source: &str, users: &Value) -> usize {
+        let users: Vec<String> = serde_json::from_value(users.clone()).unwrap();
+        self.to(payload, source, |user, _| users.iter().any(|wanted| wanted == user))
+    }
+
+    fn to_channels(&self, payload: &Value, source: &str, channels: &Value) -> usize {
+        let channels: Vec<String> = serde_json::from_value(channels.clone()).unwrap();
+        self.to(payload, source, |_, own| own.iter().any(|channel| channels.contains(channel)))
+    }
+
+    fn to(&self, payload: &Value, source: &str, wanted: impl Fn(&str, &[String]) -> bool) -> usize {
+        let payload = ordered(payload);
+        let text = format!(
+            r#"{{"type":"notification","id":"{}","occurred_at":"2026-01-02T03:04:05.123456789Z","event_type":"load.test","payload":{payload},"metadata":{{"source":"{source}","priority":"Normal"}}}}"#,
+            uuid::Uuid::nil()
+        );
+        let tenth = text.contains(r#""seq":10,"#);
+        let mut subscribers = self.subscribers.lock().unwrap();
+        let mut count = 0;
+        for (user, subscriber) in subscribers.iter_mut() {
+            if !wanted(user, &subscriber.channels) {
+                continue;
+            }
+            count += 1;
+            let fault = if tenth && user == "load-user-1" { self.fault } else { Fault::None };
+            match fault {
+                Fault::None | Fault::Refuse | Fault::Misroute => subscriber.send(&text),
+                Fault::Lose => {}
+                Fault::Double => (0..2).for_each(|_| subscriber.send(&text)),
+                Fault::Swap => subscriber.held = Some(text.clone()),
+                Fault::Damage => subscriber.send(&text.replacen("xx", "xy", 1)),
+                Fault::Hangup => subscriber.stream.shutdown(std::net::Shutdown::Both).unwrap(),
+            }
+            if fault == Fault::None
+                && let Some(held) = subscriber.held.take()
+            {
+                subscriber.send(&held);
+            }
+        }
+        if tenth
+            && self.fault == Fault::Misroute
+            && let Some(other) = subscribers.get_mut("load-user-0")
+            && !wanted("load-user-0", &other.channels)
+        {
+            other.send(&text);
+        }
+        count
+    }
+}
+
+/// The payload with its keys as they were published, which `Value` does not keep.
+fn ordered(payload: &Value) -> String {
+    let field = |key: &str| payload[key].to_string();
+    format!(
+        r#"{{"run":{},"stream":{},"seq":{},"sent_us":{},"pad":{}}}"#,
+        field("run"),
+        field("stream"),
+        field("seq"),
+        field("sent_us"),
+        field("pad")
+    )
+}
+
+fn user_of(uri: &str) -> Option<String> {
+    let token = uri.split_once("token=")?.1;
+    let key = jsonwebtoken::DecodingKey::from_secret(SECRET.as_bytes());
+    let rules = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::HS256);
+    let claims: Value = jsonwebtoken::decode(token, &key, &rules).ok()?.claims;
+    Some(claims["sub"].as_str()?.to_owned())
+}
+
+/// Head and body; `None` at the end of the connection.
+fn read_request(reader: &mut impl BufRead) -> Option<(String, Vec<u8>)> {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if reader.read_line(&mut head).ok()? == 0 {
+            return None;
+        }
+    }
+    let length =
+        head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).map_or(0, |text| text.parse().unwrap());
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    Some((head, body))
+}
+
+/// The words of one RESP command; `None` at the end of the connection.
+fn read_command(reader: &mut impl BufRead) -> Option<Vec<String>> {
+    let number = |reader: &mut dyn BufRead| {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        line.trim_end().get(1..)?.parse::<usize>().ok()
+    };
+    let words = number(reader)?;
+    let mut command = Vec::new();
+    for _ in 0..words {
+        let mut word = vec![0; number(reader)? + 2];
+        reader.read_exact(&mut word).ok()?;
+        word.truncate(word.len() - 2);
+        command.push(String::from_utf8(word).unwrap());
+    }
+    Some(command)
+}
