@@ -98,8 +98,13 @@ pub const LANE_OVERFLOW_RELIEVED: usize = 64;
 pub const TURN_MESSAGES_MAX: usize = 1_024;
 /// Sockets accepted in one turn.
 pub const TURN_ACCEPTS_MAX: usize = 64;
-/// Deliveries made by fan-outs in one turn; a longer one goes on in the next.
-pub const TURN_DELIVERIES_MAX: usize = 65_536;
+/// Deliveries made by fan-outs before what they queued is written; a longer one goes on afterwards. High enough that a
+/// channel of ten thousand gets twenty messages in one write, low enough that it is a few milliseconds of work.
+pub const TURN_DELIVERIES_MAX: usize = 262_144;
+/// Connections written to in one turn; the others wait their turn, in order.
+pub const TURN_WRITES_MAX: usize = 1_024;
+/// Connections waiting to be written to above which a shard takes no work from its lanes and links.
+pub const WRITES_WAITING_MAX: usize = 16_384;
 /// Fan-outs waiting on a shard above which it leaves its lanes alone.
 pub const FANOUTS_WAITING_MAX: usize = 1_024;
 /// Bytes of one read: the shard's one receive buffer.

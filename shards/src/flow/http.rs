@@ -135,7 +135,7 @@ impl Shard {
             _ => limits::HTTP_DISCARD_BYTES_MAX,
         };
         match BodyDecoder::new(head.framing, bytes_max) {
-            Ok(decoder) if head.framing != BodyFraming::None => {
+            Ok(decoder) if !matches!(head.framing, BodyFraming::None | BodyFraming::Length(0)) => {
                 if head.expect_continue && head.version == Version::Http11 {
                     self.write_control(now, key, Responder::write_continue);
                 }

@@ -61,13 +61,15 @@ pub(super) struct Scratch {
     events: Vec<Event>,
     readable: Box<[u8]>,
     replies: Vec<(StoreTicket, StoreReply)>,
-    dirty: Vec<ConnKey>,
+    newly_dirty: Vec<ConnKey>,
+    /// Connections that have something to write, in the order they got it; what a turn does not reach waits.
+    dirty: VecDeque<ConnKey>,
 }
 
 impl Default for Scratch {
     fn default() -> Scratch {
         let readable = vec![0; READ_BYTES_MAX].into();
-        Scratch { events: Vec::new(), readable, replies: Vec::new(), dirty: Vec::new() }
+        Scratch { events: Vec::new(), readable, replies: Vec::new(), newly_dirty: Vec::new(), dirty: VecDeque::new() }
     }
 }
 
@@ -123,8 +125,12 @@ impl Reactor {
         self.take_store_replies();
         self.shard.tick(self.now, &mut self.effects);
         self.carry_out();
-        self.progress |= self.shard.work(self.now, &mut self.effects);
-        self.carry_out();
+        // New deliveries only when the last ones are written: a shard that cannot write fast enough must hold its
+        // publishers back, not fill the outboxes of clients that would read.
+        if self.scratch.dirty.is_empty() {
+            self.progress |= self.shard.work(self.now, &mut self.effects);
+            self.carry_out();
+        }
         self.flush();
         self.mesh.ring_bells();
     }
@@ -195,7 +201,7 @@ impl Reactor {
     }
 
     fn take_mesh(&mut self) {
-        if self.shard.saturated() {
+        if self.shard.saturated() || self.is_behind() {
             return;
         }
         for _ in 0..TURN_MESSAGES_MAX {
@@ -242,28 +248,34 @@ impl Reactor {
         self.scratch.replies = replies;
     }
 
-    /// Writes once to every connection that has something to write.
+    /// Writes once to each connection that has something to write, up to [`TURN_WRITES_MAX`] of them.
     fn flush(&mut self) {
-        let mut dirty = std::mem::take(&mut self.scratch.dirty);
-        self.shard.take_dirty(&mut dirty);
-        if !dirty.is_empty() {
-            self.progress = true;
-            // The turn may have been long, and what is measured here is when bytes went out.
-            self.now = clock::now();
+        let mut newly_dirty = std::mem::take(&mut self.scratch.newly_dirty);
+        self.shard.take_dirty(&mut newly_dirty);
+        self.scratch.dirty.extend(newly_dirty.drain(..));
+        self.scratch.newly_dirty = newly_dirty;
+        if self.scratch.dirty.is_empty() {
+            return;
         }
+        self.progress = true;
+        // The turn may have been long, and what is measured here is when bytes went out.
+        self.now = clock::now();
         let (mut writes, mut bytes_sent) = (0, 0);
-        for key in dirty.drain(..) {
+        for _ in 0..TURN_WRITES_MAX {
+            let Some(key) = self.scratch.dirty.pop_front() else { break };
             if let Some(len) = self.write(key) {
                 writes += 1;
                 bytes_sent += len as u64;
             }
         }
         self.shard.flushed_all();
-        if writes > 0 {
-            self.metrics().writes.add(writes);
-            self.metrics().bytes_sent.add(bytes_sent);
-        }
-        self.scratch.dirty = dirty;
+        self.metrics().writes.add(writes);
+        self.metrics().bytes_sent.add(bytes_sent);
+    }
+
+    /// Whether so many connections wait to be written to that no more work is taken from other shards and guests.
+    fn is_behind(&self) -> bool {
+        self.scratch.dirty.len() > WRITES_WAITING_MAX
     }
 
     /// One write to one connection: how many bytes it took, `None` when nothing was tried.
