@@ -1,7 +1,7 @@
 //! How the process starts, stops and is spoken to by its operator (contract §15, §16; design §9).
 use crate::support::http::{call, request};
 use crate::support::process::{Folder, Port, Process, await_that, run, tool};
-use crate::support::server::{Server, binary};
+use crate::support::server::{Server, answers, binary};
 use crate::support::token;
 use crate::support::ws::{RawWs, Ws, frame, op};
 use rustix::process::Signal;
@@ -153,7 +153,7 @@ fn a_short_secret_is_warned_of_and_serves() {
     ]);
     let process = Process::spawn(command.env("REDIS_URL", "redis://127.0.0.1:1"));
     process.await_output("JWT_SECRET");
-    await_that("the server", || std::net::TcpStream::connect(("127.0.0.1", port.number)).ok());
+    await_that("the server", || answers(port.number).then_some(()));
     let claims = json!({"sub": "ana", "exp": token::now() + 60});
     let mut ws =
         Ws::connect(port.number, &token::sign_with(&claims, jsonwebtoken::Algorithm::HS256, "your-jwt-secret-here"));
@@ -324,9 +324,12 @@ fn the_limit_of_open_files_is_raised_at_start() {
 fn every_setting_and_every_metric_is_documented() {
     let (_, help) = run_binary(&["--help"], &[]);
     let operations = include_str!("../../../docs/OPERATIONS.md");
-    let is_setting = |word: &&str| word.len() > 3 && word.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
-    let settings = help.lines().filter_map(|line| line.split_whitespace().next()).filter(is_setting);
-    let missing: Vec<_> = settings.filter(|name| !operations.contains(&format!("`{name}`"))).collect();
+    let is_setting = |word: &&str| {
+        *word == "SHARDS" || (word.contains('_') && word.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'))
+    };
+    let settings: Vec<_> = help.lines().filter_map(|line| line.split_whitespace().next()).filter(is_setting).collect();
+    assert!(settings.len() > 50, "{settings:?}");
+    let missing: Vec<_> = settings.into_iter().filter(|name| !operations.contains(&format!("`{name}`"))).collect();
     assert!(missing.is_empty(), "not in docs/OPERATIONS.md: {missing:?}");
 
     let metrics = Server::start().get("/metrics");

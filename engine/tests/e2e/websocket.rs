@@ -455,8 +455,20 @@ fn heartbeats_come_and_listeners_are_kept() {
         ("WEBSOCKET_CONNECTION_TIMEOUT", "2"),
         ("WEBSOCKET_CLEANUP_INTERVAL", "1"),
     ]);
-    // tungstenite answers pings while it reads: a client that only listens.
+    // tungstenite answers pings while it reads: a client that only listens. Five heartbeats are more than twice the
+    // timeout.
     let mut listener = server.ws("listener");
+    let listening = std::thread::spawn(move || {
+        let mut heard = 0;
+        while heard < 5 {
+            match listener.0.read().expect("the listener is kept") {
+                Message::Text(text) if text.as_str() == HEARTBEAT => heard += 1,
+                Message::Ping(_) => {}
+                other => panic!("{other:?} after {heard} heartbeats"),
+            }
+        }
+        listener
+    });
     // A client that reads but answers nothing.
     let mut dead = RawWs::connect(server.port, &token::of("dead"));
     let mut heartbeats = 0;
@@ -476,18 +488,10 @@ fn heartbeats_come_and_listeners_are_kept() {
     };
     assert_eq!(close.get(..2), Some(&1001_u16.to_be_bytes()[..]));
     assert!(heartbeats > 0 && pings > 0, "{heartbeats} heartbeats and {pings} pings before the end");
+    assert_eq!(server.send("dead", "1")["delivered_to"], 0, "the dead connection is gone");
 
-    // Five heartbeats are more than twice the timeout, and the listener is still served.
-    let mut heard = 0;
-    while heard < 5 {
-        match listener.0.read().expect("the listener is kept") {
-            Message::Text(text) if text.as_str() == HEARTBEAT => heard += 1,
-            Message::Ping(_) => {}
-            other => panic!("{other:?}"),
-        }
-    }
+    let mut listener = listening.join().expect("the listener hears its heartbeats");
     server.nothing_waits("listener", &mut listener);
-    server.send("dead", "1")["delivered_to"].as_u64().filter(|n| *n == 0).expect("the dead connection is gone");
 }
 
 #[test]

@@ -41,7 +41,8 @@ pub(crate) struct Port {
 
 impl Port {
     pub(crate) fn free() -> Port {
-        let folder = std::env::temp_dir().join("ara-e2e-ports");
+        let user = rustix::process::getuid().as_raw();
+        let folder = std::env::temp_dir().join(format!("ara-e2e-ports-{user}"));
         std::fs::create_dir_all(&folder).expect("the temp folder is writable");
         let mut random = fastrand::Rng::with_seed(u64::from(std::process::id()) << 32 | next());
         loop {
