@@ -23,14 +23,16 @@ use crate::mesh::{Bell, Envelope, MeshPort};
 use crate::metrics::{NodeMetrics, ShardMetrics};
 use crate::shard::Ended;
 use protocol::clock::Now;
-use protocol::limits::{READ_BYTES_MAX, TURN_ACCEPTS_MAX, TURN_MESSAGES_MAX};
+use protocol::limits::{READ_BYTES_MAX, TURN_ACCEPTS_MAX, TURN_MESSAGES_MAX, TURN_WRITES_MAX, WRITES_WAITING_MAX};
 use protocol::store::{StoreReply, StoreTicket};
 use rustix::event::epoll::Event;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// After so much unbroken load monoio's other tasks get a chance; a shard has none of its own, so this is a courtesy
 /// to what a runtime may run for itself.
 const YIELD_US: u64 = 20_000;
+
 /// A shard at work.
 pub(super) struct Reactor {
     pub(super) id: ShardId,
@@ -354,6 +356,6 @@ impl Port for ShardPort<'_> {
     }
 
     fn congested(&self) -> bool {
-        self.0.shard.congested()
+        self.0.shard.congested() || self.0.is_behind()
     }
 }
