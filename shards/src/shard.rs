@@ -351,9 +351,11 @@ impl Shard {
         connection.dirty = false;
         let (transport, held) = connection.reads();
         let Some(outbox) = connection.outbox.as_deref_mut() else { return &[] };
+        let before = outbox.frame_bytes();
         let expired = outbox.drop_expired(now.mono_us, transport);
         if expired > 0 {
             self.node.shards[me].expired.add(expired as u64);
+            self.node.shards[me].outbox_bytes.add(outbox.frame_bytes() as i64 - before as i64);
         }
         outbox.assemble(transport, held, &mut self.assembly)
     }
@@ -368,6 +370,7 @@ impl Shard {
             let before = outbox.frames_len();
             let oldest_us = outbox.oldest_accepted_us();
             outbox.advance(len, transport);
+            self.node.shards[me].outbox_bytes.add(-(len as i64));
             let frames = before - outbox.frames_len();
             if frames > 0
                 && let Some(oldest_us) = oldest_us
@@ -429,7 +432,10 @@ impl Shard {
             outbox.waiting_since_us = now.mono_us;
             outbox
         });
+        let before = outbox.control_bytes();
         write(outbox.control());
+        let written = outbox.control_bytes() - before;
+        self.metrics().outbox_bytes.add(written as i64);
         self.mark_dirty(key);
     }
 

@@ -227,6 +227,16 @@ impl Outbox {
         self.frames.front().map(|delivery| delivery.publication.accepted_at_us)
     }
 
+    /// Panics when the sums are not those of what waits.
+    pub fn check(&self, transport: Transport) {
+        let bytes: usize = self.frames.iter().map(|delivery| transport.bytes(delivery).len()).sum();
+        assert_eq!(self.frame_bytes, bytes, "bytes of {} frames", self.frames.len());
+        assert!(
+            self.head_sent == 0 || self.frames.front().is_some_and(|head| self.head_sent < transport.bytes(head).len())
+        );
+        assert!(self.control_sent <= self.control.len());
+    }
+
     /// Whether keeping this empty outbox in the pool costs next to nothing.
     pub fn is_small(&self) -> bool {
         self.control.capacity() <= 4_096 && self.frames.capacity() <= 256

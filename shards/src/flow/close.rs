@@ -172,7 +172,9 @@ impl Shard {
         };
         self.drop_frames(key, transport);
         self.unregister(now, key, effects);
-        if self.connections.remove(key).is_some() {
+        if let Some(connection) = self.connections.remove(key) {
+            let bytes = connection.outbox.map_or(0, |outbox| outbox.frame_bytes() + outbox.control_bytes());
+            self.metrics().outbox_bytes.add(-(bytes as i64));
             self.node.sockets.fetch_sub(1, Relaxed);
             effects.push(Effect::Close(key));
         }

@@ -189,7 +189,7 @@ impl Shard {
         let audience = delivery.publication.audience.as_ref().filter(|audience| !matches!(audience, Audience::All));
         // The SSE bytes are only made when somebody reads them.
         let mut lens: [Option<usize>; 3] = [None; 3];
-        let (mut delivered, mut failed) = (0, 0);
+        let (mut delivered, mut failed, mut bytes) = (0, 0, 0);
         for slot in slots {
             let Some((key, connection)) = connections.at_mut(slot) else { continue };
             let Connection { phase, outbox, stamp: last_stamp, .. } = connection;
@@ -222,6 +222,7 @@ impl Shard {
             match outbox.push(delivery, len) {
                 Ok(()) => {
                     delivered += 1;
+                    bytes += len;
                     if !connection.dirty && !connection.blocked {
                         connection.dirty = true;
                         dirty.push(key);
@@ -240,6 +241,7 @@ impl Shard {
         }
         self.metrics().delivered.add(delivered);
         self.metrics().failed.add(failed);
+        self.metrics().outbox_bytes.add(bytes as i64);
     }
 
     /// Ends the connections whose outbox was full: they read slower than is published to them, and nobody waits for them.
@@ -264,7 +266,10 @@ impl Shard {
         let Some(outbox) = self.connections.get_mut(key).and_then(|connection| connection.outbox.as_deref_mut()) else {
             return;
         };
+        let before = outbox.frame_bytes();
         let dropped = outbox.drop_frames(transport) as u64;
+        let bytes = before - outbox.frame_bytes();
         self.metrics().failed.add(dropped);
+        self.metrics().outbox_bytes.add(-(bytes as i64));
     }
 }

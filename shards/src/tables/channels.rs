@@ -104,8 +104,13 @@ impl Channels {
         self.list.get_mut(at as usize)?.as_mut()
     }
 
+    /// Every channel.
+    pub fn iter(&self) -> impl Iterator<Item = &Channel> {
+        self.list.iter().flatten()
+    }
+
     /// Every channel of a tenant.
     pub fn of_tenant(&self, tenant: TenantIndex) -> impl Iterator<Item = &Channel> {
-        self.list.iter().flatten().filter(move |channel| channel.tenant == tenant)
+        self.iter().filter(move |channel| channel.tenant == tenant)
     }
 }

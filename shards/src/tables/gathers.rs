@@ -101,6 +101,11 @@ impl Gathers {
         self.0.remove(ConnKey { slot: id.slot, generation: id.generation })
     }
 
+    /// Whether a connection's answer depends on one.
+    pub fn waits_for(&self, connection: ConnKey) -> bool {
+        self.0.keys().into_iter().any(|key| self.0.get(key).is_some_and(|gather| gather.connection == connection))
+    }
+
     /// How many wait.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -71,6 +71,11 @@ impl Wheel {
         }
     }
 
+    /// Whether a key will fire at this tick, or fires next.
+    pub fn holds(&self, key: ConnKey, tick: Tick) -> bool {
+        tick >= self.next && self.buckets[tick as usize % BUCKETS].contains(&key)
+    }
+
     /// When the next occupied bucket comes up, in milliseconds on the clock of `at_ms`.
     pub fn next_ms(&self) -> Option<u64> {
         let start = self.next as usize % BUCKETS;

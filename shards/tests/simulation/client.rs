@@ -11,12 +11,16 @@ pub(crate) struct Client {
     pub(crate) from_server: Vec<u8>,
     /// Whether its socket takes output.
     pub(crate) reads: bool,
+    /// How many bytes its socket still takes; without a number, as many as there are.
+    pub(crate) credit: Option<usize>,
     pub(crate) blocked: bool,
     /// The server does not read it now.
     pub(crate) is_deaf: bool,
     /// It closes its side after what it has said.
     pub(crate) hang_up: bool,
     pub(crate) said_eof: bool,
+    /// It is gone without a word; its socket tells that at the next event.
+    pub(crate) reset: bool,
     /// The server has sent FIN or closed.
     pub(crate) ended: bool,
 }
@@ -28,10 +32,12 @@ impl Client {
             to_server: Vec::new(),
             from_server: Vec::new(),
             reads: true,
+            credit: None,
             blocked: false,
             is_deaf: false,
             hang_up: false,
             said_eof: false,
+            reset: false,
             ended: false,
         }
     }

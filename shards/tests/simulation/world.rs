@@ -11,7 +11,7 @@ use shards::effect::Effect;
 use shards::host::Host;
 use shards::key::{ConnKey, ShardId};
 use shards::mesh::message::Message;
-use shards::metrics::NodeMetrics;
+use shards::metrics::{NodeMetrics, ShardMetrics};
 use shards::shard::{Arrival, Ended, Shard};
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
@@ -53,6 +53,10 @@ pub(crate) struct World {
     pub(crate) clients: Vec<Client>,
     lanes: Vec<Vec<VecDeque<Parcel>>>,
     sockets: HashMap<(u8, ConnKey), ClientId>,
+    /// Connections that have something to write, by shard.
+    dirty: Vec<VecDeque<ConnKey>>,
+    /// Whether every call is followed by a look at all tables.
+    pub(crate) checks: bool,
     now_us: u64,
 }
 
@@ -102,6 +106,8 @@ impl World {
             clients: Vec::new(),
             lanes: (0..shards).map(|_| (0..shards).map(|_| VecDeque::new()).collect()).collect(),
             sockets: HashMap::new(),
+            dirty: (0..shards).map(|_| VecDeque::new()).collect(),
+            checks: false,
             now_us: 1_000_000,
             rng,
         }
@@ -188,6 +194,16 @@ impl World {
         for round in 0.. {
             assert!(round < 1_000_000, "seed {}: the world does not come to rest", self.seed);
             if !self.step() {
+                break;
+            }
+        }
+        self.shards.iter().for_each(Shard::check);
+    }
+
+    /// So many rounds, or until nothing moves.
+    pub(crate) fn run(&mut self, rounds: usize) {
+        for _ in 0..rounds {
+            if !self.step() {
                 return;
             }
         }
@@ -216,9 +232,9 @@ impl World {
             moved |= !self.lanes[from][to].is_empty();
         }
         for shard in 0..count {
-            let mut more = false;
-            self.call(shard, |shard, now, effects| more = shard.work(now, effects));
-            moved |= more;
+            if self.dirty[shard].is_empty() {
+                self.call(shard, |shard, now, effects| moved |= shard.work(now, effects));
+            }
             moved |= self.flush(shard);
         }
         moved
@@ -227,6 +243,10 @@ impl World {
     fn move_input(&mut self, id: ClientId) -> bool {
         let client = &mut self.clients[id];
         let Some((shard, key)) = client.place else { return false };
+        if client.reset {
+            self.call(shard, |shard, now, effects| shard.ended(now, key, Ended::Reset, effects));
+            return true;
+        }
         if client.is_deaf {
             return false;
         }
@@ -263,47 +283,57 @@ impl World {
         }
     }
 
-    /// Writes what is dirty; sockets take as much as the seed says.
+    /// Writes what is dirty; sockets take as much as the seed says, and not every turn comes to all of them.
     fn flush(&mut self, at: usize) -> bool {
-        let mut dirty = Vec::new();
-        self.shards[at].take_dirty(&mut dirty);
-        let moved = !dirty.is_empty();
-        for key in dirty {
-            let now = self.now();
-            let shown = self.shards[at].output(now, key).to_vec();
-            let Some(id) = self.sockets.get(&(at as u8, key)).copied() else { continue };
-            let takes = match self.clients[id].reads {
-                false => 0,
-                true if self.rng.u8(0..8) == 0 => self.rng.usize(0..=shown.len()),
-                true => shown.len(),
-            };
-            self.clients[id].from_server.extend_from_slice(&shown[..takes]);
-            let blocked = takes < shown.len();
-            self.clients[id].blocked = blocked;
-            self.call(at, |shard, now, effects| shard.written(now, key, takes, blocked, effects));
-        }
         // Sockets that were full take bytes again at some later time.
-        let mut writable = Vec::new();
-        for client in &mut self.clients {
-            if client.blocked
-                && client.reads
-                && let Some((shard, key)) = client.place
+        let takes = |client: &Client| client.blocked && client.reads && client.credit != Some(0);
+        for id in 0..self.clients.len() {
+            let client = &mut self.clients[id];
+            if let Some((shard, key)) = client.place
                 && shard == at
+                && takes(client)
             {
                 client.blocked = false;
-                writable.push(key);
+                self.call(at, |shard, now, _| shard.writable(now, key));
             }
         }
-        for key in &writable {
-            let now = self.now();
-            self.shards[at].writable(now, *key);
+        let mut newly_dirty = Vec::new();
+        self.shards[at].take_dirty(&mut newly_dirty);
+        self.dirty[at].extend(newly_dirty);
+        let moved = !self.dirty[at].is_empty();
+        let writes = if self.rng.u8(0..4) == 0 { self.rng.usize(1..4) } else { self.dirty[at].len() };
+        for _ in 0..writes {
+            let Some(key) = self.dirty[at].pop_front() else { break };
+            self.write(at, key);
         }
-        moved || !writable.is_empty()
+        moved
+    }
+
+    fn write(&mut self, at: usize, key: ConnKey) {
+        let now = self.now();
+        let shown = self.shards[at].output(now, key).to_vec();
+        let Some(id) = self.sockets.get(&(at as u8, key)).copied() else { return };
+        let picks_little = self.rng.u8(0..8) == 0;
+        let little = self.rng.usize(0..=shown.len());
+        let client = &mut self.clients[id];
+        if client.reset && !shown.is_empty() {
+            return self.call(at, |shard, now, effects| shard.ended(now, key, Ended::Reset, effects));
+        }
+        let mut takes = if picks_little { little } else { shown.len() };
+        takes = takes.min(client.credit.unwrap_or(usize::MAX)).min(if client.reads { usize::MAX } else { 0 });
+        client.credit = client.credit.map(|credit| credit - takes);
+        client.from_server.extend_from_slice(&shown[..takes]);
+        let blocked = takes < shown.len();
+        client.blocked = blocked;
+        self.call(at, |shard, now, effects| shard.written(now, key, takes, blocked, effects));
     }
 
     pub(crate) fn call(&mut self, at: usize, act: impl FnOnce(&mut Shard, Now, &mut Vec<Effect>)) {
         let (mut effects, now) = (Vec::new(), self.now());
         act(&mut self.shards[at], now, &mut effects);
+        if self.checks {
+            self.shards[at].check();
+        }
         self.carry_out(at, effects);
     }
 
@@ -349,5 +379,12 @@ impl World {
         let admitted = self.metrics.admitted.load(std::sync::atomic::Ordering::Relaxed);
         let live = self.metrics.sum(|shard| shard.connections_ws.get() + shard.connections_sse.get());
         assert_eq!(admitted, live, "seed {}: admitted and registered", self.seed);
+        self.shards.iter().for_each(Shard::check);
+        if open == 0 {
+            let left = |of: fn(&ShardMetrics) -> u64| self.metrics.sum(of);
+            let figures: [fn(&ShardMetrics) -> u64; 4] =
+                [|m| m.users.get(), |m| m.channels.get(), |m| m.subscriptions.get(), |m| m.outbox_bytes.get()];
+            assert_eq!(figures.map(left), [0; 4], "seed {}: figures after everybody left", self.seed);
+        }
     }
 }

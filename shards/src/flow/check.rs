@@ -1,0 +1,85 @@
+//! What must hold between any two calls: the tables agree with each other and with the figures, and no connection waits
+//! for something that nobody will do. Costs a walk over everything; simulations call it, the rim does not.
+use crate::conn::Phase;
+use crate::conn::http::HttpStage;
+use crate::conn::outbox::Transport;
+use crate::key::ConnKey;
+use crate::shard::Shard;
+use crate::tables::channels::Member;
+use protocol::limits;
+
+impl Shard {
+    /// Panics with words when something that must hold does not.
+    pub fn check(&self) {
+        let [mut websockets, mut streams, mut subscriptions, mut waiting_bytes] = [0u64; 4];
+        for key in self.connections.keys() {
+            let Some(connection) = self.connections.get(key) else { continue };
+            let words = || format!("shard {} {key:?} {connection:?}", self.me.0);
+            assert!(self.wheel.holds(key, connection.tick), "no deadline: {}", words());
+            self.check_input(key);
+            let (transport, held) = connection.reads();
+            if let Some(outbox) = &connection.outbox {
+                outbox.check(transport);
+                waiting_bytes += (outbox.frame_bytes() + outbox.control_bytes()) as u64;
+                let has_output = outbox.control_bytes() > 0 || !held && !outbox.is_empty();
+                assert!(
+                    !has_output || connection.dirty || connection.blocked,
+                    "output that nobody writes: {}",
+                    words()
+                );
+            }
+            if let Phase::Live(live) = &connection.phase {
+                *if live.transport == Transport::WebSocket { &mut websockets } else { &mut streams } += 1;
+                subscriptions += live.subscriptions.len() as u64;
+                let tenant = self.tenants.get(live.tenant);
+                assert_eq!(tenant.members.get(live.tenant_position as usize), Some(&key.slot), "tenant: {}", words());
+                let user = self.users.get(live.user).map(|user| user.connections.get(live.user_position as usize));
+                assert_eq!(user, Some(Some(&key.slot)), "user: {}", words());
+                for (at, held) in live.subscriptions.iter().enumerate() {
+                    let members = self.channels.get(held.channel).map(|channel| &channel.members);
+                    let member = members.and_then(|members| members.get(held.member as usize));
+                    let expected = Member { slot: key.slot, subscription: at as u32 };
+                    assert_eq!(member, Some(&expected), "subscription {at}: {}", words());
+                }
+            }
+        }
+        let members: usize = self.tenants.iter().map(|tenant| tenant.members.len()).sum();
+        assert_eq!(members as u64, websockets + streams, "members of tenants");
+        let users: u64 = self.tenants.iter().map(|tenant| tenant.users).sum();
+        let subscribers: usize = self.channels.iter().map(|channel| channel.members.len()).sum();
+        assert_eq!(subscribers as u64, subscriptions, "members of channels");
+        assert!(self.channels.iter().all(|channel| !channel.members.is_empty()), "a channel without a subscriber");
+        let metrics = self.metrics();
+        let told = [
+            metrics.connections_ws.get(),
+            metrics.connections_sse.get(),
+            metrics.subscriptions.get(),
+            metrics.users.get(),
+            metrics.channels.get(),
+            metrics.outbox_bytes.get(),
+        ];
+        let counted = [websockets, streams, subscriptions, users, self.directory.len() as u64, waiting_bytes];
+        assert_eq!(told, counted, "shard {}: figures told and counted", self.me.0);
+    }
+
+    /// Nobody is paused without a reason, and what is kept of the input is bounded.
+    fn check_input(&self, key: ConnKey) {
+        let Some(connection) = self.connections.get(key) else { return };
+        let words = || format!("shard {} {key:?} {connection:?}", self.me.0);
+        assert!(!(connection.deaf && connection.wants_input()), "paused for nothing: {}", words());
+        let tail_bytes_max = limits::READ_BYTES_MAX + limits::WS_MESSAGE_BYTES_MAX + 14;
+        assert!(connection.tail.len() <= tail_bytes_max, "{} bytes kept: {key:?}", connection.tail.len());
+        let room_bytes = connection.tail.capacity();
+        assert!(room_bytes <= (4 * connection.tail.len()).max(1_024), "{room_bytes} bytes of room: {}", words());
+        match &connection.phase {
+            Phase::Http(http) if matches!(http.stage, HttpStage::Awaiting(_) | HttpStage::Batch(..)) => {
+                assert!(self.gathers.waits_for(key), "an answer that nobody makes: {}", words());
+            }
+            Phase::Live(live) => {
+                let decoder = format!("{:?}", live.decoder);
+                assert!(!decoder.contains("is_whole: true"), "a message that was heard is kept: {}", words());
+            }
+            _ => {}
+        }
+    }
+}
