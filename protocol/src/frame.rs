@@ -99,6 +99,29 @@ impl Frame {
         Frame::new(EventName::Notification, Some(id), &out)
     }
 
+    /// A kept event (contract §5) as a notification message again. From the second delivery on its metadata say which one
+    /// it is (C-12).
+    pub fn replay(id: NotificationId, event: &[u8], attempt: u32) -> Frame {
+        let mut out = Vec::with_capacity(event.len() + 48);
+        out.extend_from_slice(br#"{"type":"notification","#);
+        // An event is an object that ends with the object of its metadata: see `Frame::event`.
+        let (inside, end) = event.get(1..).unwrap_or_default().split_at(event.len().saturating_sub(3));
+        out.extend_from_slice(inside);
+        if attempt > 1 {
+            out.extend_from_slice(br#","attempt":"#);
+            out.extend_from_slice(itoa::Buffer::new().format(attempt).as_bytes());
+        }
+        out.extend_from_slice(end);
+        Frame::new(EventName::Notification, Some(id), &out)
+    }
+
+    /// The event object of contract §5 inside a notification message: what a mailbox keeps.
+    pub fn event(&self) -> Vec<u8> {
+        let mut event = vec![b'{'];
+        event.extend_from_slice(self.json().strip_prefix(br#"{"type":"notification","#).unwrap_or_default());
+        event
+    }
+
     /// The whole WebSocket frame, unmasked, FIN set.
     pub fn websocket(&self) -> &[u8] {
         &self.websocket
@@ -139,5 +162,45 @@ impl Frame {
             chunk.extend_from_slice(b"\r\n");
             SseBlock { chunk: chunk.into_boxed_slice(), block: range }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notification::Priority;
+
+    fn frame() -> Frame {
+        let content = Content {
+            event_type: "order.created".into(),
+            payload: json::compact(r#"{"b":1.50,"a":"}}"}"#, 0).unwrap(),
+            priority: Priority::High,
+            ttl: Some(60),
+            correlation_id: Some("c-1".into()),
+            audience: None,
+        };
+        Frame::notification(NotificationId::NIL, 1_767_323_045_123_456_789, &Source::Http, &content)
+    }
+
+    #[test]
+    fn a_kept_event_comes_back_byte_for_byte() {
+        let live = frame();
+        let kept = live.event();
+        assert!(kept.starts_with(br#"{"id":"00000000-"#));
+        assert_eq!(Frame::replay(NotificationId::NIL, &kept, 1).json(), live.json());
+    }
+
+    #[test]
+    fn a_redelivery_says_which_it_is() {
+        let replay = Frame::replay(NotificationId::NIL, &frame().event(), 3);
+        let text = std::str::from_utf8(replay.json()).unwrap();
+        assert!(text.ends_with(r#","correlation_id":"c-1","attempt":3}}"#), "{text}");
+    }
+
+    #[test]
+    fn a_damaged_event_makes_a_frame_and_no_panic() {
+        for event in [&b""[..], b"{", b"{}", b"x"] {
+            Frame::replay(NotificationId::NIL, event, 2);
+        }
     }
 }

@@ -84,6 +84,22 @@ pub const RENDERED_BYTES_MAX: usize = 1_048_576;
 /// How long a publish waits for the counts of other shards; then it answers with what is known.
 pub const GATHER_DEADLINE_MS: u64 = 2_000;
 
+// --- Mailboxes and acknowledgements ----------------------------------------------------------------------------------
+
+/// Notifications of one user whose acknowledgement is awaited. More: the oldest counts as expired; if it is kept, it comes
+/// again with the next reading of the mailbox.
+pub const ACKS_AWAITED_MAX: usize = 1_024;
+/// Notifications of one user that were acknowledged lately, remembered so that another device may acknowledge them, too.
+pub const ACKS_REMEMBERED_MAX: usize = 128;
+/// Entries of one page when a connection catches up with its mailbox.
+pub const CATCH_UP_ENTRIES: usize = 64;
+/// Frames waiting for a connection, in bytes, above which it reads no further page.
+pub const CATCH_UP_BYTES: usize = 256 * 1024;
+/// After a failure of the store, how long until it is asked again.
+pub const STORE_RETRY_MS: u64 = 500;
+/// Mail that came by Redis and cannot be kept now, on one shard. More: counted as refused and gone.
+pub const STORE_RETRIES_MAX: usize = 10_000;
+
 // --- Shards and mesh -------------------------------------------------------------------------------------------------
 
 /// Shards of one node: the width of a shard set.

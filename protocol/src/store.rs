@@ -1,5 +1,5 @@
 //! The language between the shards and what outlives a connection. The engine carries it; neither side knows the other.
-use crate::ids::TenantId;
+use crate::ids::{NotificationId, TenantId};
 use crate::template::Template;
 use std::sync::Arc;
 
@@ -7,7 +7,48 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct StoreTicket(pub u64);
 
+/// A user's mailbox.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct MailboxKey {
+    /// Whose user.
+    pub tenant: TenantId,
+    /// The user.
+    pub user: Box<str>,
+}
+
+/// Where an entry stands in its mailbox. Opaque to the shards; a later entry has a greater one. Redis: the two numbers of
+/// a stream id; PostgreSQL and memory: a running number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position(pub u64, pub u64);
+
+/// A notification to keep.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mail {
+    /// Of the notification.
+    pub id: NotificationId,
+    /// The event object of contract §5, byte for byte.
+    pub event: Arc<[u8]>,
+    /// When it was accepted, by the wall clock.
+    pub queued_at_unix_ns: u64,
+    /// When it stops being worth delivering, by the wall clock (C-11: the sooner of its own and the queue's).
+    pub expires_at_unix_ns: u64,
+    /// Deliveries begun so far. Reading an entry begins one.
+    pub attempts: u32,
+}
+
+/// A kept notification.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Where it stands.
+    pub position: Position,
+    /// What it is; `attempts` counts the delivery that this reading begins.
+    pub mail: Mail,
+}
+
 /// What a shard asks of the store.
+///
+/// Requests about one mailbox come from one shard only, the user's home, and are done and answered in the order they were
+/// asked.
 #[derive(Clone, Debug)]
 pub enum StoreRequest {
     /// Keep a template, new or changed; its id is the key within the tenant.
@@ -24,8 +65,31 @@ pub enum StoreRequest {
         /// Its bare id.
         id: Box<str>,
     },
-    /// Everything kept, at start.
+    /// Every template kept, at start.
     LoadTemplates,
+    /// Keep these behind what is there, in this order. Above the bound of the mailbox the oldest go.
+    AppendMail {
+        /// Whose mailbox.
+        mailbox: Arc<MailboxKey>,
+        /// What to keep.
+        mail: Vec<Mail>,
+    },
+    /// The oldest entries behind a position. What has expired or cannot be read is dropped and counted.
+    ReadMail {
+        /// Whose mailbox.
+        mailbox: Arc<MailboxKey>,
+        /// From the oldest on, if `None`.
+        after: Option<Position>,
+        /// How many at most.
+        entries_max: usize,
+    },
+    /// Forget these; forgetting what is not there is done, too.
+    RemoveMail {
+        /// Whose mailbox.
+        mailbox: Arc<MailboxKey>,
+        /// What to forget.
+        positions: Vec<Position>,
+    },
 }
 
 /// What the store answers.
@@ -35,6 +99,20 @@ pub enum StoreReply {
     Done,
     /// Answer to [`StoreRequest::LoadTemplates`].
     Templates(Vec<(TenantId, Arc<Template>)>),
-    /// It could not be done; the caller must not pretend otherwise.
+    /// Answer to [`StoreRequest::AppendMail`]: where each stands, and how many of the oldest had to go.
+    Appended {
+        /// One for each, in order.
+        positions: Vec<Position>,
+        /// The mailbox was full.
+        dropped: u64,
+    },
+    /// Answer to [`StoreRequest::ReadMail`].
+    Mail {
+        /// Oldest first.
+        entries: Vec<Entry>,
+        /// Nothing is behind them.
+        is_end: bool,
+    },
+    /// It could not be done, or nobody knows whether it was; the caller must not pretend otherwise.
     Failed,
 }

@@ -29,6 +29,24 @@ pub struct ShardConfig {
     pub connections_per_user_max: usize,
     /// `WEBSOCKET_MAX_SUBSCRIPTIONS_PER_CONNECTION`; 0 is unlimited.
     pub subscriptions_max: usize,
+    /// `QUEUE_*`; absent while the queue is off.
+    pub queue: Option<QueueRules>,
+    /// `ACK_*`; absent while acknowledgements are off.
+    pub ack: Option<AckRules>,
     /// Peers whose `X-Real-IP` and `X-Forwarded-For` are believed (C-10).
     pub trusted_proxies: Vec<IpNet>,
+}
+
+/// How mail is kept. The bound of a mailbox is the store's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueRules {
+    /// `QUEUE_MESSAGE_TTL_SECONDS`.
+    pub ttl_ms: u64,
+}
+
+/// How acknowledgements are awaited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AckRules {
+    /// `ACK_TIMEOUT_SECONDS`.
+    pub timeout_ms: u64,
 }

@@ -89,6 +89,8 @@ pub const DELIVERY_LATENCY_BOUNDS: [f64; 9] = [0.0001, 0.0005, 0.001, 0.005, 0.0
 pub const HTTP_LATENCY_BOUNDS: [f64; 9] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0];
 /// `ara_ws_connection_duration_seconds`.
 pub const CONNECTION_DURATION_BOUNDS: [f64; 9] = [1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1800.0, 3600.0];
+/// `ara_ack_latency_seconds`.
+pub const ACK_LATENCY_BOUNDS: [f64; 9] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 /// `ara_batch_size`.
 pub const BATCH_SIZE_BOUNDS: [f64; 7] = [1.0, 5.0, 10.0, 25.0, 50.0, 75.0, 100.0];
 /// `ara_connections_per_user`.
@@ -176,6 +178,26 @@ pub struct ShardMetrics {
     pub http_requests: Vec<[Counter; 6]>,
     /// From the end of the request to its answer, by route.
     pub http_latency_seconds: Vec<Histogram<9>>,
+    /// Mail taken into mailboxes.
+    pub queue_enqueued: Counter,
+    /// Mail that had to go because its mailbox was full.
+    pub queue_dropped: Counter,
+    /// Mail that no mailbox could take.
+    pub queue_refused: Counter,
+    /// Mail delivered from mailboxes.
+    pub queue_replayed: Counter,
+    /// Of it, deliveries that were not the first.
+    pub redelivered: Counter,
+    /// Notifications whose acknowledgement was awaited, once per user.
+    pub ack_tracked: Counter,
+    /// Acknowledged in time.
+    pub ack_received: Counter,
+    /// Never acknowledged, or too late.
+    pub ack_expired: Counter,
+    /// Awaited now.
+    pub ack_pending: Level,
+    /// From the last delivery to the acknowledgement.
+    pub ack_latency_seconds: Histogram<9>,
     /// Batches.
     pub batch_requests: Counter,
     /// Their sizes.
@@ -227,6 +249,16 @@ impl ShardMetrics {
             heartbeat_duration_ms: Histogram::new(&HEARTBEAT_DURATION_BOUNDS),
             http_requests: (0..routes).map(|_| std::array::from_fn(|_| Counter::default())).collect(),
             http_latency_seconds: (0..routes).map(|_| Histogram::new(&HTTP_LATENCY_BOUNDS)).collect(),
+            queue_enqueued: Counter::default(),
+            queue_dropped: Counter::default(),
+            queue_refused: Counter::default(),
+            queue_replayed: Counter::default(),
+            redelivered: Counter::default(),
+            ack_tracked: Counter::default(),
+            ack_received: Counter::default(),
+            ack_expired: Counter::default(),
+            ack_pending: Level::default(),
+            ack_latency_seconds: Histogram::new(&ACK_LATENCY_BOUNDS),
             batch_requests: Counter::default(),
             batch_size: Histogram::new(&BATCH_SIZE_BOUNDS),
             overloaded: Counter::default(),

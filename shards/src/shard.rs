@@ -9,7 +9,7 @@
 use crate::config::ShardConfig;
 use crate::conn::http::{HttpStage, HttpState};
 use crate::conn::live::Stage;
-use crate::conn::outbox::{Assembly, Outbox, Transport};
+use crate::conn::outbox::{Assembly, Delivery, Outbox, Transport};
 use crate::conn::{Connection, Phase};
 use crate::effect::{Effect, Effects};
 use crate::flow::deliver::Fanout;
@@ -22,6 +22,7 @@ use crate::metrics::{NodeMetrics, ShardMetrics};
 use crate::tables::channels::Channels;
 use crate::tables::directory::Directory;
 use crate::tables::gathers::Gathers;
+use crate::tables::mail::Mailroom;
 use crate::tables::slots::Slots;
 use crate::tables::templates::Templates;
 use crate::tables::tenants::Tenants;
@@ -35,6 +36,7 @@ use protocol::limits;
 use protocol::store::{StoreReply, StoreTicket};
 use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -96,6 +98,7 @@ pub struct Shard {
     pub(crate) directory: Directory,
     pub(crate) templates: Templates,
     pub(crate) template_writes: TemplateWrites,
+    pub(crate) mailroom: Mailroom,
     pub(crate) gathers: Gathers,
     pub(crate) fanouts: VecDeque<Fanout>,
     /// Deliveries this turn may still make.
@@ -106,6 +109,8 @@ pub struct Shard {
     pub(crate) wheel: Wheel,
     pub(crate) dirty: Vec<ConnKey>,
     pub(crate) assembly: Assembly,
+    /// Mail that the write at hand took; empty between calls.
+    mail_out: Vec<Rc<Delivery>>,
     /// Empty outboxes, kept so that a busy turn allocates nothing.
     #[expect(clippy::vec_box, reason = "boxes move between the pool and the connections")]
     pub(crate) outboxes: Vec<Box<Outbox>>,
@@ -141,6 +146,7 @@ impl Shard {
             directory: Directory::default(),
             templates: Templates::default(),
             template_writes: TemplateWrites::default(),
+            mailroom: Mailroom::default(),
             gathers: Gathers::default(),
             fanouts: VecDeque::new(),
             budget: limits::TURN_DELIVERIES_MAX,
@@ -149,6 +155,7 @@ impl Shard {
             wheel: Wheel::default(),
             dirty: Vec::new(),
             assembly: Assembly::default(),
+            mail_out: Vec::new(),
             outboxes: Vec::new(),
             stopping: false,
             date: (u64::MAX, Vec::new()),
@@ -283,8 +290,7 @@ impl Shard {
     pub fn message(&mut self, now: Now, from: ShardId, message: Message, effects: &mut Effects) {
         match message {
             Message::Mail { publication, users, reply } => {
-                let receipt = self.deliver_mail(now, &publication, users.as_deref());
-                self.report(now, reply, receipt, effects);
+                self.deliver_mail(now, &publication, users.as_deref(), reply, effects);
             }
             Message::Line { publication, reply } => self.pass_on(now, publication, reply, effects),
             Message::Fanout { publication, reply } => self.start_fanout(now, publication, reply, effects),
@@ -316,7 +322,9 @@ impl Shard {
 
     /// From the store.
     pub fn stored(&mut self, now: Now, ticket: StoreTicket, reply: StoreReply, effects: &mut Effects) {
-        self.template_stored(now, ticket, reply, effects);
+        if let Some(reply) = self.mail_stored(now, ticket, reply, effects) {
+            self.template_stored(now, ticket, reply, effects);
+        }
     }
 
     /// Whether new publishes are refused right now.
@@ -369,7 +377,7 @@ impl Shard {
         if let Some(outbox) = connection.outbox.as_deref_mut() {
             let before = outbox.frames_len();
             let oldest_us = outbox.oldest_accepted_us();
-            outbox.advance(len, transport);
+            outbox.advance(len, transport, &mut self.mail_out);
             self.node.shards[me].outbox_bytes.add(-(len as i64));
             let frames = before - outbox.frames_len();
             if frames > 0
@@ -396,6 +404,10 @@ impl Shard {
             self.mark_dirty(key);
         } else if newly_blocked {
             self.schedule(key, now.mono_ms() + limits::OUTBOX_STALL_MS);
+        }
+        if self.config.queue.is_some() {
+            let mail = std::mem::take(&mut self.mail_out);
+            self.mail_written(now, key, &mail, effects);
         }
         self.resume_if_relieved(now, key, effects);
     }

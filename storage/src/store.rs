@@ -1,5 +1,7 @@
 //! The store: takes a [`StoreRequest`], asks the backend that was chosen, answers with a [`StoreReply`].
+use crate::memory::mailboxes::{MailboxCounts, MailboxLimits, MemoryMailboxes};
 use crate::memory::templates::MemoryTemplates;
+use protocol::clock::Now;
 use protocol::store::{StoreReply, StoreRequest};
 use std::sync::Arc;
 
@@ -15,19 +17,31 @@ pub struct Store {
 /// Who keeps it: an enum and not a trait object, so that a missing answer is a compile error.
 #[derive(Debug)]
 enum Backend {
-    Memory(MemoryTemplates),
+    Memory(MemoryTemplates, MemoryMailboxes),
 }
 
 impl Store {
     /// A store in memory: nothing to install, nothing survives the process.
-    pub fn memory() -> Store {
-        Store { backend: Backend::Memory(MemoryTemplates::default()) }
+    pub fn memory(limits: MailboxLimits) -> Store {
+        Store { backend: Backend::Memory(MemoryTemplates::default(), MemoryMailboxes::new(limits)) }
+    }
+
+    /// What happened to the mailboxes so far.
+    pub fn mailbox_counts(&self) -> MailboxCounts {
+        let Backend::Memory(_, mailboxes) = &self.backend;
+        mailboxes.counts()
+    }
+
+    /// Drops what has expired; called every `QUEUE_CLEANUP_INTERVAL_SECONDS`.
+    pub fn sweep(&mut self, now: Now) {
+        let Backend::Memory(_, mailboxes) = &mut self.backend;
+        mailboxes.sweep(now.unix_ns);
     }
 
     /// Does one request. [`StoreReply::Failed`] means that nothing was changed: a tenant at
     /// [`protocol::limits::TEMPLATES_PER_TENANT_MAX`] takes no new template.
-    pub fn handle(&mut self, request: StoreRequest) -> StoreReply {
-        let Backend::Memory(templates) = &mut self.backend;
+    pub fn handle(&mut self, now: Now, request: StoreRequest) -> StoreReply {
+        let Backend::Memory(templates, mailboxes) = &mut self.backend;
         match request {
             StoreRequest::PutTemplate { tenant, template } => {
                 match templates.put(tenant, &template.id, Arc::clone(&template)) {
@@ -40,6 +54,18 @@ impl Store {
                 StoreReply::Done
             }
             StoreRequest::LoadTemplates => StoreReply::Templates(templates.load()),
+            StoreRequest::AppendMail { mailbox, mail } => {
+                let (positions, dropped) = mailboxes.append(mailbox, mail);
+                StoreReply::Appended { positions, dropped }
+            }
+            StoreRequest::ReadMail { mailbox, after, entries_max } => {
+                let (entries, is_end) = mailboxes.read(&mailbox, after, entries_max, now.unix_ns);
+                StoreReply::Mail { entries, is_end }
+            }
+            StoreRequest::RemoveMail { mailbox, positions } => {
+                mailboxes.remove(&mailbox, &positions);
+                StoreReply::Done
+            }
         }
     }
 }
@@ -51,9 +77,11 @@ mod tests {
 
     #[test]
     fn a_fresh_store_is_empty_and_forgetting_the_unknown_is_done() {
-        let mut store = Store::memory();
-        assert!(matches!(store.handle(StoreRequest::LoadTemplates), StoreReply::Templates(all) if all.is_empty()));
+        let mut store = Store::memory(MailboxLimits { entries_max: 1 });
+        assert!(
+            matches!(store.handle(Now::default(), StoreRequest::LoadTemplates), StoreReply::Templates(all) if all.is_empty())
+        );
         let forget = StoreRequest::DeleteTemplate { tenant: TenantId::default_tenant(), id: Box::from("hello") };
-        assert!(matches!(store.handle(forget), StoreReply::Done));
+        assert!(matches!(store.handle(Now::default(), forget), StoreReply::Done));
     }
 }

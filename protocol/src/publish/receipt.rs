@@ -14,6 +14,8 @@ pub struct Receipt {
     pub failed: u64,
     /// Mailboxes that stored it.
     pub queued: u64,
+    /// Mailboxes that should have stored it and could not. Not told in numbers: when nobody got it, the answer is 503.
+    pub unkept: u64,
 }
 
 impl Receipt {
@@ -31,6 +33,7 @@ impl Add for Receipt {
             delivered_to: self.delivered_to.saturating_add(other.delivered_to),
             failed: self.failed.saturating_add(other.failed),
             queued: self.queued.saturating_add(other.queued),
+            unkept: self.unkept.saturating_add(other.unkept),
         }
     }
 }

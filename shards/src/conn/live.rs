@@ -4,8 +4,10 @@ use crate::tables::channels::ChannelIndex;
 use crate::tables::tenants::TenantIndex;
 use crate::tables::users::UserIndex;
 use protocol::ids::ConnectionId;
+use protocol::store::{MailboxKey, Position};
 use protocol::ws::close::CloseCode;
 use protocol::ws::decoder::Decoder;
+use std::sync::Arc;
 
 /// A registered client. About 200 bytes; everything else about it is in the tables.
 #[derive(Debug)]
@@ -40,8 +42,26 @@ pub struct Live {
     pub transport: Transport,
     /// Frames wait until its first message is out (see [`Pending`]).
     pub held: bool,
+    /// Whether it has all of its user's mail.
+    pub intake: Intake,
     /// Something it asked for and waits for; its input waits, too.
     pub pending: Option<Box<Pending>>,
+}
+
+/// Whether a connection has all of its user's mail (see `flow/mail.rs`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intake {
+    /// What is accepted from now on is delivered at once. Always so while the queue is off.
+    UpToDate,
+    /// It reads the mailbox; what is accepted meanwhile goes there, too.
+    Behind {
+        /// The last entry it has; `None` before the first.
+        after: Option<Position>,
+        /// A page is on its way.
+        reading: bool,
+        /// It reads for what was not acknowledged in time, and passes over the rest.
+        redelivery: bool,
+    },
 }
 
 /// One subscription.
@@ -77,6 +97,8 @@ pub struct Closing {
     pub deadline_ms: u64,
     /// For the client's own Close.
     pub decoder: Decoder,
+    /// Where mail goes that is not written in the end.
+    pub mailbox: Option<Arc<MailboxKey>>,
 }
 
 /// How far a connection's end is.

@@ -101,3 +101,13 @@ impl Connection {
         }
     }
 }
+
+impl Connection {
+    /// Where the mail of an ending connection goes that is not written in the end.
+    pub fn closing_mailbox(&self) -> Option<std::sync::Arc<protocol::store::MailboxKey>> {
+        match &self.phase {
+            Phase::Closing(closing) => closing.mailbox.clone(),
+            _ => None,
+        }
+    }
+}

@@ -5,6 +5,8 @@
 //! writes once per turn what [`Outbox::assemble`] shows.
 use protocol::limits;
 use protocol::notification::Publication;
+use protocol::store::Position;
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,6 +17,17 @@ use std::sync::Arc;
 pub struct Delivery {
     /// Shared with the other shards.
     pub publication: Arc<Publication>,
+    /// Set for user mail that is kept until it is written or acknowledged.
+    pub mail: Option<MailTag>,
+}
+
+/// What is known of a piece of mail while it waits in outboxes.
+#[derive(Debug)]
+pub struct MailTag {
+    /// Where it stands in the mailbox; `None` while it stands in none.
+    pub position: Option<Position>,
+    /// Whether some socket took it.
+    pub written: Cell<bool>,
 }
 
 /// Which bytes of a frame a connection reads.
@@ -106,6 +119,27 @@ impl Outbox {
         dropped
     }
 
+    /// Takes out the mail that stands in no mailbox, in order; `is_end` also what has begun to go out, because nobody will
+    /// read its end.
+    pub fn take_unkept(&mut self, transport: Transport, is_end: bool) -> Vec<Rc<Delivery>> {
+        let (mut taken, mut begun, mut bytes) = (Vec::new(), self.head_sent > 0 && !is_end, 0);
+        let is_unkept = |delivery: &Rc<Delivery>| delivery.mail.as_ref().is_some_and(|mail| mail.position.is_none());
+        if is_end && self.frames.front().is_some_and(is_unkept) {
+            self.head_sent = 0;
+        }
+        self.frames.retain(|delivery| {
+            let keep = std::mem::take(&mut begun) || !is_unkept(delivery);
+            if keep {
+                bytes += transport.bytes(delivery).len();
+            } else {
+                taken.push(Rc::clone(delivery));
+            }
+            keep
+        });
+        self.frame_bytes = bytes;
+        taken
+    }
+
     /// Drops frames whose time to live is over, except one that has begun to go out; how many.
     pub fn drop_expired(&mut self, now_us: u64, transport: Transport) -> usize {
         if !self.expiring {
@@ -182,10 +216,10 @@ impl Outbox {
         &scratch.bytes
     }
 
-    /// `len` bytes of what [`Outbox::assemble`] showed went out.
-    pub fn advance(&mut self, mut len: usize, transport: Transport) {
+    /// `len` bytes of what [`Outbox::assemble`] showed went out; mail that is through goes into `mail`.
+    pub fn advance(&mut self, mut len: usize, transport: Transport, mail: &mut Vec<Rc<Delivery>>) {
         if self.head_sent > 0 {
-            len = self.advance_head(len, transport);
+            len = self.advance_head(len, transport, mail);
         }
         let control = len.min(self.control_bytes());
         self.control_sent += control;
@@ -198,12 +232,12 @@ impl Outbox {
             }
         }
         while len > 0 && !self.frames.is_empty() {
-            len = self.advance_head(len, transport);
+            len = self.advance_head(len, transport, mail);
         }
         debug_assert_eq!(len, 0, "more was written than was shown");
     }
 
-    fn advance_head(&mut self, len: usize, transport: Transport) -> usize {
+    fn advance_head(&mut self, len: usize, transport: Transport, mail: &mut Vec<Rc<Delivery>>) -> usize {
         let Some(head) = self.frames.front() else { return len };
         let whole = transport.bytes(head).len();
         let rest = whole - self.head_sent;
@@ -211,7 +245,11 @@ impl Outbox {
             self.head_sent += len;
             return 0;
         }
-        self.frames.pop_front();
+        if let Some(through) = self.frames.pop_front()
+            && through.mail.is_some()
+        {
+            mail.push(through);
+        }
         self.frame_bytes -= whole;
         self.head_sent = 0;
         len - rest
@@ -287,7 +325,7 @@ mod tests {
             accepted_at_us: 0,
             frame,
         };
-        Rc::new(Delivery { publication: Arc::new(publication) })
+        Rc::new(Delivery { publication: Arc::new(publication), mail: None })
     }
 
     fn push(outbox: &mut Outbox, delivery: &Rc<Delivery>) {
@@ -304,7 +342,7 @@ mod tests {
             if len == 0 {
                 return out;
             }
-            outbox.advance(len, Transport::WebSocket);
+            outbox.advance(len, Transport::WebSocket, &mut Vec::new());
             outbox.control().extend_from_slice(std::mem::take(&mut control));
         }
     }
@@ -346,7 +384,7 @@ mod tests {
         let frames = [delivery("one", Some(10)), delivery("two", Some(10)), delivery("six", Some(90))];
         let mut outbox = Outbox::default();
         frames.iter().for_each(|frame| push(&mut outbox, frame));
-        outbox.advance(1, Transport::WebSocket);
+        outbox.advance(1, Transport::WebSocket, &mut Vec::new());
         assert_eq!(outbox.drop_expired(50, Transport::WebSocket), 1, "two is over, one has begun");
         assert_eq!(outbox.drop_frames(Transport::WebSocket), 1);
         assert_eq!(drain(&mut outbox, 64, b""), b"\x03one");

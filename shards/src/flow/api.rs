@@ -356,6 +356,9 @@ impl Shard {
         let mut body = Vec::with_capacity(256);
         let mut status = 200;
         let verdict = match kind {
+            GatherKind::Publish { tally, .. } if !tally.is_success() && tally.unkept > 0 => {
+                Err(ApiError::queue("The mailbox of no recipient could be written; nothing was delivered or kept"))
+            }
             GatherKind::Publish { id, unix_ns, tally } => {
                 receipt::write_receipt(&mut body, id, tally, unix_ns);
                 Ok(())

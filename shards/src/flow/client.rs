@@ -78,8 +78,8 @@ impl Shard {
             Command::Subscribe { channels } => self.subscribe(now, key, channels, false, effects),
             Command::Unsubscribe { channels } => self.unsubscribe(now, key, &channels, effects),
             Command::Ping => self.say(now, key, |out| out.extend_from_slice(event::PONG)),
-            // Acknowledgements are off: no answer (contract §3.4).
-            Command::Ack { .. } => {}
+            // While acknowledgements are off there is no answer (contract §3.4).
+            Command::Ack { notification_id } => self.acknowledge(now, key, notification_id, effects),
         }
     }
 

@@ -3,6 +3,7 @@ use crate::conn::Phase;
 use crate::conn::live::{Closing, Live, Stage};
 use crate::conn::outbox::Transport;
 use crate::effect::{Effect, Effects};
+use crate::flow::mail::PutBack;
 use crate::key::ConnKey;
 use crate::shard::Shard;
 use protocol::client::event;
@@ -42,6 +43,10 @@ impl Shard {
     pub(crate) fn unregister(&mut self, now: Now, key: ConnKey, effects: &mut Effects) -> Option<(Transport, Decoder)> {
         self.live(key)?;
         self.settle_fanout(now, effects);
+        let mailbox = self.mailbox_at(key);
+        if !self.stopping {
+            self.rescue_mail(now, key, PutBack::Leaving, effects);
+        }
         while let Some(last) = self.live(key).and_then(|live| live.subscriptions.len().checked_sub(1)) {
             self.remove_subscription(now, key, last, effects);
         }
@@ -51,6 +56,7 @@ impl Shard {
             stage: Stage::Finishing,
             deadline_ms: now.mono_ms() + limits::WS_CLOSE_DEADLINE_MS,
             decoder: Decoder::new(),
+            mailbox,
         };
         let Phase::Live(live) = std::mem::replace(&mut connection.phase, Phase::Closing(Box::new(closing))) else {
             return None;
@@ -83,7 +89,9 @@ impl Shard {
         user.connections.swap_remove(position as usize);
         let (moved, tenant) = (user.connections.get(position as usize).copied(), user.tenant);
         if user.connections.is_empty() {
-            self.users.remove(at);
+            if let Some(mail) = self.users.remove(at).and_then(|user| user.mail) {
+                self.forget_user_mail(&mail);
+            }
             self.metrics().users.add(-1);
             self.tenants.get_mut(tenant).users -= 1;
         }
@@ -107,7 +115,8 @@ impl Shard {
     ) {
         let deadline_ms = now.mono_ms() + limits::WS_CLOSE_DEADLINE_MS;
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let closing = Closing { transport, stage: Stage::Flushing(code), deadline_ms, decoder };
+        let mailbox = connection.closing_mailbox();
+        let closing = Closing { transport, stage: Stage::Flushing(code), deadline_ms, decoder, mailbox };
         connection.phase = Phase::Closing(Box::new(closing));
         let is_flushed = connection.is_flushed();
         self.schedule(key, deadline_ms);
@@ -121,7 +130,8 @@ impl Shard {
         let deadline_ms = now.mono_ms() + limits::WS_CLOSE_DEADLINE_MS;
         let Some(connection) = self.connections.get_mut(key) else { return };
         let transport = connection.reads().0;
-        let closing = Closing { transport, stage: Stage::Finishing, deadline_ms, decoder: Decoder::new() };
+        let (decoder, mailbox) = (Decoder::new(), connection.closing_mailbox());
+        let closing = Closing { transport, stage: Stage::Finishing, deadline_ms, decoder, mailbox };
         connection.phase = Phase::Closing(Box::new(closing));
         connection.tail = Vec::new();
         let is_flushed = connection.is_flushed();
@@ -170,6 +180,7 @@ impl Shard {
             Some(connection) => connection.reads().0,
             None => return,
         };
+        self.rescue_mail(now, key, PutBack::Gone, effects);
         self.drop_frames(key, transport);
         self.unregister(now, key, effects);
         if let Some(connection) = self.connections.remove(key) {

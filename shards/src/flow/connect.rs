@@ -1,10 +1,11 @@
 //! A client comes home: limits, tables, response head, first message.
 use crate::conn::Phase;
-use crate::conn::live::Live;
+use crate::conn::live::{Intake, Live};
 use crate::conn::outbox::Transport;
 use crate::effect::Effects;
 use crate::key::ConnKey;
 use crate::shard::{Arrival, Shard};
+use crate::tables::mail::UserMail;
 use protocol::client::event::{self, ErrorCode};
 use protocol::clock::Now;
 use protocol::frame::EventName;
@@ -13,6 +14,7 @@ use protocol::http::response::Responder;
 use protocol::ids::ConnectionId;
 use protocol::limits;
 use protocol::sse;
+use protocol::store::MailboxKey;
 use protocol::ws::close::CloseCode;
 use protocol::ws::decoder::Decoder;
 use protocol::ws::encoder::{Opcode, write_frame};
@@ -33,7 +35,7 @@ impl Shard {
             return self.refuse(now, key, &arrival, &refusal, effects);
         }
         self.settle_fanout(now, effects);
-        let Arrival { transport, claims, accept, version, origin, channels, .. } = *arrival;
+        let Arrival { transport, tenant: tenant_id, claims, accept, version, origin, channels, .. } = *arrival;
         let user = match self.users.find(tenant, &claims.user) {
             Some(user) => user,
             None => {
@@ -43,7 +45,12 @@ impl Shard {
             }
         };
         let mut user_position = 0;
+        let keeps_mail = self.config.queue.is_some() || self.config.ack.is_some();
         if let Some(user) = self.users.get_mut(user) {
+            if keeps_mail && user.mail.is_none() {
+                let key = MailboxKey { tenant: tenant_id.clone(), user: user.name.clone() };
+                user.mail = Some(Box::new(UserMail::new(std::sync::Arc::new(key))));
+            }
             user_position = user.connections.len() as u32;
             user.connections.push(key.slot);
         }
@@ -77,6 +84,7 @@ impl Shard {
             decoder: Decoder::new(),
             transport,
             held: transport.is_sse(),
+            intake: Intake::UpToDate,
             pending: None,
         };
         let metrics = self.metrics();
@@ -103,6 +111,7 @@ impl Shard {
         if transport.is_sse() {
             self.subscribe(now, key, channels, true, effects);
         }
+        self.begin_intake(now, key, effects);
         self.schedule_live(now, key);
     }
 

@@ -3,6 +3,7 @@
 use crate::conn::outbox::{Delivery, Transport};
 use crate::conn::{Connection, Phase};
 use crate::effect::Effects;
+use crate::flow::mail::PutBack;
 use crate::key::ConnKey;
 use crate::mesh::message::ReplyTo;
 use crate::shard::Shard;
@@ -27,6 +28,15 @@ pub(crate) struct Fanout {
     reply: Option<ReplyTo>,
     /// Marks the connections it reached, where lists may overlap.
     stamp: Option<u32>,
+}
+
+/// What a full outbox means to a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Overflow {
+    /// The connection is too slow and ends.
+    Closes,
+    /// The caller keeps what did not fit.
+    IsKept,
 }
 
 /// Whose members are reached.
@@ -61,7 +71,7 @@ impl Shard {
             self.fanout_stamp = self.fanout_stamp.wrapping_add(1).max(1);
             self.fanout_stamp
         });
-        let delivery = Rc::new(Delivery { publication });
+        let delivery = Rc::new(Delivery { publication, mail: None });
         let tally = Receipt::default();
         self.fanouts.push_back(Fanout { delivery, over, list: 0, cursor: 0, tally, reply, stamp });
         if self.fanouts.len() == 1 {
@@ -103,7 +113,7 @@ impl Shard {
                     let members = std::mem::take(&mut self.tenants.get_mut(*tenant).members);
                     let end = members.len().min(fanout.cursor.saturating_add(*budget));
                     let slots = members[fanout.cursor.min(end)..end].iter().copied();
-                    self.deliver_to(now, &fanout.delivery, slots, None, &mut fanout.tally);
+                    self.deliver_to(now, &fanout.delivery, slots, None, &mut fanout.tally, Overflow::Closes);
                     *budget -= end - fanout.cursor.min(end);
                     fanout.cursor = end;
                     let through = end == members.len();
@@ -122,7 +132,7 @@ impl Shard {
                     let members = std::mem::take(&mut channel.members);
                     let end = members.len().min(fanout.cursor.saturating_add(*budget));
                     let slots = members[fanout.cursor.min(end)..end].iter().map(|member| member.slot);
-                    self.deliver_to(now, &fanout.delivery, slots, fanout.stamp, &mut fanout.tally);
+                    self.deliver_to(now, &fanout.delivery, slots, fanout.stamp, &mut fanout.tally, Overflow::Closes);
                     *budget -= end - fanout.cursor.min(end);
                     fanout.cursor = end;
                     let through = end == members.len();
@@ -142,11 +152,29 @@ impl Shard {
     }
 
     /// To the connections of a user, or of the users that live here.
-    pub(crate) fn deliver_mail(&mut self, now: Now, publication: &Arc<Publication>, users: Option<&[u32]>) -> Receipt {
+    pub(crate) fn deliver_mail(
+        &mut self,
+        now: Now,
+        publication: &Arc<Publication>,
+        users: Option<&[u32]>,
+        reply: Option<ReplyTo>,
+        effects: &mut Effects,
+    ) {
+        if let Some(tenant) = self.tenants.find(publication.tenant.as_str()) {
+            self.tenants.get_mut(tenant).sent += 1;
+        }
+        if self.config.queue.is_some() {
+            return self.keep_mail(now, publication, users, reply, effects);
+        }
+        let receipt = self.deliver_live_mail(now, publication, users);
+        self.report(now, reply, receipt, effects);
+    }
+
+    /// The first class: at most once, to whoever is there.
+    fn deliver_live_mail(&mut self, now: Now, publication: &Arc<Publication>, users: Option<&[u32]>) -> Receipt {
         let mut tally = Receipt::default();
         let Some(tenant) = self.tenants.find(publication.tenant.as_str()) else { return tally };
-        self.tenants.get_mut(tenant).sent += 1;
-        let delivery = Rc::new(Delivery { publication: Arc::clone(publication) });
+        let delivery = Rc::new(Delivery { publication: Arc::clone(publication), mail: None });
         match (&publication.target, users) {
             (Target::User(name), _) => self.deliver_to_user(now, &delivery, tenant, name, &mut tally),
             (Target::Users(names), Some(indices)) => {
@@ -170,21 +198,24 @@ impl Shard {
         let Some(at) = self.users.find(tenant, name) else { return };
         let Some(user) = self.users.get_mut(at) else { return };
         let slots = std::mem::take(&mut user.connections);
-        self.deliver_to(now, delivery, slots.iter().copied(), None, tally);
+        self.deliver_to(now, delivery, slots.iter().copied(), None, tally, Overflow::Closes);
         if let Some(user) = self.users.get_mut(at) {
             user.connections = slots;
         }
     }
 
     /// The innermost loop: a push of a pointer per connection. No system call, no hash, no format, no atomic.
-    fn deliver_to(
+    pub(crate) fn deliver_to(
         &mut self,
         now: Now,
         delivery: &Rc<Delivery>,
         slots: impl Iterator<Item = u32>,
         stamp: Option<u32>,
         tally: &mut Receipt,
+        overflow: Overflow,
     ) {
+        let tracks = self.config.ack.is_some() && overflow == Overflow::Closes;
+        let mut tracked = Vec::new();
         let Shard { connections, outboxes, dirty, overflowed, users, channels, .. } = self;
         let audience = delivery.publication.audience.as_ref().filter(|audience| !matches!(audience, Audience::All));
         // The SSE bytes are only made when somebody reads them.
@@ -223,15 +254,19 @@ impl Shard {
                 Ok(()) => {
                     delivered += 1;
                     bytes += len;
+                    if tracks {
+                        tracked.push(key);
+                    }
                     if !connection.dirty && !connection.blocked {
                         connection.dirty = true;
                         dirty.push(key);
                     }
                 }
-                Err(_) => {
+                Err(_) if overflow == Overflow::Closes => {
                     failed += 1;
                     overflowed.push(key);
                 }
+                Err(_) => {}
             }
         }
         tally.delivered_to += delivered;
@@ -242,6 +277,9 @@ impl Shard {
         self.metrics().delivered.add(delivered);
         self.metrics().failed.add(failed);
         self.metrics().outbox_bytes.add(bytes as i64);
+        for key in tracked {
+            self.track(now, key, delivery.publication.id, None);
+        }
     }
 
     /// Ends the connections whose outbox was full: they read slower than is published to them, and nobody waits for them.
@@ -256,6 +294,7 @@ impl Shard {
     /// Slow consumer: what has not begun to go out is dropped and counted, then close 4008.
     pub(crate) fn close_slow(&mut self, now: Now, key: ConnKey, effects: &mut Effects) {
         self.metrics().slow_closed.add(1);
+        self.rescue_mail(now, key, PutBack::Leaving, effects);
         let transport = self.connections.get(key).map_or(Transport::WebSocket, |connection| connection.reads().0);
         self.drop_frames(key, transport);
         self.close_live(now, key, CloseCode::SLOW_CONSUMER, effects);

@@ -8,6 +8,7 @@ mod connect;
 pub(crate) mod deliver;
 mod gather;
 mod http;
+pub(crate) mod mail;
 mod publish;
 mod query;
 mod subscribe;

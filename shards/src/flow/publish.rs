@@ -88,8 +88,7 @@ impl Shard {
         effects: &mut Effects,
     ) {
         if home == self.me {
-            let receipt = self.deliver_mail(now, &publication, users.as_deref());
-            self.report(now, reply, receipt, effects);
+            self.deliver_mail(now, &publication, users.as_deref(), reply, effects);
         } else {
             effects.push(Effect::Send { to: home, message: Message::Mail { publication, users, reply } });
         }

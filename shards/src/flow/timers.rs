@@ -19,11 +19,13 @@ use protocol::ws::encoder::{Opcode, write_frame};
 impl Shard {
     /// When `tick` is next needed, on [`Now::mono_us`].
     pub fn next_deadline_us(&self) -> Option<u64> {
-        self.wheel.next_ms().map(|at_ms| at_ms * 1_000)
+        let retry_ms = (!self.mailroom.retries.is_empty()).then_some(self.mailroom.retry_at_ms);
+        [self.wheel.next_ms(), retry_ms].into_iter().flatten().min().map(|at_ms| at_ms * 1_000)
     }
 
     /// Fires what is due.
     pub fn tick(&mut self, now: Now, effects: &mut Effects) {
+        self.retry_mail(now, effects);
         let mut due = Vec::new();
         let Shard { wheel, connections, gathers, .. } = self;
         let expects = |key: ConnKey| match gather_id(key) {
@@ -121,6 +123,9 @@ impl Shard {
                 }
             });
         }
+        if self.config.queue.is_some() || self.config.ack.is_some() {
+            self.mail_due(now, key, effects);
+        }
         self.schedule_live(now, key);
     }
 
@@ -138,6 +143,9 @@ impl Shard {
             && let Some(outbox) = &connection.outbox
         {
             at_ms = at_ms.min(outbox.waiting_since_us / 1_000 + limits::OUTBOX_STALL_MS);
+        }
+        if let Some(mail_at_ms) = self.mail_due_at_ms(now, key) {
+            at_ms = at_ms.min(mail_at_ms);
         }
         self.schedule(key, at_ms);
     }

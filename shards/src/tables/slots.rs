@@ -68,6 +68,12 @@ impl<T> Slots<T> {
         entry.value.as_mut().map(|value| (key, value))
     }
 
+    /// The key of whoever is in the slot now.
+    pub fn key_at(&self, slot: u32) -> Option<ConnKey> {
+        let entry = self.entries.get(slot as usize)?;
+        entry.value.is_some().then_some(ConnKey { slot, generation: entry.generation })
+    }
+
     /// Whoever is in the slot now.
     pub fn at(&self, slot: u32) -> Option<&T> {
         self.entries.get(slot as usize)?.value.as_ref()

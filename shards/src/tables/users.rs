@@ -1,4 +1,5 @@
 //! Users with a connection on this shard, their home.
+use super::mail::UserMail;
 use super::tenants::TenantIndex;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
@@ -16,6 +17,8 @@ pub struct User {
     pub name: Box<str>,
     /// Slots of the user's connections.
     pub connections: Vec<u32>,
+    /// The user's mail, while the queue or acknowledgements are on.
+    pub mail: Option<Box<UserMail>>,
 }
 
 /// The table.
@@ -38,7 +41,7 @@ impl Users {
     pub fn insert(&mut self, tenant: TenantIndex, name: Box<str>) -> UserIndex {
         debug_assert!(self.find(tenant, &name).is_none(), "a user is inserted once");
         let hash = self.hasher.hash_one((tenant, &*name));
-        let user = User { tenant, name, connections: Vec::with_capacity(1) };
+        let user = User { tenant, name, connections: Vec::with_capacity(1), mail: None };
         let at = match self.free.pop() {
             Some(at) => {
                 self.list[at as usize] = Some(user);
@@ -58,13 +61,14 @@ impl Users {
     }
 
     /// Forgets a user whose last connection went.
-    pub fn remove(&mut self, at: UserIndex) {
-        let Some(user) = self.list.get_mut(at as usize).and_then(Option::take) else { return };
+    pub fn remove(&mut self, at: UserIndex) -> Option<User> {
+        let user = self.list.get_mut(at as usize).and_then(Option::take)?;
         let hash = self.hasher.hash_one((user.tenant, &*user.name));
         if let Ok(entry) = self.index.find_entry(hash, |candidate| *candidate == at) {
             entry.remove();
         }
         self.free.push(at);
+        Some(user)
     }
 
     /// By index.

@@ -1,0 +1,225 @@
+//! What a home knows of its users' mail while they are online: what was delivered and not yet acknowledged.
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use protocol::ids::NotificationId;
+use protocol::limits;
+use protocol::store::{Mail, MailboxKey, Position};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::conn::outbox::Delivery;
+use crate::key::ConnKey;
+use crate::mesh::message::ReplyTo;
+use protocol::publish::receipt::Receipt;
+
+/// A delivered notification whose acknowledgement is awaited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Awaited {
+    /// Of the notification.
+    pub id: NotificationId,
+    /// Where it stands in the mailbox; `None` when it is tracked but not kept.
+    pub position: Option<Position>,
+    /// When it was last delivered.
+    pub sent_at_ms: u64,
+}
+
+/// The mail of one online user.
+#[derive(Debug)]
+pub struct UserMail {
+    /// The user's mailbox.
+    pub key: Arc<MailboxKey>,
+    /// The youngest entry known to be kept. A connection that is up to date has everything up to here.
+    pub youngest: Option<Position>,
+    /// Oldest first.
+    awaited: VecDeque<Awaited>,
+    /// Acknowledged lately, and by which connections: another device's own first acknowledgement is good, too (C-12).
+    acknowledged: VecDeque<(NotificationId, Vec<ConnKey>)>,
+}
+
+/// How an acknowledgement ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acknowledged {
+    /// The first for this notification: it may be forgotten. When it had been delivered, and where it stands.
+    First(Awaited),
+    /// The first by this connection, after another one's.
+    Again,
+    /// Unknown, somebody else's, or this connection's second.
+    Invalid,
+}
+
+impl UserMail {
+    /// Nothing delivered yet.
+    pub fn new(key: Arc<MailboxKey>) -> UserMail {
+        UserMail { key, youngest: None, awaited: VecDeque::new(), acknowledged: VecDeque::new() }
+    }
+
+    /// A delivery to one of the user's connections. True when it is a new one; false when it only repeats. The oldest
+    /// falls out above [`limits::ACKS_AWAITED_MAX`]; what is kept comes back with the next reading of the mailbox.
+    pub fn sent(&mut self, id: NotificationId, position: Option<Position>, now_ms: u64) -> Sent {
+        // Repetitions are among the youngest, or come in order from a reading of the whole mailbox.
+        if let Some(awaited) = self.awaited.iter_mut().rev().find(|awaited| awaited.id == id) {
+            awaited.sent_at_ms = now_ms;
+            return Sent::Repeated;
+        }
+        self.awaited.push_back(Awaited { id, position, sent_at_ms: now_ms });
+        if self.awaited.len() > limits::ACKS_AWAITED_MAX {
+            self.awaited.pop_front();
+            return Sent::Displacing;
+        }
+        Sent::New
+    }
+
+    /// Takes an acknowledgement. With `late_after_ms`, one that comes later than that after the delivery is invalid.
+    pub fn acknowledge(&mut self, id: NotificationId, by: ConnKey) -> Acknowledged {
+        if let Some(at) = self.awaited.iter().position(|awaited| awaited.id == id)
+            && let Some(awaited) = self.awaited.remove(at)
+        {
+            self.acknowledged.push_back((id, vec![by]));
+            if self.acknowledged.len() > limits::ACKS_REMEMBERED_MAX {
+                self.acknowledged.pop_front();
+            }
+            return Acknowledged::First(awaited);
+        }
+        match self.acknowledged.iter_mut().find(|(known, _)| *known == id) {
+            Some((_, connections)) if !connections.contains(&by) => {
+                connections.push(by);
+                Acknowledged::Again
+            }
+            _ => Acknowledged::Invalid,
+        }
+    }
+
+    /// When the oldest awaited was delivered.
+    pub fn oldest_sent_ms(&self) -> Option<u64> {
+        self.awaited.iter().filter(|awaited| awaited.position.is_some()).map(|awaited| awaited.sent_at_ms).min()
+    }
+
+    /// When this one was last delivered.
+    pub fn sent_at_ms(&self, id: NotificationId) -> Option<u64> {
+        self.awaited.iter().find(|awaited| awaited.id == id).map(|awaited| awaited.sent_at_ms)
+    }
+
+    /// Forgets what is tracked but not kept and was delivered before; how many.
+    pub fn expire(&mut self, before_ms: u64) -> usize {
+        let len = self.awaited.len();
+        self.awaited.retain(|awaited| awaited.position.is_some() || awaited.sent_at_ms >= before_ms);
+        len - self.awaited.len()
+    }
+
+    /// How many are awaited, and how many of them are tracked only.
+    pub fn awaited_len(&self) -> (usize, usize) {
+        (self.awaited.len(), self.awaited.iter().filter(|awaited| awaited.position.is_none()).count())
+    }
+}
+
+/// What a delivery meant to the tracking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// First delivery of it that this home knows of.
+    New,
+    /// As `New`, and the oldest had to go.
+    Displacing,
+    /// Known already.
+    Repeated,
+}
+
+/// One part of a publish at a home: it is reported when every recipient's mail is kept or refused.
+#[derive(Debug)]
+pub struct Job {
+    /// Who counts.
+    pub reply: Option<ReplyTo>,
+    /// So far.
+    pub tally: Receipt,
+    /// Answers of the store that are still to come; one more while recipients are still being looked at.
+    pub missing: u32,
+}
+
+/// What a shard waits for from the store.
+#[derive(Debug)]
+pub enum Wait {
+    /// Mail is being kept.
+    Append {
+        /// Whose.
+        key: Arc<MailboxKey>,
+        /// What, in case it has to be tried again.
+        mail: Vec<Mail>,
+        /// To be delivered once it is kept, one for each.
+        deliveries: Vec<Rc<Delivery>>,
+        /// Who counts.
+        job: Option<u64>,
+    },
+    /// A connection reads its backlog.
+    Read {
+        /// Which.
+        connection: ConnKey,
+    },
+    /// Delivered or acknowledged mail is being forgotten; if that fails it comes again and says so.
+    Remove,
+}
+
+/// Everything a shard waits for, and what waits to be tried again.
+#[derive(Default)]
+pub struct Mailroom {
+    /// By ticket.
+    pub waits: HashMap<u64, Wait, RandomState>,
+    /// By number.
+    pub jobs: HashMap<u64, Job, RandomState>,
+    /// Appends that failed and that nobody was told about: what came in by Redis. Tried again in order.
+    pub retries: VecDeque<(Arc<MailboxKey>, Vec<Mail>, Vec<Rc<Delivery>>)>,
+    /// When.
+    pub retry_at_ms: u64,
+    /// The last ticket or number given.
+    pub last: u64,
+}
+
+impl Mailroom {
+    /// A fresh ticket or number. Odd, so that it never meets a template's.
+    pub fn next(&mut self) -> u64 {
+        self.last += 2;
+        self.last | 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::ids::{TenantId, uuid_v7};
+
+    fn id(n: u64) -> NotificationId {
+        NotificationId(uuid_v7(n, [0; 10]))
+    }
+
+    fn phone() -> ConnKey {
+        ConnKey { slot: 1, generation: 1 }
+    }
+
+    fn laptop() -> ConnKey {
+        ConnKey { slot: 2, generation: 1 }
+    }
+
+    fn mail() -> UserMail {
+        UserMail::new(Arc::new(MailboxKey { tenant: TenantId::default_tenant(), user: "ana".into() }))
+    }
+
+    #[test]
+    fn each_device_may_acknowledge_once_and_the_first_counts() {
+        let mut mail = mail();
+        assert_eq!(mail.sent(id(1), None, 10), Sent::New);
+        assert_eq!(mail.sent(id(1), None, 11), Sent::Repeated, "the second device");
+        assert!(matches!(mail.acknowledge(id(1), phone()), Acknowledged::First(_)));
+        assert_eq!(mail.acknowledge(id(1), phone()), Acknowledged::Invalid);
+        assert_eq!(mail.acknowledge(id(1), laptop()), Acknowledged::Again);
+        assert_eq!(mail.acknowledge(id(1), laptop()), Acknowledged::Invalid);
+        assert_eq!(mail.acknowledge(id(2), laptop()), Acknowledged::Invalid);
+    }
+
+    #[test]
+    fn only_what_is_not_kept_expires() {
+        let mut mail = mail();
+        mail.sent(id(1), None, 10);
+        mail.sent(id(2), Some(Position(2, 0)), 10);
+        assert_eq!(mail.expire(11), 1);
+        assert_eq!((mail.awaited_len(), mail.oldest_sent_ms()), ((1, 0), Some(10)));
+    }
+}

@@ -1,0 +1,168 @@
+//! Mailboxes in memory: lost with the process, bounded per user.
+use protocol::store::{Entry, Mail, MailboxKey, Position};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+/// Bounds of every mailbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MailboxLimits {
+    /// `QUEUE_MAX_SIZE_PER_USER`; 0 still keeps one (contract §8.5).
+    pub entries_max: usize,
+}
+
+/// What happened to the mailboxes so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MailboxCounts {
+    /// Entries kept now.
+    pub entries: u64,
+    /// Mailboxes that hold something now.
+    pub mailboxes: u64,
+    /// Entries ever taken in.
+    pub enqueued: u64,
+    /// Entries whose time was over.
+    pub expired: u64,
+    /// Entries that had to go for younger ones.
+    pub dropped: u64,
+}
+
+/// Every mailbox of the users of one shard.
+#[derive(Debug)]
+pub struct MemoryMailboxes {
+    mailboxes: HashMap<Arc<MailboxKey>, VecDeque<Entry>>,
+    limits: MailboxLimits,
+    last_position: u64,
+    counts: MailboxCounts,
+}
+
+impl MemoryMailboxes {
+    /// Empty.
+    pub fn new(limits: MailboxLimits) -> MemoryMailboxes {
+        MemoryMailboxes { mailboxes: HashMap::new(), limits, last_position: 0, counts: MailboxCounts::default() }
+    }
+
+    /// Keeps mail behind what is there; where each stands, and how many of the oldest had to go.
+    pub fn append(&mut self, mailbox: Arc<MailboxKey>, mail: Vec<Mail>) -> (Vec<Position>, u64) {
+        let entries = self.mailboxes.entry(mailbox).or_default();
+        let before = entries.len();
+        let mut positions = Vec::with_capacity(mail.len());
+        for mail in mail {
+            self.last_position += 1;
+            let position = Position(self.last_position, 0);
+            positions.push(position);
+            entries.push_back(Entry { position, mail });
+        }
+        let dropped = entries.len().saturating_sub(self.limits.entries_max.max(1));
+        entries.drain(..dropped);
+        self.counts.mailboxes += u64::from(before == 0 && !entries.is_empty());
+        self.counts.enqueued += positions.len() as u64;
+        self.counts.dropped += dropped as u64;
+        self.counts.entries = self.counts.entries + positions.len() as u64 - dropped as u64;
+        (positions, dropped as u64)
+    }
+
+    /// The oldest entries behind a position, and whether nothing is behind them. Reading begins a delivery.
+    pub fn read(
+        &mut self,
+        mailbox: &MailboxKey,
+        after: Option<Position>,
+        entries_max: usize,
+        unix_ns: u64,
+    ) -> (Vec<Entry>, bool) {
+        self.expire_one(mailbox, unix_ns);
+        let Some(kept) = self.mailboxes.get_mut(mailbox) else { return (Vec::new(), true) };
+        let start = after.map_or(0, |after| kept.partition_point(|entry| entry.position <= after));
+        let end = kept.len().min(start + entries_max);
+        for entry in kept.range_mut(start..end) {
+            entry.mail.attempts += 1;
+        }
+        (kept.range(start..end).cloned().collect(), end == kept.len())
+    }
+
+    /// Forgets entries.
+    pub fn remove(&mut self, mailbox: &MailboxKey, positions: &[Position]) {
+        self.retain(mailbox, |entry| !positions.contains(&entry.position));
+    }
+
+    /// Drops what has expired, everywhere; a mailbox whose user never returns must not be kept for ever.
+    pub fn sweep(&mut self, unix_ns: u64) {
+        let keys: Vec<_> = self.mailboxes.keys().cloned().collect();
+        for mailbox in keys {
+            self.expire_one(&mailbox, unix_ns);
+        }
+    }
+
+    /// What happened so far.
+    pub fn counts(&self) -> MailboxCounts {
+        self.counts
+    }
+
+    fn expire_one(&mut self, mailbox: &MailboxKey, unix_ns: u64) {
+        let gone = self.retain(mailbox, |entry| entry.mail.expires_at_unix_ns > unix_ns);
+        self.counts.expired += gone;
+    }
+
+    fn retain(&mut self, mailbox: &MailboxKey, keep: impl FnMut(&Entry) -> bool) -> u64 {
+        let Some(entries) = self.mailboxes.get_mut(mailbox) else { return 0 };
+        let before = entries.len();
+        entries.retain(keep);
+        let gone = (before - entries.len()) as u64;
+        if entries.is_empty() {
+            self.mailboxes.remove(mailbox);
+            self.counts.mailboxes -= 1;
+        }
+        self.counts.entries -= gone;
+        gone
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::ids::{NotificationId, TenantId, uuid_v7};
+
+    fn key(user: &str) -> Arc<MailboxKey> {
+        Arc::new(MailboxKey { tenant: TenantId::default_tenant(), user: user.into() })
+    }
+
+    fn mail(n: u64, expires_at_unix_ns: u64) -> Mail {
+        let id = NotificationId(uuid_v7(n, [0; 10]));
+        Mail { id, event: Arc::from(n.to_string().as_bytes()), queued_at_unix_ns: n, expires_at_unix_ns, attempts: 0 }
+    }
+
+    fn texts(entries: &[Entry]) -> Vec<String> {
+        entries.iter().map(|entry| String::from_utf8_lossy(&entry.mail.event).into_owned()).collect()
+    }
+
+    #[test]
+    fn a_full_mailbox_lets_its_oldest_go() {
+        let mut mailboxes = MemoryMailboxes::new(MailboxLimits { entries_max: 3 });
+        let (positions, dropped) = mailboxes.append(key("ana"), (1..=5).map(|n| mail(n, 100)).collect());
+        assert_eq!((positions.len(), dropped), (5, 2));
+        assert_eq!(texts(&mailboxes.read(&key("ana"), None, 10, 0).0), ["3", "4", "5"]);
+        assert_eq!(mailboxes.counts().entries, 3);
+    }
+
+    #[test]
+    fn pages_follow_each_other_and_say_when_they_end() {
+        let mut mailboxes = MemoryMailboxes::new(MailboxLimits { entries_max: 10 });
+        mailboxes.append(key("ana"), (1..=5).map(|n| mail(n, 100)).collect());
+        let (first, is_end) = mailboxes.read(&key("ana"), None, 2, 0);
+        assert_eq!((texts(&first), is_end), (vec!["1".into(), "2".into()], false));
+        let (rest, is_end) = mailboxes.read(&key("ana"), Some(first[1].position), 9, 0);
+        assert_eq!((texts(&rest), is_end), (vec!["3".into(), "4".into(), "5".into()], true));
+        let again = mailboxes.read(&key("ana"), None, 1, 0).0;
+        assert_eq!(again[0].mail.attempts, 2, "the second reading begins a second delivery");
+    }
+
+    #[test]
+    fn what_is_removed_or_expired_is_gone_and_an_empty_mailbox_takes_no_room() {
+        let mut mailboxes = MemoryMailboxes::new(MailboxLimits { entries_max: 10 });
+        let (positions, _) = mailboxes.append(key("ana"), vec![mail(1, 100), mail(2, 50), mail(3, 100)]);
+        mailboxes.remove(&key("ana"), &positions[..1]);
+        mailboxes.sweep(60);
+        assert_eq!(texts(&mailboxes.read(&key("ana"), None, 9, 60).0), ["3"]);
+        mailboxes.remove(&key("ana"), &positions);
+        let counts = mailboxes.counts();
+        assert_eq!((counts.entries, counts.mailboxes, counts.expired, counts.enqueued), (0, 0, 1, 3));
+    }
+}
