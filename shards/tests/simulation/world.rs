@@ -240,6 +240,13 @@ impl World {
         moved
     }
 
+    /// Brings everything a client has said to its shard in one read; nothing else moves.
+    pub(crate) fn feed(&mut self, id: ClientId) {
+        let (shard, key) = self.clients[id].place.expect("a client that is there");
+        let mut bytes = std::mem::take(&mut self.clients[id].to_server);
+        self.call(shard, |shard, now, effects| shard.received(now, key, &mut bytes, effects));
+    }
+
     fn move_input(&mut self, id: ClientId) -> bool {
         let client = &mut self.clients[id];
         let Some((shard, key)) = client.place else { return false };
