@@ -49,16 +49,25 @@ impl Shard {
         reply: Option<ReplyTo>,
         effects: &mut Effects,
     ) {
-        let stamp = matches!(&publication.target, Target::Channels(names) if names.len() > 1).then(|| {
-            self.fanout_stamp = self.fanout_stamp.wrapping_add(1).max(1);
-            self.fanout_stamp
-        });
+        let overlapping = matches!(&publication.target, Target::Channels(names) if names.len() > 1);
+        let stamp = overlapping.then(|| self.next_stamp(now, effects));
         let delivery = Rc::new(Delivery { publication });
         let tally = Receipt::default();
         self.fanouts.push_back(Fanout { delivery, list: 0, cursor: 0, tally, reply, stamp });
         if self.fanouts.len() == 1 {
             self.run_fanouts(now, effects);
         }
+    }
+
+    /// A mark that no connection bears. When the numbers are used up, after four billion, the marks are wiped off.
+    fn next_stamp(&mut self, now: Now, effects: &mut Effects) -> u32 {
+        if self.fanout_stamp == u32::MAX {
+            self.settle_fanout(now, effects);
+            self.connections.values_mut().for_each(|connection| connection.stamp = 0);
+            self.fanout_stamp = 0;
+        }
+        self.fanout_stamp += 1;
+        self.fanout_stamp
     }
 
     /// Goes on with the queue while the budget lasts.
@@ -280,3 +289,6 @@ impl Shard {
         self.metrics().outbox_bytes.add(-(bytes as i64));
     }
 }
+
+#[cfg(test)]
+mod tests;
