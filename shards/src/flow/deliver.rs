@@ -123,7 +123,6 @@ impl Shard {
             if !through {
                 return false;
             }
-            self.tenants.get_mut(tenant).sent += u64::from(fanout.list == 0);
             (fanout.list, fanout.cursor) = (fanout.list + 1, 0);
         }
         true
@@ -162,7 +161,6 @@ impl Shard {
     pub(crate) fn deliver_mail(&mut self, now: Now, publication: &Arc<Publication>, users: Option<&[u32]>) -> Receipt {
         let mut tally = Receipt::default();
         let Some(tenant) = self.tenants.find(publication.tenant.as_str()) else { return tally };
-        self.tenants.get_mut(tenant).sent += 1;
         let delivery = Rc::new(Delivery { publication: Arc::clone(publication) });
         match (&publication.target, users) {
             (Target::User(name), _) => self.deliver_to_user(now, &delivery, tenant, name, &mut tally),
