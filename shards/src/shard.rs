@@ -103,6 +103,8 @@ pub struct Shard {
     pub(crate) fanouts: VecDeque<Fanout>,
     /// Deliveries this turn may still make.
     pub(crate) budget: usize,
+    /// Deliveries a turn may make.
+    pub(crate) budget_per_turn: usize,
     pub(crate) fanout_stamp: u32,
     /// Connections whose outbox overflowed; closed at the end of the turn, outside of any fan-out.
     pub(crate) overflowed: Vec<ConnKey>,
@@ -150,6 +152,7 @@ impl Shard {
             gathers: Gathers::default(),
             fanouts: VecDeque::new(),
             budget: limits::TURN_DELIVERIES_MAX,
+            budget_per_turn: limits::TURN_DELIVERIES_MAX,
             fanout_stamp: 0,
             overflowed: Vec::new(),
             wheel: Wheel::default(),
@@ -160,6 +163,11 @@ impl Shard {
             stopping: false,
             date: (u64::MAX, Vec::new()),
         }
+    }
+
+    /// Lowers [`limits::TURN_DELIVERIES_MAX`], for a world that is too small to reach it.
+    pub fn slice_deliveries(&mut self, per_turn: usize) {
+        (self.budget, self.budget_per_turn) = (per_turn, per_turn);
     }
 
     // --- Sockets -----------------------------------------------------------------------------------------------------
@@ -339,7 +347,7 @@ impl Shard {
 
     /// Goes on with fan-outs, within the turn's budget, and ends connections that overflowed. True when more remains.
     pub fn work(&mut self, now: Now, effects: &mut Effects) -> bool {
-        self.budget = limits::TURN_DELIVERIES_MAX;
+        self.budget = self.budget_per_turn;
         self.run_fanouts(now, effects);
         self.close_overflowed(now, effects);
         !self.fanouts.is_empty()

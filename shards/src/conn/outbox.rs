@@ -22,12 +22,32 @@ pub struct Delivery {
 }
 
 /// What is known of a piece of mail while it waits in outboxes.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct MailTag {
-    /// Where it stands in the mailbox; `None` while it stands in none.
+    /// Where it stands in the mailbox, if it was read from there.
     pub position: Option<Position>,
+    /// Whether it stands in the mailbox, or is on its way there.
+    pub kept: Cell<bool>,
     /// Whether some socket took it.
     pub written: Cell<bool>,
+    /// Outboxes it waits in.
+    pub waits_in: Cell<u32>,
+}
+
+impl MailTag {
+    /// Mail that was read from its mailbox, or has just been put there.
+    pub fn kept_at(position: Position) -> MailTag {
+        MailTag { position: Some(position), kept: Cell::new(true), ..MailTag::default() }
+    }
+}
+
+impl Delivery {
+    /// It left an outbox.
+    fn let_go(&self) {
+        if let Some(mail) = &self.mail {
+            mail.waits_in.set(mail.waits_in.get() - 1);
+        }
+    }
 }
 
 /// Which bytes of a frame a connection reads.
@@ -84,6 +104,9 @@ impl Outbox {
         if self.frame_bytes + len > limits::OUTBOX_BYTES_MAX || self.frames.len() >= limits::OUTBOX_FRAMES_MAX {
             return Err(Full);
         }
+        if let Some(mail) = &delivery.mail {
+            mail.waits_in.set(mail.waits_in.get() + 1);
+        }
         self.frame_bytes += len;
         self.expiring |= delivery.publication.expires_at_us.is_some();
         self.frames.push_back(Rc::clone(delivery));
@@ -114,7 +137,7 @@ impl Outbox {
     pub fn drop_frames(&mut self, transport: Transport) -> usize {
         let begun = usize::from(self.head_sent > 0);
         let dropped = self.frames.len() - begun;
-        self.frames.truncate(begun);
+        self.frames.drain(begun..).for_each(|delivery| delivery.let_go());
         self.frame_bytes = self.frames.iter().map(|delivery| transport.bytes(delivery).len()).sum();
         dropped
     }
@@ -123,7 +146,7 @@ impl Outbox {
     /// read its end.
     pub fn take_unkept(&mut self, transport: Transport, is_end: bool) -> Vec<Rc<Delivery>> {
         let (mut taken, mut begun, mut bytes) = (Vec::new(), self.head_sent > 0 && !is_end, 0);
-        let is_unkept = |delivery: &Rc<Delivery>| delivery.mail.as_ref().is_some_and(|mail| mail.position.is_none());
+        let is_unkept = |delivery: &Rc<Delivery>| delivery.mail.as_ref().is_some_and(|mail| !mail.kept.get());
         if is_end && self.frames.front().is_some_and(is_unkept) {
             self.head_sent = 0;
         }
@@ -132,6 +155,7 @@ impl Outbox {
             if keep {
                 bytes += transport.bytes(delivery).len();
             } else {
+                delivery.let_go();
                 taken.push(Rc::clone(delivery));
             }
             keep
@@ -152,6 +176,8 @@ impl Outbox {
             if keep {
                 bytes += transport.bytes(delivery).len();
                 expiring |= expires_at_us.is_some();
+            } else {
+                delivery.let_go();
             }
             keep
         });
@@ -248,6 +274,7 @@ impl Outbox {
         if let Some(through) = self.frames.pop_front()
             && through.mail.is_some()
         {
+            through.let_go();
             mail.push(through);
         }
         self.frame_bytes -= whole;
@@ -278,6 +305,12 @@ impl Outbox {
     /// Whether keeping this empty outbox in the pool costs next to nothing.
     pub fn is_small(&self) -> bool {
         self.control.capacity() <= 4_096 && self.frames.capacity() <= 256
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.frames.iter().for_each(|delivery| delivery.let_go());
     }
 }
 

@@ -49,7 +49,7 @@ impl Shard {
         if let Some(user) = self.users.get_mut(user) {
             if keeps_mail && user.mail.is_none() {
                 let key = MailboxKey { tenant: tenant_id.clone(), user: user.name.clone() };
-                user.mail = Some(Box::new(UserMail::new(std::sync::Arc::new(key))));
+                user.mail = Some(Box::new(UserMail::new(std::sync::Arc::new(key), self.mailroom.next())));
             }
             user_position = user.connections.len() as u32;
             user.connections.push(key.slot);

@@ -17,11 +17,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 /// A fan-out under way. Only the first in the queue can have begun; it goes on turn by turn, within the budget.
+///
+/// It holds no list and no index of one: while it waits, channels come and go, and a channel's index may be another
+/// channel's by the time it begins. It looks up each channel by name when it comes to it.
 #[derive(Debug)]
 pub(crate) struct Fanout {
     delivery: Rc<Delivery>,
-    over: Over,
-    /// Which list of `over`, and how far in it.
+    /// Which of the target's lists of members, and how far in it.
     list: usize,
     cursor: usize,
     tally: Receipt,
@@ -39,11 +41,13 @@ pub(crate) enum Overflow {
     IsKept,
 }
 
-/// Whose members are reached.
-#[derive(Debug)]
+/// A list of members.
+#[derive(Clone, Copy, Debug)]
 enum Over {
-    Everybody(TenantIndex),
-    Channels(Vec<ChannelIndex>),
+    Everybody,
+    Channel(ChannelIndex),
+    /// A channel without a subscriber here.
+    Nobody,
 }
 
 impl Shard {
@@ -55,28 +59,25 @@ impl Shard {
         reply: Option<ReplyTo>,
         effects: &mut Effects,
     ) {
-        let Some(tenant) = self.tenants.find(publication.tenant.as_str()) else {
-            return self.report(now, reply, Receipt::default(), effects);
-        };
-        let over = match &publication.target {
-            Target::Broadcast => Over::Everybody(tenant),
-            Target::Channel(name) => Over::Channels(self.channels.find(tenant, name).into_iter().collect()),
-            Target::Channels(names) => {
-                Over::Channels(names.iter().filter_map(|name| self.channels.find(tenant, name)).collect())
-            }
-            Target::User(_) | Target::Users(_) => Over::Channels(Vec::new()),
-        };
-        let overlapping = matches!(&over, Over::Channels(list) if list.len() > 1);
-        let stamp = overlapping.then(|| {
-            self.fanout_stamp = self.fanout_stamp.wrapping_add(1).max(1);
-            self.fanout_stamp
-        });
+        let overlapping = matches!(&publication.target, Target::Channels(names) if names.len() > 1);
+        let stamp = overlapping.then(|| self.next_stamp(now, effects));
         let delivery = Rc::new(Delivery { publication, mail: None });
         let tally = Receipt::default();
-        self.fanouts.push_back(Fanout { delivery, over, list: 0, cursor: 0, tally, reply, stamp });
+        self.fanouts.push_back(Fanout { delivery, list: 0, cursor: 0, tally, reply, stamp });
         if self.fanouts.len() == 1 {
             self.run_fanouts(now, effects);
         }
+    }
+
+    /// A mark that no connection bears. When the numbers are used up, after four billion, the marks are wiped off.
+    fn next_stamp(&mut self, now: Now, effects: &mut Effects) -> u32 {
+        if self.fanout_stamp == u32::MAX {
+            self.settle_fanout(now, effects);
+            self.connections.values_mut().for_each(|connection| connection.stamp = 0);
+            self.fanout_stamp = 0;
+        }
+        self.fanout_stamp += 1;
+        self.fanout_stamp
     }
 
     /// Goes on with the queue while the budget lasts.
@@ -107,48 +108,63 @@ impl Shard {
 
     /// One slice of one fan-out. True when it is through.
     fn fan_out(&mut self, now: Now, fanout: &mut Fanout, budget: &mut usize) -> bool {
-        loop {
-            let tenant = match &fanout.over {
-                Over::Everybody(tenant) if fanout.list == 0 => {
-                    let members = std::mem::take(&mut self.tenants.get_mut(*tenant).members);
-                    let end = members.len().min(fanout.cursor.saturating_add(*budget));
-                    let slots = members[fanout.cursor.min(end)..end].iter().copied();
-                    self.deliver_to(now, &fanout.delivery, slots, None, &mut fanout.tally, Overflow::Closes);
-                    *budget -= end - fanout.cursor.min(end);
-                    fanout.cursor = end;
-                    let through = end == members.len();
-                    self.tenants.get_mut(*tenant).members = members;
-                    if !through {
-                        return false;
-                    }
-                    *tenant
+        let Some(tenant) = self.tenants.find(fanout.delivery.publication.tenant.as_str()) else { return true };
+        while let Some(over) = self.members_of(tenant, &fanout.delivery.publication.target, fanout.list) {
+            let through = match over {
+                Over::Everybody => {
+                    let members = std::mem::take(&mut self.tenants.get_mut(tenant).members);
+                    let slots = members.iter().copied();
+                    let through = self.deliver_slice(now, fanout, tenant, slots, budget);
+                    self.tenants.get_mut(tenant).members = members;
+                    through
                 }
-                Over::Channels(list) if fanout.list < list.len() => {
-                    let Some(channel) = self.channels.get_mut(list[fanout.list]) else {
-                        (fanout.list, fanout.cursor) = (fanout.list + 1, 0);
-                        continue;
-                    };
-                    let tenant = channel.tenant;
+                Over::Channel(at) => {
+                    let Some(channel) = self.channels.get_mut(at) else { return true };
                     let members = std::mem::take(&mut channel.members);
-                    let end = members.len().min(fanout.cursor.saturating_add(*budget));
-                    let slots = members[fanout.cursor.min(end)..end].iter().map(|member| member.slot);
-                    self.deliver_to(now, &fanout.delivery, slots, fanout.stamp, &mut fanout.tally, Overflow::Closes);
-                    *budget -= end - fanout.cursor.min(end);
-                    fanout.cursor = end;
-                    let through = end == members.len();
-                    if let Some(channel) = self.channels.get_mut(list[fanout.list]) {
+                    let slots = members.iter().map(|member| member.slot);
+                    let through = self.deliver_slice(now, fanout, tenant, slots, budget);
+                    if let Some(channel) = self.channels.get_mut(at) {
                         channel.members = members;
                     }
-                    if !through {
-                        return false;
-                    }
-                    tenant
+                    through
                 }
-                _ => return true,
+                Over::Nobody => true,
             };
-            self.tenants.get_mut(tenant).sent += u64::from(fanout.list == 0);
+            if !through {
+                return false;
+            }
             (fanout.list, fanout.cursor) = (fanout.list + 1, 0);
         }
+        true
+    }
+
+    /// The members that the target's list of this number has now; `None` behind the last.
+    fn members_of(&self, tenant: TenantIndex, target: &Target, list: usize) -> Option<Over> {
+        let name = match target {
+            Target::Broadcast => return (list == 0).then_some(Over::Everybody),
+            Target::Channel(name) => Some(name).filter(|_| list == 0)?,
+            Target::Channels(names) => names.get(list)?,
+            Target::User(_) | Target::Users(_) => return None,
+        };
+        Some(self.channels.find(tenant, name).map_or(Over::Nobody, Over::Channel))
+    }
+
+    /// As much of one list as the budget allows. True when that was the rest of it.
+    fn deliver_slice(
+        &mut self,
+        now: Now,
+        fanout: &mut Fanout,
+        tenant: TenantIndex,
+        slots: impl ExactSizeIterator<Item = u32>,
+        budget: &mut usize,
+    ) -> bool {
+        let left = slots.len().saturating_sub(fanout.cursor);
+        let taken = left.min(*budget);
+        let slots = slots.skip(fanout.cursor).take(taken);
+        self.deliver_to(now, &fanout.delivery, tenant, slots, fanout.stamp, &mut fanout.tally, Overflow::Closes);
+        *budget -= taken;
+        fanout.cursor += taken;
+        taken == left
     }
 
     /// To the connections of a user, or of the users that live here.
@@ -160,9 +176,6 @@ impl Shard {
         reply: Option<ReplyTo>,
         effects: &mut Effects,
     ) {
-        if let Some(tenant) = self.tenants.find(publication.tenant.as_str()) {
-            self.tenants.get_mut(tenant).sent += 1;
-        }
         if self.config.queue.is_some() {
             return self.keep_mail(now, publication, users, reply, effects);
         }
@@ -198,17 +211,19 @@ impl Shard {
         let Some(at) = self.users.find(tenant, name) else { return };
         let Some(user) = self.users.get_mut(at) else { return };
         let slots = std::mem::take(&mut user.connections);
-        self.deliver_to(now, delivery, slots.iter().copied(), None, tally, Overflow::Closes);
+        self.deliver_to(now, delivery, tenant, slots.iter().copied(), None, tally, Overflow::Closes);
         if let Some(user) = self.users.get_mut(at) {
             user.connections = slots;
         }
     }
 
     /// The innermost loop: a push of a pointer per connection. No system call, no hash, no format, no atomic.
+    #[expect(clippy::too_many_arguments, reason = "one delivery, spelled out")]
     pub(crate) fn deliver_to(
         &mut self,
         now: Now,
         delivery: &Rc<Delivery>,
+        tenant: TenantIndex,
         slots: impl Iterator<Item = u32>,
         stamp: Option<u32>,
         tally: &mut Receipt,
@@ -271,9 +286,7 @@ impl Shard {
         }
         tally.delivered_to += delivered;
         tally.failed += failed;
-        if let Some(tenant) = self.tenants.find(delivery.publication.tenant.as_str()) {
-            self.tenants.get_mut(tenant).delivered += delivered;
-        }
+        self.tenants.get_mut(tenant).delivered += delivered;
         self.metrics().delivered.add(delivered);
         self.metrics().failed.add(failed);
         self.metrics().outbox_bytes.add(bytes as i64);
@@ -312,3 +325,6 @@ impl Shard {
         self.metrics().outbox_bytes.add(-(bytes as i64));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -73,9 +73,9 @@ impl Shard {
             let mail = self.mail(now, publication, u32::from(!current.is_empty()));
             return self.append(now, key, vec![mail], vec![delivery], Some(job), effects);
         }
-        let tag = MailTag { position: None, written: false.into() };
-        let delivery = Rc::new(Delivery { publication: Arc::clone(publication), mail: Some(tag) });
-        let (mut took, mut missed) = (0, !behind.is_empty());
+        let delivery = Rc::new(Delivery { publication: Arc::clone(publication), mail: Some(MailTag::default()) });
+        let mut took = 0;
+        let mut missed = !behind.is_empty() || self.is_retried(&key);
         for connection in current {
             if self.push_mail(now, connection, &delivery) {
                 took += 1;
@@ -85,6 +85,9 @@ impl Shard {
             }
         }
         if took == 0 || missed {
+            if let Some(tag) = &delivery.mail {
+                tag.kept.set(true);
+            }
             let mail = self.mail(now, publication, u32::from(took > 0));
             self.append(now, key, vec![mail], Vec::new(), Some(job), effects);
         }
@@ -135,12 +138,16 @@ impl Shard {
             job.missing += 1;
         }
         // What waits to be tried again for this mailbox is older.
-        if self.mailroom.retries.iter().any(|(waiting, ..)| *waiting == key) {
+        if self.is_retried(&key) {
             return self.append_failed(now, key, mail, deliveries, job, effects);
         }
+        let stay = self.user_mail(&key).map(|mail| {
+            mail.appending += 1;
+            mail.stay
+        });
         let ticket = self.mailroom.next();
         let request = StoreRequest::AppendMail { mailbox: Arc::clone(&key), mail: mail.clone() };
-        self.mailroom.waits.insert(ticket, Wait::Append { key, mail, deliveries, job });
+        self.mailroom.waits.insert(ticket, Wait::Append { key, mail, deliveries, job, stay });
         effects.push(Effect::Store { ticket: StoreTicket(ticket), request });
     }
 
@@ -155,13 +162,19 @@ impl Shard {
         effects: &mut Effects,
     ) -> Option<StoreReply> {
         let Some(wait) = self.mailroom.waits.remove(&ticket.0) else { return Some(reply) };
+        if let Wait::Append { key, stay: Some(stay), .. } = &wait
+            && let Some(mail) = self.user_mail(key)
+            && mail.stay == *stay
+        {
+            mail.appending -= 1;
+        }
         match (wait, reply) {
-            (Wait::Append { key, mail, deliveries, job }, StoreReply::Appended { positions, dropped }) => {
+            (Wait::Append { key, mail, deliveries, job, .. }, StoreReply::Appended { positions, dropped }) => {
                 self.metrics().queue_enqueued.add(positions.len() as u64);
                 self.metrics().queue_dropped.add(dropped);
                 self.appended(now, &key, &mail, &deliveries, &positions, job, effects);
             }
-            (Wait::Append { key, mail, deliveries, job }, _) => {
+            (Wait::Append { key, mail, deliveries, job, .. }, _) => {
                 self.append_failed(now, key, mail, deliveries, job, effects);
             }
             (Wait::Read { connection }, StoreReply::Mail { entries, is_end }) => {
@@ -196,7 +209,7 @@ impl Shard {
         let mut took = 0;
         for ((mail, delivery), position) in mail.iter().zip(deliveries).zip(positions) {
             let (current, _) = self.connections_of_mailbox(key);
-            let tag = MailTag { position: Some(*position), written: false.into() };
+            let tag = MailTag::kept_at(*position);
             let kept = Rc::new(Delivery { publication: Arc::clone(&delivery.publication), mail: Some(tag) });
             for connection in current {
                 if self.push_mail(now, connection, &kept) {
@@ -207,8 +220,14 @@ impl Shard {
                 }
             }
         }
-        if let Some(mail) = self.user_mail(key) {
+        if self.config.ack.is_some()
+            && let Some(mail) = self.user_mail(key)
+        {
             mail.youngest = positions.last().copied().max(mail.youngest);
+        }
+        // Whoever waits for the end of the mailbox has something to read again.
+        for connection in self.connections_of_mailbox(key).1 {
+            self.read_on(now, connection, effects);
         }
         let queued = mail.len() as u64;
         self.job_of(
@@ -234,7 +253,9 @@ impl Shard {
     ) {
         let is_told = job.and_then(|job| self.mailroom.jobs.get(&job)).is_some_and(|job| job.reply.is_some());
         let lost = mail.len() as u64;
-        if !is_told && self.mailroom.retries.len() < limits::STORE_RETRIES_MAX {
+        // What somebody took was answered as delivered; another device still has a claim to it.
+        let is_owed = !is_told || mail.iter().any(|mail| mail.attempts > 0) && self.config.ack.is_none();
+        if is_owed && self.mailroom.retries.len() < limits::STORE_RETRIES_MAX {
             if self.mailroom.retries.is_empty() {
                 self.mailroom.retry_at_ms = now.mono_ms() + limits::STORE_RETRY_MS;
             }
@@ -243,6 +264,10 @@ impl Shard {
             self.metrics().queue_refused.add(lost);
         }
         self.job_of(now, job, |tally| tally.unkept += lost, effects);
+    }
+
+    fn is_retried(&self, key: &MailboxKey) -> bool {
+        self.mailroom.retries.iter().any(|(waiting, ..)| **waiting == *key)
     }
 
     /// Tries again what could not be kept.
@@ -276,8 +301,9 @@ impl Shard {
 
     /// Queues one piece of mail to one connection. False when its outbox is full.
     fn push_mail(&mut self, now: Now, key: ConnKey, delivery: &Rc<Delivery>) -> bool {
-        let mut tally = Receipt::default();
-        self.deliver_to(now, delivery, std::iter::once(key.slot), None, &mut tally, Overflow::IsKept);
+        let Some(live) = self.live(key) else { return false };
+        let (tenant, mut tally) = (live.tenant, Receipt::default());
+        self.deliver_to(now, delivery, tenant, std::iter::once(key.slot), None, &mut tally, Overflow::IsKept);
         tally.delivered_to == 1
     }
 
@@ -392,11 +418,15 @@ impl Shard {
             }
             after = Some(entry.position);
         }
+        let mut is_current = is_end && room;
         if let Some(mail) = self.users.get_mut(user).and_then(|user| user.mail.as_mut()) {
             mail.youngest = mail.youngest.max(after);
+            // In the second class what is on its way to the mailbox is not delivered when it arrives: it is read.
+            let (appending, mailbox) = (mail.appending, Arc::clone(&mail.key));
+            is_current &= self.config.ack.is_some() || appending == 0 && !self.is_retried(&mailbox);
         }
         if let Some(live) = self.live_mut(key) {
-            live.intake = match is_end && room {
+            live.intake = match is_current {
                 true => Intake::UpToDate,
                 false => Intake::Behind { after, reading: false, redelivery },
             };
@@ -418,7 +448,7 @@ impl Shard {
             accepted_at_us: now.mono_us,
             frame: Frame::replay(*id, event, *attempts),
         };
-        let tag = MailTag { position: Some(entry.position), written: false.into() };
+        let tag = MailTag::kept_at(entry.position);
         Rc::new(Delivery { publication: Arc::new(publication), mail: Some(tag) })
     }
 

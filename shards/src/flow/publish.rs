@@ -28,6 +28,7 @@ impl Shard {
             return None;
         }
         self.metrics().sent(target.kind()).add(1);
+        self.tenants.count_sent(&tenant);
         Some(Arc::new(Publication {
             id,
             tenant,

@@ -29,6 +29,11 @@ pub struct Awaited {
 pub struct UserMail {
     /// The user's mailbox.
     pub key: Arc<MailboxKey>,
+    /// Tells this stay of the user from the next.
+    pub stay: u64,
+    /// Appends on their way to the store: until they are answered, what is accepted next is younger than something that
+    /// no connection has.
+    pub appending: u32,
     /// The youngest entry known to be kept. A connection that is up to date has everything up to here.
     pub youngest: Option<Position>,
     /// Oldest first.
@@ -50,8 +55,8 @@ pub enum Acknowledged {
 
 impl UserMail {
     /// Nothing delivered yet.
-    pub fn new(key: Arc<MailboxKey>) -> UserMail {
-        UserMail { key, youngest: None, awaited: VecDeque::new(), acknowledged: VecDeque::new() }
+    pub fn new(key: Arc<MailboxKey>, stay: u64) -> UserMail {
+        UserMail { key, stay, appending: 0, youngest: None, awaited: VecDeque::new(), acknowledged: VecDeque::new() }
     }
 
     /// A delivery to one of the user's connections. True when it is a new one; false when it only repeats. The oldest
@@ -148,6 +153,8 @@ pub enum Wait {
         deliveries: Vec<Rc<Delivery>>,
         /// Who counts.
         job: Option<u64>,
+        /// During which stay of the user it was asked; none when the user was away.
+        stay: Option<u64>,
     },
     /// A connection reads its backlog.
     Read {
@@ -199,7 +206,7 @@ mod tests {
     }
 
     fn mail() -> UserMail {
-        UserMail::new(Arc::new(MailboxKey { tenant: TenantId::default_tenant(), user: "ana".into() }))
+        UserMail::new(Arc::new(MailboxKey { tenant: TenantId::default_tenant(), user: "ana".into() }), 1)
     }
 
     #[test]

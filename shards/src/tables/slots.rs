@@ -79,6 +79,11 @@ impl<T> Slots<T> {
         self.entries.get(slot as usize)?.value.as_ref()
     }
 
+    /// Every value, to be changed.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.entries.iter_mut().filter_map(|entry| entry.value.as_mut())
+    }
+
     /// Values held.
     pub fn len(&self) -> usize {
         self.len

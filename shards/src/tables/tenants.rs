@@ -1,4 +1,4 @@
-//! Tenants that ever had a connection on this shard, and the slots of their connections now.
+//! Tenants that ever had a connection on this shard or published through it, and the slots of their connections now.
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use protocol::ids::TenantId;
@@ -18,13 +18,17 @@ pub struct Tenant {
     pub users: u64,
     /// Connections ever registered here.
     pub connections_ever: u64,
-    /// Dispatches that reached this shard.
+    /// Dispatches that this shard took from publishers.
     pub sent: u64,
     /// Deliveries to its connections.
     pub delivered: u64,
 }
 
-/// The table. Entries come with signed tokens only, never with a publisher's word.
+/// Entries above which a publisher's word makes no more: its dispatches are then not counted by tenant. Signed tokens
+/// always make one.
+const PUBLISHED_MAX: usize = 65_536;
+
+/// The table.
 #[derive(Default)]
 pub struct Tenants {
     list: Vec<Tenant>,
@@ -37,6 +41,14 @@ impl Tenants {
     pub fn find(&self, name: &str) -> Option<TenantIndex> {
         let hash = self.hasher.hash_one(name);
         self.index.find(hash, |at| self.list[*at as usize].name.as_str() == name).copied()
+    }
+
+    /// Counts a dispatch.
+    pub fn count_sent(&mut self, name: &TenantId) {
+        let found = self.find(name.as_str());
+        if let Some(at) = found.or_else(|| (self.list.len() < PUBLISHED_MAX).then(|| self.intern(name))) {
+            self.get_mut(at).sent += 1;
+        }
     }
 
     /// Finds or adds a tenant.

@@ -139,3 +139,32 @@ fn a_slow_reader_is_closed_and_nobody_waits_for_it() {
     assert!(world.clients[slow].place.is_none(), "it did not answer the Close either");
     world.check_at_rest();
 }
+
+/// A fan-out that had to wait for its turn finds its channel gone and another one in its place.
+#[test]
+fn a_fan_out_that_waits_reaches_its_channel_and_no_other() {
+    let mut world = World::with_config(1, 1, |config| config.tenancy = true);
+    let tokens = ["acme", "bolt"].map(|tenant| world.token("ana", &[], Some(tenant)));
+    let [crowd, acme, bolt] = [&tokens[0], &tokens[0], &tokens[1]].map(|token| world.websocket_as(token));
+    world.clients[crowd].say(r#"{"type":"Subscribe","payload":{"channels":["crowd"]}}"#);
+    world.clients[acme].say(r#"{"type":"Subscribe","payload":{"channels":["crowd","secret"]}}"#);
+    world.settle();
+    world.shards[0].slice_deliveries(1);
+    for channel in ["crowd", "secret"] {
+        let backend = world.dial();
+        let body = format!(r#"{{"channel":"{channel}","event_type":"e","payload":"{channel}"}}"#);
+        let len = body.len();
+        world.clients[backend].send(format!(
+            "POST /api/v1/notifications/channel HTTP/1.1\r\nhost: world\r\nx-tenant-id: acme\r\n\
+             content-type: application/json\r\ncontent-length: {len}\r\n\r\n{body}"
+        ));
+        world.feed(backend);
+    }
+    world.clients[acme].say(r#"{"type":"Unsubscribe","payload":{"channels":["secret"]}}"#);
+    world.feed(acme);
+    world.clients[bolt].say(r#"{"type":"Subscribe","payload":{"channels":["open"]}}"#);
+    world.feed(bolt);
+    world.settle();
+    assert_eq!(world.clients[bolt].payloads(), [""; 0], "another tenant's secret");
+    assert_eq!(world.clients[crowd].payloads(), [r#""crowd""#]);
+}

@@ -99,3 +99,29 @@ fn a_client_that_sends_half_a_request_is_told_and_closed() {
     assert!(world.clients[silent].place.is_none() && world.clients[silent].from_server.is_empty());
     world.check_at_rest();
 }
+
+#[test]
+fn a_tenant_is_told_how_much_it_sent_and_not_how_many_shards_heard_it() {
+    for seed in 0..20 {
+        let mut world = World::new(seed, 4);
+        let users: Vec<_> = (0..12).map(|n| world.sse(&format!("u{n}"), "a,b")).collect();
+        world.settle();
+        let backend = world.dial();
+        let ids: Vec<String> = (0..12).map(|n| format!(r#""u{n}""#)).collect();
+        for (path, target) in [
+            ("broadcast", String::new()),
+            ("channel", r#""channel":"a","#.to_owned()),
+            ("channels", r#""channels":["a","b"],"#.to_owned()),
+            ("send-to-users", format!(r#""target_user_ids":[{}],"#, ids.join(","))),
+            ("send", r#""target_user_id":"nobody","#.to_owned()),
+        ] {
+            let body = format!(r#"{{{target}"event_type":"e","payload":1}}"#);
+            world.post(backend, &format!("/api/v1/notifications/{path}"), &body);
+        }
+        world.get(backend, "/api/v1/tenants/default");
+        world.settle();
+        assert!(users.iter().all(|user| world.clients[*user].payloads().len() == 4), "seed {seed}");
+        let text = world.clients[backend].text();
+        assert!(text.contains(r#""messages_sent":5,"messages_delivered":48"#), "seed {seed}: {text}");
+    }
+}

@@ -4,5 +4,7 @@
 mod client;
 mod fanout;
 mod http;
+mod mail;
+mod store;
 mod streams;
 mod world;

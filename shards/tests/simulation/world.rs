@@ -1,11 +1,11 @@
 //! The world: N shards, the lanes between them, and clients at the ends of imaginary sockets. Everything that may happen
 //! next is drawn from the seed: which lane moves, how input is cut into pieces, how much a socket takes.
 use crate::client::{Client, ClientId};
+use crate::store::SimStore;
 use protocol::auth::token::{Algorithm, MintClaims, Verifier, VerifierConfig, mint_hs256};
 use protocol::clock::Now;
 use protocol::http::cors::Cors;
 use protocol::http::route::ROUTE_LABELS;
-use protocol::store::StoreReply;
 use shards::config::ShardConfig;
 use shards::effect::Effect;
 use shards::host::Host;
@@ -51,6 +51,9 @@ pub(crate) struct World {
     pub(crate) shards: Vec<Shard>,
     pub(crate) metrics: Arc<NodeMetrics>,
     pub(crate) clients: Vec<Client>,
+    users: Vec<(ClientId, String)>,
+    /// What each shard asks of the store.
+    pub(crate) stores: Vec<SimStore>,
     lanes: Vec<Vec<VecDeque<Parcel>>>,
     sockets: HashMap<(u8, ConnKey), ClientId>,
     /// Connections that have something to write, by shard.
@@ -88,6 +91,8 @@ impl World {
             sockets_max: 20_000,
             connections_per_user_max: 5,
             subscriptions_max: 50,
+            queue: None,
+            ack: None,
             trusted_proxies: Vec::new(),
         };
         change(&mut config);
@@ -104,6 +109,8 @@ impl World {
                 .collect(),
             metrics,
             clients: Vec::new(),
+            users: Vec::new(),
+            stores: (0..shards).map(|_| SimStore::default()).collect(),
             lanes: (0..shards).map(|_| (0..shards).map(|_| VecDeque::new()).collect()).collect(),
             sockets: HashMap::new(),
             dirty: (0..shards).map(|_| VecDeque::new()).collect(),
@@ -144,7 +151,9 @@ impl World {
     /// Dials and asks for a WebSocket.
     pub(crate) fn websocket(&mut self, user: &str) -> ClientId {
         let token = self.token(user, &[], None);
-        self.websocket_as(&token)
+        let id = self.websocket_as(&token);
+        self.users.push((id, user.to_owned()));
+        id
     }
 
     pub(crate) fn websocket_as(&mut self, token: &str) -> ClientId {
@@ -160,6 +169,7 @@ impl World {
     pub(crate) fn sse(&mut self, user: &str, channels: &str) -> ClientId {
         let token = self.token(user, &[], None);
         let id = self.dial();
+        self.users.push((id, user.to_owned()));
         self.clients[id].send(format!(
             "GET /sse?channels={channels} HTTP/1.1\r\nhost: world\r\nauthorization: Bearer {token}\r\n\r\n"
         ));
@@ -187,6 +197,16 @@ impl World {
             }
             self.settle();
         }
+    }
+
+    /// One round of whatever may happen.
+    pub(crate) fn step_once(&mut self) {
+        self.step();
+    }
+
+    /// Every client that ever connected as this user.
+    pub(crate) fn user_clients(&self, user: &str) -> Vec<ClientId> {
+        self.users.iter().filter(|(_, of)| of == user).map(|(id, _)| *id).collect()
     }
 
     /// Runs until nothing moves any more, in an order drawn from the seed.
@@ -236,8 +256,21 @@ impl World {
                 self.call(shard, |shard, now, effects| moved |= shard.work(now, effects));
             }
             moved |= self.flush(shard);
+            let unix_ns = self.now().unix_ns;
+            if let Some((ticket, reply)) = self.stores[shard].answer(&mut self.rng, unix_ns) {
+                self.call(shard, |shard, now, effects| shard.stored(now, ticket, reply, effects));
+                moved = true;
+            }
+            moved |= !self.stores[shard].is_idle();
         }
         moved
+    }
+
+    /// Brings everything a client has said to its shard in one read; nothing else moves.
+    pub(crate) fn feed(&mut self, id: ClientId) {
+        let (shard, key) = self.clients[id].place.expect("a client that is there");
+        let mut bytes = std::mem::take(&mut self.clients[id].to_server);
+        self.call(shard, |shard, now, effects| shard.received(now, key, &mut bytes, effects));
     }
 
     fn move_input(&mut self, id: ClientId) -> bool {
@@ -364,9 +397,7 @@ impl World {
                         self.clients[*id].is_deaf = !on;
                     }
                 }
-                Effect::Store { ticket, .. } => {
-                    self.call(at, |shard, now, effects| shard.stored(now, ticket, StoreReply::Done, effects));
-                }
+                Effect::Store { ticket, request } => self.stores[at].submit(ticket, request),
             }
         }
     }

@@ -1,0 +1,298 @@
+//! User mail: offline, flapping, slow and several devices; a store that is late and fails. What was accepted arrives; in
+//! order; what comes twice says so.
+use crate::client::ClientId;
+use crate::world::World;
+use protocol::limits;
+use shards::config::{AckRules, QueueRules};
+use std::collections::BTreeSet;
+
+fn world(seed: u64, shards: usize, with_ack: bool) -> World {
+    World::with_config(seed, shards, |config| {
+        config.connections_per_user_max = 0;
+        config.queue = Some(QueueRules { ttl_ms: 3_600_000 });
+        config.ack = with_ack.then_some(AckRules { timeout_ms: 30_000 });
+    })
+}
+
+fn send(world: &mut World, backend: ClientId, user: &str, n: usize) {
+    let body = format!(r#"{{"target_user_id":"{user}","event_type":"e","payload":{n}}}"#);
+    world.post(backend, "/api/v1/notifications/send", &body);
+}
+
+/// A notification as a client heard it.
+struct Heard {
+    id: String,
+    n: usize,
+    attempt: u32,
+}
+
+fn heard(world: &World, client: ClientId) -> Vec<Heard> {
+    let text = world.clients[client].text();
+    let after = |part: &str, mark: &str| part.split_once(mark).map(|(_, rest)| rest.to_owned());
+    let number = |text: String| text.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok();
+    text.split(r#"{"type":"notification","id":""#)
+        .skip(1)
+        .filter(|part| part.contains("}}"))
+        .map(|part| Heard {
+            id: part[..36].to_owned(),
+            n: after(part, r#""payload":"#).and_then(number).expect("a numbered payload"),
+            attempt: after(part, r#""attempt":"#).and_then(number).unwrap_or(1) as u32,
+        })
+        .collect()
+}
+
+fn numbers(world: &World, client: ClientId) -> Vec<usize> {
+    heard(world, client).into_iter().map(|heard| heard.n).collect()
+}
+
+/// Which of the sends on a kept connection were answered with success, in order.
+fn accepted(world: &World, backend: ClientId) -> Vec<bool> {
+    let text = world.clients[backend].text();
+    text.split("HTTP/1.1 ").skip(1).map(|answer| answer.contains(r#""success":true"#)).collect()
+}
+
+#[test]
+fn a_backlog_comes_first_and_whole_while_more_is_published() {
+    for (seed, with_ack) in (0..40).map(|seed| (seed, seed % 2 == 0)) {
+        let mut world = world(seed, 1 + seed as usize % 3, with_ack);
+        let backend = world.dial();
+        for n in 0..200 {
+            send(&mut world, backend, "ana", n);
+        }
+        world.settle();
+        let ana = if seed % 3 == 0 { world.sse("ana", "") } else { world.websocket("ana") };
+        for n in 200..300 {
+            send(&mut world, backend, "ana", n);
+        }
+        world.settle();
+        assert_eq!(numbers(&world, ana), (0..300).collect::<Vec<_>>(), "seed {seed}");
+        assert!(heard(&world, ana).iter().all(|heard| heard.attempt == 1), "seed {seed}: each for the first time");
+        send(&mut world, backend, "ana", 300);
+        world.settle();
+        assert_eq!(numbers(&world, ana).last(), Some(&300), "seed {seed}: the connection stays usable");
+        let kept: usize = world.stores.iter().map(|store| store.len()).sum();
+        assert_eq!(kept, if with_ack { 301 } else { 0 }, "seed {seed}: trimmed by delivery, or by acknowledgement");
+    }
+}
+
+#[test]
+fn an_answer_says_what_was_delivered_and_what_was_kept() {
+    let mut world = world(1, 2, false);
+    let backend = world.dial();
+    send(&mut world, backend, "ana", 1);
+    world.settle();
+    assert!(world.clients[backend].text().contains(r#""success":true"#));
+    assert!(world.clients[backend].text().contains(r#""delivered_to":0,"failed":0,"queued":1"#));
+    for store in &mut world.stores {
+        store.failures_percent = 100;
+    }
+    send(&mut world, backend, "bo", 2);
+    world.settle();
+    let text = world.clients[backend].text();
+    assert!(text.contains("HTTP/1.1 503") && text.contains("QUEUE_ERROR"), "{text}");
+}
+
+/// Everybody connects, disconnects, resets and stops reading at random; the store is late and fails.
+fn flapping(seed: u64, with_ack: bool, failures_percent: u8) {
+    let mut world = world(seed, 1 + seed as usize % 3, with_ack);
+    for store in &mut world.stores {
+        store.failures_percent = failures_percent;
+    }
+    let users = ["ana", "bo"];
+    let backends: Vec<ClientId> = users.iter().map(|_| world.dial()).collect();
+    let mut clients: Vec<(usize, ClientId)> = Vec::new();
+    let mut acked: BTreeSet<(ClientId, String)> = BTreeSet::new();
+    let rounds = 40;
+    for n in 0..rounds {
+        for (user, backend) in backends.iter().enumerate() {
+            send(&mut world, *backend, users[user], n);
+        }
+        match world.rng.u8(0..6) {
+            0 | 1 => {
+                let user = world.rng.usize(0..users.len());
+                let open = clients.iter().filter(|(of, id)| *of == user && world.clients[*id].place.is_some()).count();
+                if open < 4 {
+                    let id = if world.rng.bool() && !with_ack {
+                        world.sse(users[user], "")
+                    } else {
+                        world.websocket(users[user])
+                    };
+                    clients.push((user, id));
+                }
+            }
+            2 if !clients.is_empty() => {
+                let at = world.rng.usize(0..clients.len());
+                let (_, id) = clients.swap_remove(at);
+                match world.rng.u8(0..3) {
+                    0 => world.clients[id].reset = true,
+                    1 => world.clients[id].hang_up = true,
+                    _ => world.clients[id].send_frame(0x88, &1000u16.to_be_bytes()),
+                }
+                clients.push((usize::MAX, id));
+            }
+            _ => {}
+        }
+        for _ in 0..world.rng.u8(0..6) {
+            world.step_once();
+        }
+        if with_ack {
+            acknowledge(&mut world, &clients, &mut acked, false);
+        }
+    }
+    // The weather clears: the store works, everybody comes back and stays until nothing is left.
+    for store in &mut world.stores {
+        store.failures_percent = 0;
+    }
+    world.settle();
+    for (user, name) in users.iter().enumerate() {
+        let id = world.websocket(name);
+        clients.push((user, id));
+    }
+    for _ in 0..8 {
+        world.pass_ms(5_000);
+        if with_ack {
+            acknowledge(&mut world, &clients, &mut acked, true);
+            world.settle();
+        }
+    }
+    for (user, backend) in backends.iter().enumerate() {
+        let accepted = accepted(&world, *backend);
+        assert_eq!(accepted.len(), rounds, "seed {seed}: every send is answered once");
+        let of_user: Vec<ClientId> = world.user_clients(users[user]);
+        let mut all = BTreeSet::new();
+        for id in of_user {
+            let mut last = None;
+            let mut seen = BTreeSet::new();
+            for heard in heard(&world, id) {
+                if !seen.insert(heard.id.clone()) {
+                    assert!(
+                        heard.attempt > 1,
+                        "seed {seed}: {} came twice on one connection and did not say so",
+                        heard.n
+                    );
+                } else if heard.attempt == 1 {
+                    assert!(last < Some(heard.n), "seed {seed}: {} after {last:?}", heard.n);
+                    last = Some(heard.n);
+                }
+                all.insert(heard.n);
+            }
+        }
+        for (n, accepted) in accepted.iter().enumerate() {
+            assert!(!accepted || all.contains(&n), "seed {seed}: {} of {} was accepted and never came", n, users[user]);
+        }
+    }
+    let kept: usize = world.stores.iter().map(|store| store.len()).sum();
+    assert_eq!(kept, 0, "seed {seed}: everything was delivered or acknowledged");
+}
+
+/// Clients acknowledge what they heard: some of it, or all.
+fn acknowledge(world: &mut World, clients: &[(usize, ClientId)], acked: &mut BTreeSet<(ClientId, String)>, all: bool) {
+    for (_, id) in clients {
+        if world.clients[*id].place.is_none() || world.clients[*id].hang_up {
+            continue;
+        }
+        for heard in heard(world, *id) {
+            if (all || world.rng.bool()) && acked.insert((*id, heard.id.clone())) {
+                let text = format!(r#"{{"type":"Ack","payload":{{"notification_id":"{}"}}}}"#, heard.id);
+                world.clients[*id].say(&text);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_was_accepted_arrives_though_everybody_flaps() {
+    for seed in 0..300 {
+        flapping(seed, false, 0);
+    }
+}
+
+#[test]
+fn what_was_accepted_is_acknowledged_in_the_end() {
+    for seed in 0..300 {
+        flapping(seed, true, 0);
+    }
+}
+
+#[test]
+fn a_store_that_fails_refuses_and_loses_nothing_it_accepted() {
+    for seed in 0..200 {
+        flapping(seed, true, 20);
+    }
+}
+
+#[test]
+fn a_slow_reader_falls_behind_and_catches_up_without_loss() {
+    for seed in 0..10 {
+        let mut world = world(seed, 1, seed % 2 == 0);
+        let ana = world.websocket("ana");
+        let backend = world.dial();
+        world.settle();
+        world.clients[ana].reads = false;
+        let pad = "x".repeat(60_000);
+        let count = 2 * limits::OUTBOX_BYTES_MAX / pad.len();
+        for n in 0..count {
+            let body = format!(r#"{{"target_user_id":"ana","event_type":"e{pad}","payload":{n}}}"#);
+            world.post(backend, "/api/v1/notifications/send", &body);
+            world.settle();
+        }
+        world.clients[ana].reads = true;
+        world.settle();
+        assert_eq!(numbers(&world, ana), (0..count).collect::<Vec<_>>(), "seed {seed}");
+        assert_eq!(accepted(&world, backend), vec![true; count], "seed {seed}");
+    }
+}
+
+#[test]
+fn what_is_not_acknowledged_in_time_comes_again_and_says_so() {
+    let mut world = world(5, 2, true);
+    let (phone, laptop) = (world.websocket("ana"), world.websocket("ana"));
+    let backend = world.dial();
+    world.settle();
+    send(&mut world, backend, "ana", 7);
+    world.settle();
+    assert_eq!((numbers(&world, phone), numbers(&world, laptop)), (vec![7], vec![7]));
+    world.pass_ms(31_000);
+    let all: Vec<Heard> = heard(&world, phone).into_iter().chain(heard(&world, laptop)).collect();
+    assert!(all.len() > 2 && all.iter().filter(|heard| heard.attempt > 1).count() == all.len() - 2);
+    let id = all[0].id.clone();
+    let ack = format!(r#"{{"type":"Ack","payload":{{"notification_id":"{id}"}}}}"#);
+    for client in [phone, laptop, laptop] {
+        world.clients[client].say(&ack);
+        world.settle();
+    }
+    let answers = |client: ClientId| {
+        world.clients[client]
+            .messages()
+            .into_iter()
+            .filter(|text| text.contains("acked") || text.contains("INVALID_ACK"))
+    };
+    assert_eq!(answers(phone).collect::<Vec<_>>(), [format!(r#"{{"type":"acked","notification_id":"{id}"}}"#)]);
+    let on_laptop: Vec<String> = answers(laptop).collect();
+    assert!(on_laptop[0].contains("acked") && on_laptop[1].contains("INVALID_ACK"), "{on_laptop:?}");
+    let before = heard(&world, phone).len();
+    world.pass_ms(65_000);
+    assert_eq!(heard(&world, phone).len(), before, "acknowledged once is acknowledged for all");
+}
+
+#[test]
+fn tracked_but_not_kept_is_acknowledged_in_time_or_not_at_all() {
+    let mut world = World::with_config(5, 2, |config| config.ack = Some(AckRules { timeout_ms: 1_000 }));
+    let (ana, bo) = (world.websocket("ana"), world.websocket("bo"));
+    let backend = world.dial();
+    world.settle();
+    world.post(backend, "/api/v1/notifications/broadcast", r#"{"event_type":"e","payload":1}"#);
+    world.settle();
+    let id = heard(&world, ana)[0].id.clone();
+    let ack = format!(r#"{{"type":"Ack","payload":{{"notification_id":"{id}"}}}}"#);
+    world.clients[ana].say(&ack);
+    world.settle();
+    assert!(world.clients[ana].text().contains("acked"), "each recipient of a broadcast can acknowledge");
+    world.pass_ms(35_000);
+    world.clients[bo].say(&ack);
+    world.settle();
+    assert!(world.clients[bo].text().contains("INVALID_ACK"), "too late");
+    let figures = |of: fn(&shards::metrics::ShardMetrics) -> u64| world.metrics.sum(of);
+    assert_eq!((figures(|m| m.ack_tracked.get()), figures(|m| m.ack_received.get())), (2, 1));
+    assert_eq!((figures(|m| m.ack_expired.get()), figures(|m| m.ack_pending.get())), (1, 0));
+}
