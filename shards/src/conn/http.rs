@@ -70,6 +70,8 @@ pub struct Batch {
     pub waiting: VecDeque<(usize, PublishRequest, bool)>,
     /// Items under way.
     pub under_way: usize,
+    /// Items are just being begun: whoever does that looks after the batch.
+    pub is_beginning: bool,
     /// Stop after the first that reaches nobody.
     pub stop_on_error: bool,
 }

@@ -125,3 +125,30 @@ fn a_tenant_is_told_how_much_it_sent_and_not_how_many_shards_heard_it() {
         assert!(text.contains(r#""messages_sent":5,"messages_delivered":48"#), "seed {seed}: {text}");
     }
 }
+
+/// Requests that are answered at once must not stand on each other's shoulders: one small stack serves any number.
+#[test]
+fn a_long_pipeline_and_a_long_batch_need_no_deep_stack() {
+    let work = || {
+        for shards in [1, 2] {
+            let mut world = World::new(3, shards);
+            let client = world.dial();
+            for n in 0..2_000 {
+                world.get(client, &format!("/api/v1/channels/none{n}"));
+            }
+            let item = r#"{"target":{"type":"user","value":"ana"},"event_type":"e","payload":1}"#;
+            let items = vec![item; 100].join(",");
+            let ana = world.websocket("ana");
+            for options in [r#"{"stop_on_error":true}"#, "{}"] {
+                let body = format!(r#"{{"notifications":[{items}],"options":{options}}}"#);
+                world.post(client, "/api/v1/notifications/batch", &body);
+            }
+            world.settle();
+            let text = world.clients[client].text();
+            assert_eq!(text.matches("HTTP/1.1 404").count(), 2_000);
+            assert_eq!(text.matches(r#""succeeded":100"#).count(), 2);
+            assert_eq!(world.clients[ana].payloads().len(), 200);
+        }
+    };
+    std::thread::Builder::new().stack_size(256 * 1_024).spawn(work).unwrap().join().unwrap();
+}
