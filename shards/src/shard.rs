@@ -8,7 +8,6 @@
 //! This file is the front door: it finds the connection, feeds it its input, and sends each event to its flow.
 use crate::config::ShardConfig;
 use crate::conn::http::{HttpStage, HttpState};
-use crate::conn::live::Stage;
 use crate::conn::outbox::{Assembly, Outbox, Transport};
 use crate::conn::{Connection, Phase};
 use crate::effect::{Effect, Effects};
@@ -219,14 +218,21 @@ impl Shard {
     pub fn ended(&mut self, now: Now, key: ConnKey, how: Ended, effects: &mut Effects) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.eof = true;
-        let answer_is_under_way = match &connection.phase {
-            Phase::Http(http) => matches!(http.stage, HttpStage::Awaiting(_) | HttpStage::Batch(..)),
-            Phase::Live(_) => false,
-            Phase::Closing(closing) => closing.stage == Stage::Finishing,
-        };
-        let half_open = answer_is_under_way || !connection.is_flushed() && !matches!(connection.phase, Phase::Live(_));
-        if how == Ended::Reset || !half_open {
-            self.drop_connection(now, key, effects);
+        match &connection.phase {
+            _ if how == Ended::Reset => self.drop_connection(now, key, effects),
+            // Who only listens and sends its FIN is gone.
+            Phase::Live(_) => self.drop_connection(now, key, effects),
+            Phase::Closing(_) if connection.is_flushed() => self.drop_connection(now, key, effects),
+            Phase::Closing(_) => {}
+            Phase::Http(_) => self.end_if_silent(now, key, effects),
+        }
+    }
+
+    /// A client that has sent its FIN and has all its answers: nothing more can come of it.
+    fn end_if_silent(&mut self, now: Now, key: ConnKey, effects: &mut Effects) {
+        let Some(connection) = self.connections.get(key) else { return };
+        if connection.eof && matches!(connection.phase, Phase::Http(_)) && connection.wants_input() {
+            self.finish(now, key, effects);
         }
     }
 
@@ -239,7 +245,8 @@ impl Shard {
     fn consume(&mut self, now: Now, key: ConnKey, bytes: &mut [u8], effects: &mut Effects) -> usize {
         let mut at = 0;
         while at < bytes.len() {
-            let Some(connection) = self.connections.get(key) else { return bytes.len() };
+            let Some(connection) = self.connections.get_mut(key) else { return bytes.len() };
+            connection.busy = true;
             let step = match &connection.phase {
                 Phase::Http(_) => self.http_step(now, key, &mut bytes[at..], effects),
                 Phase::Live(live) if live.transport.is_sse() => Step::Used(bytes.len() - at),
@@ -251,6 +258,9 @@ impl Shard {
                 Step::Wait => break,
                 Step::Gone => return bytes.len(),
             }
+        }
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.busy = false;
         }
         at
     }
@@ -268,10 +278,14 @@ impl Shard {
     /// Goes on with input that had to wait.
     pub(crate) fn resume(&mut self, now: Now, key: ConnKey, effects: &mut Effects) {
         let Some(connection) = self.connections.get_mut(key) else { return };
+        if connection.busy {
+            return;
+        }
         if !connection.tail.is_empty() && connection.wants_input() {
             let tail = std::mem::take(&mut connection.tail);
             self.consume_tail(now, key, tail, effects);
         }
+        self.end_if_silent(now, key, effects);
         self.settle_reading(key, effects);
     }
 

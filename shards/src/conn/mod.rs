@@ -29,6 +29,8 @@ pub struct Connection {
     pub deaf: bool,
     /// The peer has sent its FIN.
     pub eof: bool,
+    /// Its input is being worked through: who is called from there leaves the rest of it alone.
+    pub busy: bool,
 }
 
 /// What is spoken on a connection.
@@ -55,6 +57,7 @@ impl Connection {
             blocked: false,
             deaf: false,
             eof: false,
+            busy: false,
         }
     }
 

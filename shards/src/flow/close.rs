@@ -151,8 +151,8 @@ impl Shard {
                     self.flushed(now, key, effects);
                 }
             }
+            Stage::AwaitingClose | Stage::Finishing if eof => self.drop_connection(now, key, effects),
             Stage::AwaitingClose => {}
-            Stage::Finishing if eof => self.drop_connection(now, key, effects),
             Stage::Finishing => {
                 closing.stage = Stage::Lingering;
                 closing.deadline_ms = now.mono_ms() + limits::CLOSE_LINGER_MS;

@@ -469,8 +469,7 @@ impl Shard {
         let Some(http) = self.http_mut(key) else { return };
         http.stage = HttpStage::Head;
         http.deadline_ms = deadline_ms;
-        let eof = self.connections.get(key).is_some_and(|connection| connection.eof && connection.tail.is_empty());
-        if !request.keep_alive || self.stopping || eof {
+        if !request.keep_alive || self.stopping {
             self.finish(now, key, effects);
         }
     }

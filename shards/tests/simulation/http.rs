@@ -1,5 +1,6 @@
 //! The API over kept and pipelined connections.
 use crate::world::World;
+use shards::shard::Ended;
 
 #[test]
 fn pipelined_requests_are_answered_in_order() {
@@ -124,6 +125,49 @@ fn a_tenant_is_told_how_much_it_sent_and_not_how_many_shards_heard_it() {
         let text = world.clients[backend].text();
         assert!(text.contains(r#""messages_sent":5,"messages_delivered":48"#), "seed {seed}: {text}");
     }
+}
+
+#[test]
+fn a_client_that_closes_its_side_gets_its_answers_and_is_closed() {
+    for seed in 0..50 {
+        let mut world = World::new(seed, 3);
+        let slow = world.dial();
+        world.clients[slow].reads = false;
+        for n in 0..5 {
+            world.get(slow, &format!("/api/v1/channels/none{n}"));
+        }
+        world.clients[slow].hang_up = true;
+        world.settle();
+        assert!(world.clients[slow].place.is_some(), "seed {seed}: it has not read its answers");
+        world.clients[slow].reads = true;
+        world.settle();
+        assert_eq!(world.clients[slow].text().matches("HTTP/1.1 404").count(), 5, "seed {seed}");
+        assert!(world.clients[slow].place.is_none(), "seed {seed}: nothing more can come");
+    }
+}
+
+#[test]
+fn the_end_of_input_does_not_cut_what_was_asked_before_it() {
+    let mut world = World::new(7, 3);
+    let client = world.dial();
+    for n in 0..5 {
+        world.get(client, if n == 0 { "/api/v1/channels/none" } else { "/health" });
+    }
+    world.feed(client);
+    let (shard, key) = world.clients[client].place.unwrap();
+    world.call(shard, |shard, now, effects| shard.ended(now, key, Ended::Eof, effects));
+    world.settle();
+    assert_eq!(world.clients[client].text().matches("HTTP/1.1 ").count(), 5);
+    assert!(world.clients[client].place.is_none());
+    // Half a request behind a whole one is no reason to wait either.
+    let client = world.dial();
+    world.get(client, "/api/v1/channels/none");
+    world.clients[client].send("POST /api/v1/notifications/send HTTP/1.1\r\nhost: world\r\ncontent-length: 9\r\n\r\n{");
+    world.clients[client].hang_up = true;
+    world.settle();
+    assert_eq!(world.clients[client].text().matches("HTTP/1.1 ").count(), 1);
+    assert!(world.clients[client].place.is_none());
+    world.check_at_rest();
 }
 
 /// Requests that are answered at once must not stand on each other's shoulders: one small stack serves any number.
