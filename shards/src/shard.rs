@@ -174,7 +174,7 @@ impl Shard {
             return None;
         }
         let deadline_ms = now.mono_ms() + limits::HTTP_IDLE_DEADLINE_MS;
-        let state = HttpState { peer, stage: HttpStage::Head, deadline_ms };
+        let state = HttpState { peer, stage: HttpStage::Head, head_begun: false, deadline_ms };
         let key = self.connections.insert(Connection::new(Phase::Http(Box::new(state))));
         self.schedule(key, deadline_ms);
         Some(key)
@@ -183,7 +183,7 @@ impl Shard {
     /// A socket was handed over by the shard that accepted it. The rim puts the socket under the key, carries out the
     /// effects, and then feeds the bytes that came along (`Arrival::rest`, which it took out before) as received.
     pub fn arrived(&mut self, now: Now, arrival: Box<Arrival>, effects: &mut Effects) -> ConnKey {
-        let state = HttpState { peer: arrival.peer, stage: HttpStage::Head, deadline_ms: 0 };
+        let state = HttpState { peer: arrival.peer, stage: HttpStage::Head, head_begun: false, deadline_ms: 0 };
         let key = self.connections.insert(Connection::new(Phase::Http(Box::new(state))));
         self.register(now, key, arrival, effects);
         key

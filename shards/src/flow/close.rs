@@ -210,7 +210,7 @@ impl Shard {
                     });
                     self.close_live(now, key, CloseCode::GOING_AWAY, effects);
                 }
-                Phase::Http(http) if http.is_idle() && connection.tail.is_empty() => {
+                Phase::Http(http) if http.is_idle() && (connection.tail.is_empty() || connection.wants_input()) => {
                     self.finish(now, key, effects);
                 }
                 Phase::Http(_) | Phase::Closing(_) => {}

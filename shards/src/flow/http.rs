@@ -33,9 +33,13 @@ impl Shard {
         }
         let Phase::Http(http) = &mut connection.phase else { return Step::Wait };
         match &mut http.stage {
+            // Empty lines before a head are nothing (RFC 9112 §2.2): they neither begin one nor wait for it.
+            HttpStage::Head if *bytes == *b"\r" => Step::Wait,
+            HttpStage::Head if bytes.starts_with(b"\n") => Step::Used(1),
+            HttpStage::Head if bytes.starts_with(b"\r\n") => Step::Used(2),
             HttpStage::Head => match head::parse(bytes) {
                 Ok(HeadStatus::Partial) => {
-                    if !matches!(http.deadline_ms.checked_sub(now.mono_ms()), Some(0..=limits::HTTP_HEAD_DEADLINE_MS)) {
+                    if !std::mem::replace(&mut http.head_begun, true) {
                         http.deadline_ms = now.mono_ms() + limits::HTTP_HEAD_DEADLINE_MS;
                         let deadline_ms = http.deadline_ms;
                         self.schedule(key, deadline_ms);
@@ -76,6 +80,9 @@ impl Shard {
         len: usize,
         effects: &mut Effects,
     ) -> Step {
+        if let Some(http) = self.http_mut(key) {
+            http.head_begun = false;
+        }
         let found = route::route(head.method, head.path);
         let label = match &found {
             RouteMatch::Found(route) => route.label_index(),
@@ -260,10 +267,7 @@ impl Shard {
         let request = Request { keep_alive: request.keep_alive && without_body, ..request };
         self.count_request(now, &request, 200);
         self.respond_with(now, key, &request, |responder, out| responder.write_options(out, allow));
-        if request.keep_alive {
-            return Step::Used(len);
-        }
-        self.finish(now, key, effects);
+        self.answered(now, key, &request, effects);
         Step::Used(len)
     }
 

@@ -60,7 +60,7 @@ impl Shard {
         match &connection.phase {
             Phase::Http(_) if stalled => self.drop_connection(now, key, effects),
             Phase::Http(http) => {
-                let (deadline_ms, is_idle) = (http.deadline_ms, http.is_idle() && connection.tail.is_empty());
+                let (deadline_ms, is_idle) = (http.deadline_ms, http.is_idle());
                 let is_answering = matches!(http.stage, HttpStage::Awaiting(_) | HttpStage::Batch(..));
                 if is_answering || !connection.is_flushed() {
                     self.schedule(key, now_ms + limits::HTTP_WRITE_DEADLINE_MS);

@@ -196,3 +196,57 @@ fn a_long_pipeline_and_a_long_batch_need_no_deep_stack() {
     };
     std::thread::Builder::new().stack_size(256 * 1_024).spawn(work).unwrap().join().unwrap();
 }
+
+#[test]
+fn empty_lines_between_requests_are_nothing() {
+    let mut world = World::new(2, 1);
+    let client = world.dial();
+    // Old clients end a body with a line break that its length does not count (RFC 9112 §2.2).
+    world.post(client, "/api/v1/notifications/broadcast", r#"{"event_type":"e","payload":1}"#);
+    world.clients[client].send("\r\n");
+    world.settle();
+    world.pass_ms(40_000);
+    world.get(client, "/api/v1/channels/none");
+    world.settle();
+    let text = world.clients[client].text();
+    assert_eq!(text.matches("HTTP/1.1 200").count(), 1, "{text}");
+    assert_eq!(text.matches("HTTP/1.1 404").count(), 1, "{text}");
+    // They do not keep a connection open either.
+    for _ in 0..9 {
+        world.clients[client].send("\r\n\n");
+        world.pass_ms(10_000);
+    }
+    assert!(world.clients[client].place.is_none());
+}
+
+#[test]
+fn a_head_has_its_time_from_its_first_byte() {
+    let mut world = World::new(2, 1);
+    let late = world.dial();
+    world.pass_ms(70_000);
+    world.clients[late].send("GET /health HTTP/1.1\r\n");
+    world.pass_ms(9_000);
+    world.clients[late].send("host: world\r\n\r\n");
+    world.settle();
+    assert!(world.clients[late].text().starts_with("HTTP/1.1 200"), "{}", world.clients[late].text());
+    // A line now and then gives no more of it.
+    let steady = world.dial();
+    world.clients[steady].send("GET /health HTTP/1.1\r\n");
+    for n in 0..230 {
+        world.clients[steady].send(if n % 4 == 0 { "a: b\r\n" } else { "" });
+        world.pass_ms(50);
+    }
+    assert!(world.clients[steady].text().starts_with("HTTP/1.1 408"), "{}", world.clients[steady].text());
+}
+
+#[test]
+fn a_connection_that_asked_for_its_options_may_rest_like_any_other() {
+    let mut world = World::new(2, 1);
+    let client = world.dial();
+    world.clients[client].send("OPTIONS /health HTTP/1.1\r\n");
+    world.settle();
+    world.clients[client].send("host: world\r\n\r\n");
+    world.settle();
+    world.pass_ms(60_000);
+    assert!(world.clients[client].text().starts_with("HTTP/1.1 200") && world.clients[client].place.is_some());
+}
