@@ -66,6 +66,11 @@ impl Connection {
         self.outbox.as_ref().map_or(0, |outbox| outbox.control_bytes())
     }
 
+    /// Since when what waits for the socket makes no progress; `None` when nothing waits.
+    pub fn waiting_since_us(&self) -> Option<u64> {
+        self.outbox.as_ref().filter(|outbox| !outbox.is_empty()).map(|outbox| outbox.waiting_since_us)
+    }
+
     /// Whether nothing waits to be written.
     pub fn is_flushed(&self) -> bool {
         self.outbox.as_ref().is_none_or(|outbox| outbox.is_empty())

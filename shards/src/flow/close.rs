@@ -50,6 +50,7 @@ impl Shard {
             transport: connection.reads().0,
             stage: Stage::Finishing,
             deadline_ms: now.mono_ms() + limits::WS_CLOSE_DEADLINE_MS,
+            patience_ms: limits::WS_CLOSE_DEADLINE_MS,
             decoder: Decoder::new(),
         };
         let Phase::Live(live) = std::mem::replace(&mut connection.phase, Phase::Closing(Box::new(closing))) else {
@@ -107,7 +108,8 @@ impl Shard {
     ) {
         let deadline_ms = now.mono_ms() + limits::WS_CLOSE_DEADLINE_MS;
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let closing = Closing { transport, stage: Stage::Flushing(code), deadline_ms, decoder };
+        let patience_ms = limits::WS_CLOSE_DEADLINE_MS;
+        let closing = Closing { transport, stage: Stage::Flushing(code), deadline_ms, patience_ms, decoder };
         connection.phase = Phase::Closing(Box::new(closing));
         let is_flushed = connection.is_flushed();
         self.schedule(key, deadline_ms);
@@ -118,10 +120,15 @@ impl Shard {
 
     /// Only what is already queued goes out; then FIN.
     pub(crate) fn finish(&mut self, now: Now, key: ConnKey, effects: &mut Effects) {
-        let deadline_ms = now.mono_ms() + limits::WS_CLOSE_DEADLINE_MS;
+        let stopping = self.stopping;
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let transport = connection.reads().0;
-        let closing = Closing { transport, stage: Stage::Finishing, deadline_ms, decoder: Decoder::new() };
+        let patience_ms = match &connection.phase {
+            Phase::Http(_) if !stopping => limits::HTTP_WRITE_DEADLINE_MS,
+            _ => limits::WS_CLOSE_DEADLINE_MS,
+        };
+        let (transport, deadline_ms) = (connection.reads().0, now.mono_ms() + patience_ms);
+        let decoder = Decoder::new();
+        let closing = Closing { transport, stage: Stage::Finishing, deadline_ms, patience_ms, decoder };
         connection.phase = Phase::Closing(Box::new(closing));
         connection.tail = Vec::new();
         let is_flushed = connection.is_flushed();
@@ -141,6 +148,7 @@ impl Shard {
         match closing.stage {
             Stage::Flushing(code) if transport == Transport::WebSocket => {
                 closing.stage = Stage::AwaitingClose;
+                closing.deadline_ms = now.mono_ms() + limits::WS_CLOSE_DEADLINE_MS;
                 self.write_control(now, key, |out| write_close(out, code, ""));
             }
             Stage::Flushing(_) => {

@@ -2,7 +2,6 @@
 use super::gather::GATHER_SLOT_BIT;
 use crate::conn::Phase;
 use crate::conn::http::HttpStage;
-use crate::conn::live::Stage;
 use crate::conn::outbox::Transport;
 use crate::effect::Effects;
 use crate::key::ConnKey;
@@ -53,17 +52,16 @@ impl Shard {
         let now_ms = now.mono_ms();
         let Some(connection) = self.connections.get(key) else { return };
         let stalled = connection.blocked
-            && connection
-                .outbox
-                .as_ref()
-                .is_some_and(|outbox| now.mono_us >= outbox.waiting_since_us + limits::OUTBOX_STALL_MS * 1_000);
+            && connection.waiting_since_us().is_some_and(|at_us| now_ms >= at_us / 1_000 + limits::OUTBOX_STALL_MS);
         match &connection.phase {
             Phase::Http(_) if stalled => self.drop_connection(now, key, effects),
             Phase::Http(http) => {
                 let (deadline_ms, is_idle) = (http.deadline_ms, http.is_idle());
                 let is_answering = matches!(http.stage, HttpStage::Awaiting(_) | HttpStage::Batch(..));
                 if is_answering || !connection.is_flushed() {
-                    self.schedule(key, now_ms + limits::HTTP_WRITE_DEADLINE_MS);
+                    let since_us = connection.waiting_since_us().filter(|_| connection.blocked);
+                    let since_ms = since_us.map_or(now_ms, |since_us| since_us / 1_000);
+                    self.schedule(key, since_ms + limits::HTTP_WRITE_DEADLINE_MS);
                 } else if now_ms < deadline_ms {
                     self.schedule(key, deadline_ms);
                 } else if is_idle {
@@ -75,12 +73,10 @@ impl Shard {
             Phase::Live(_) if stalled => self.close_slow(now, key, effects),
             Phase::Live(_) => self.live_due(now, key, effects),
             Phase::Closing(closing) => {
-                let (deadline_ms, is_flushing) = (closing.deadline_ms, matches!(closing.stage, Stage::Flushing(_)));
+                let taken_at_ms = connection.waiting_since_us().map(|since_us| since_us / 1_000);
+                let deadline_ms = taken_at_ms.map_or(0, |at_ms| at_ms + closing.patience_ms).max(closing.deadline_ms);
                 if now_ms < deadline_ms {
                     self.schedule(key, deadline_ms);
-                } else if is_flushing && !stalled && !connection.blocked {
-                    // It still takes bytes: let it have the rest.
-                    self.schedule(key, now_ms + limits::WS_CLOSE_DEADLINE_MS);
                 } else {
                     self.drop_connection(now, key, effects);
                 }
@@ -134,10 +130,8 @@ impl Shard {
         if live.transport == Transport::WebSocket {
             at_ms = at_ms.min(live.heard_at_ms + timeout_ms);
         }
-        if connection.blocked
-            && let Some(outbox) = &connection.outbox
-        {
-            at_ms = at_ms.min(outbox.waiting_since_us / 1_000 + limits::OUTBOX_STALL_MS);
+        if let Some(since_us) = connection.waiting_since_us().filter(|_| connection.blocked) {
+            at_ms = at_ms.min(since_us / 1_000 + limits::OUTBOX_STALL_MS);
         }
         self.schedule(key, at_ms);
     }

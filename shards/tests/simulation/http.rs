@@ -250,3 +250,31 @@ fn a_connection_that_asked_for_its_options_may_rest_like_any_other() {
     world.pass_ms(60_000);
     assert!(world.clients[client].text().starts_with("HTTP/1.1 200") && world.clients[client].place.is_some());
 }
+
+#[test]
+fn a_slow_reader_gets_its_whole_answer_and_then_the_end() {
+    let mut world = World::new(2, 1);
+    let ana = world.websocket("ana");
+    for n in 0..40 {
+        world.clients[ana].say(&format!(r#"{{"type":"Subscribe","payload":{{"channels":["channel-{n}"]}}}}"#));
+    }
+    world.settle();
+    let client = world.dial();
+    world.clients[client].credit = Some(0);
+    world.clients[client].send("GET /api/v1/channels HTTP/1.1\r\nhost: world\r\nconnection: close\r\n\r\n");
+    for _ in 0..20 {
+        world.pass_ms(2_000);
+        world.clients[client].credit = Some(100);
+        world.settle();
+    }
+    let text = world.clients[client].text();
+    assert!(text.contains(r#""total_channels":40}"#), "{text}");
+    world.pass_ms(3_000);
+    assert!(world.clients[client].place.is_none());
+    // One that does not read at all is dropped.
+    let deaf = world.dial();
+    world.clients[deaf].reads = false;
+    world.clients[deaf].send("GET /api/v1/channels HTTP/1.1\r\nhost: world\r\nconnection: close\r\n\r\n");
+    world.pass_ms(31_000);
+    assert!(world.clients[deaf].place.is_none());
+}

@@ -156,3 +156,24 @@ fn a_stop_tells_everybody_and_writes_what_waits() {
         assert!(world.shards.iter().all(|shard| shard.stopped()), "seed {seed}");
     }
 }
+
+#[test]
+fn a_client_that_reads_slowly_is_told_everything_before_it_is_told_to_go() {
+    let mut world = World::new(3, 1);
+    let ana = world.websocket("ana");
+    world.settle();
+    world.clients[ana].credit = Some(0);
+    let backend = world.dial();
+    for n in 0..20 {
+        world.post(backend, "/api/v1/notifications/broadcast", &format!(r#"{{"event_type":"e","payload":{n}}}"#));
+    }
+    world.settle();
+    world.call(0, |shard, now, effects| shard.stop(now, effects));
+    for _ in 0..20 {
+        world.pass_ms(2_000);
+        world.clients[ana].credit = Some(400);
+        world.settle();
+    }
+    assert_eq!(world.clients[ana].payloads().len(), 20);
+    assert_eq!(world.clients[ana].close_code(), Some(1001));
+}
