@@ -281,6 +281,9 @@ impl Shard {
         route: &Route,
     ) -> Result<Box<Arrival>, (ApiError, bool)> {
         use crate::conn::outbox::Transport;
+        if self.stopping {
+            return Err((ApiError::overloaded(), false));
+        }
         let accept = if *route == Route::WebSocket {
             let offer = Offer {
                 is_get_http11: head.method == Method::Get && head.version == Version::Http11,

@@ -177,3 +177,41 @@ fn a_client_that_reads_slowly_is_told_everything_before_it_is_told_to_go() {
     assert_eq!(world.clients[ana].payloads().len(), 20);
     assert_eq!(world.clients[ana].close_code(), Some(1001));
 }
+
+#[test]
+fn who_comes_home_during_a_stop_is_sent_away() {
+    for seed in 0..40 {
+        let mut world = World::new(seed, 4);
+        let clients: Vec<_> = (0..12)
+            .map(|n| if n % 2 == 0 { world.websocket(&format!("u{n}")) } else { world.sse(&format!("u{n}"), "a") })
+            .collect();
+        world.run(seed as usize % 6);
+        for shard in 0..4 {
+            world.call(shard, |shard, now, effects| shard.stop(now, effects));
+        }
+        world.settle();
+        for client in clients {
+            let text = world.clients[client].text();
+            let told = text.contains(r#""type":"shutdown""#) || text.starts_with("HTTP/1.1 503") || text.is_empty();
+            assert!(
+                told && world.clients[client].ended || world.clients[client].close_code() == Some(1001),
+                "seed {seed}: {text}"
+            );
+            world.clients[client].hang_up = true;
+        }
+        world.settle();
+        assert!(world.shards.iter().all(|shard| shard.stopped()), "seed {seed}");
+        world.check_at_rest();
+    }
+}
+
+#[test]
+fn the_limit_of_the_node_is_told_before_the_limit_of_the_user() {
+    let mut world = World::with_config(5, 1, |config| {
+        (config.connections_max, config.connections_per_user_max) = (1, 1);
+    });
+    let clients = [world.websocket("lim"), world.websocket("lim")];
+    world.settle();
+    let words = clients.map(|client| world.clients[client].text()).concat();
+    assert!(words.contains("Total connection limit exceeded (1/1)"), "{words}");
+}
