@@ -114,6 +114,8 @@ pub struct Shard {
     date: (u64, Vec<u8>),
 }
 
+/// Room for waiting input that is not worth giving back.
+const TAIL_ROOM_BYTES: usize = 1_024;
 /// Empty outboxes a shard keeps.
 const OUTBOXES_POOLED_MAX: usize = 1_024;
 
@@ -271,6 +273,10 @@ impl Shard {
             && let Some(connection) = self.connections.get_mut(key)
         {
             tail.drain(..used);
+            // A burst that ended in the middle of something leaves that, not its room.
+            if tail.capacity() > (4 * tail.len()).max(TAIL_ROOM_BYTES) {
+                tail.shrink_to(2 * tail.len());
+            }
             connection.tail = tail;
         }
     }

@@ -215,3 +215,35 @@ fn the_limit_of_the_node_is_told_before_the_limit_of_the_user() {
     let words = clients.map(|client| world.clients[client].text()).concat();
     assert!(words.contains("Total connection limit exceeded (1/1)"), "{words}");
 }
+
+#[test]
+fn a_message_in_crumbs_or_fragments_leaves_nothing_behind() {
+    let mut world = World::new(6, 1);
+    world.checks = true;
+    let ana = world.websocket("ana");
+    world.settle();
+    let text = format!(r#"{{"type":"Subscribe","payload":{{"channels":["{}"]}}}}"#, "x".repeat(6_000));
+    world.clients[ana].say(&text);
+    let crumbs = std::mem::take(&mut world.clients[ana].to_server);
+    for byte in crumbs {
+        world.clients[ana].send([byte]);
+        world.feed(ana);
+    }
+    let (begin, end) = text.split_at(3_000);
+    world.clients[ana].send_frame(0x01, begin.as_bytes());
+    world.clients[ana].send_frame(0x80, end.as_bytes());
+    world.feed(ana);
+    world.settle();
+    assert_eq!(world.clients[ana].text().matches("Invalid channel name").count(), 2);
+    // A great deal of input that ends in the beginning of a frame.
+    for _ in 0..400 {
+        world.clients[ana].say(&format!(r#"{{"type":"Ping"}}{}"#, " ".repeat(100)));
+    }
+    world.clients[ana].send([0x81]);
+    let bytes = std::mem::take(&mut world.clients[ana].to_server);
+    for part in bytes.chunks(30_001) {
+        world.clients[ana].send(part);
+        world.feed(ana);
+    }
+    world.settle();
+}
