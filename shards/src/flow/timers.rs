@@ -39,7 +39,10 @@ impl Shard {
                     }
                 }
                 None => {
-                    if let Some(connection) = self.connections.get_mut(key) {
+                    // A key may stand in a bucket twice, for a deadline that went and came back: it is due once.
+                    if let Some(connection) = self.connections.get_mut(key)
+                        && self.wheel.is_over(connection.tick)
+                    {
                         connection.tick = 0;
                         self.connection_due(now, key, effects);
                     }
@@ -99,7 +102,8 @@ impl Shard {
             return self.close_live(now, key, CloseCode::GOING_AWAY, effects);
         }
         if now_ms >= live.heartbeat_at_ms {
-            live.heartbeat_at_ms = now_ms + interval_ms;
+            // By the clock, not by when the wheel came round; who missed a whole one has none to catch up on.
+            live.heartbeat_at_ms = (live.heartbeat_at_ms + interval_ms).max(now_ms + interval_ms / 2);
             // A protocol ping keeps clients alive that only listen (C-14): a browser answers it by itself.
             let unheard = is_websocket && now_ms >= live.heard_at_ms + interval_ms / 2;
             let transport = live.transport;
@@ -140,4 +144,36 @@ impl Shard {
 fn gather_id(key: ConnKey) -> Option<GatherId> {
     (key.slot & GATHER_SLOT_BIT != 0)
         .then_some(GatherId { slot: key.slot & !GATHER_SLOT_BIT, generation: key.generation })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::flow::alone::{alone, subscriber};
+    use protocol::clock::Now;
+
+    #[test]
+    fn a_deadline_that_went_and_came_back_is_due_once() {
+        let (mut shard, mut effects) = (alone(), Vec::new());
+        let key = subscriber(&mut shard, &mut effects);
+        let heartbeat_at_ms = shard.live(key).unwrap().heartbeat_at_ms;
+        // As if its socket had been full for a while.
+        shard.schedule(key, heartbeat_at_ms - 1_000);
+        for ms in (0..600_000).step_by(50) {
+            shard.tick(Now { mono_us: ms * 1_000, unix_ns: ms * 1_000_000 }, &mut effects);
+            shard.check();
+        }
+        assert_eq!(shard.wheel.entries(key), 1);
+    }
+
+    #[test]
+    fn heartbeats_keep_their_interval() {
+        let (mut shard, mut effects) = (alone(), Vec::new());
+        let key = subscriber(&mut shard, &mut effects);
+        let first_ms = shard.live(key).unwrap().heartbeat_at_ms;
+        for ms in (0..3_100_000).step_by(70) {
+            shard.tick(Now { mono_us: ms * 1_000, unix_ns: ms * 1_000_000 }, &mut effects);
+        }
+        assert_eq!((shard.live(key).unwrap().heartbeat_at_ms - first_ms) % 30_000, 0);
+        assert!(shard.metrics().heartbeats.get() >= 102);
+    }
 }
