@@ -1,5 +1,5 @@
 //! What each route of the API does once its request is whole.
-use super::http::api_error;
+use super::answer::body_refusal;
 use crate::conn::http::{HttpStage, Request};
 use crate::effect::Effects;
 use crate::key::{ConnKey, ShardId};
@@ -84,18 +84,16 @@ impl Shard {
             Route::TemplateDelete(id) => self.serve_template_delete(now, key, request, &id, effects),
             // GET leaves HTTP at its head; what comes here is HEAD, which has no stream to show.
             Route::WebSocket | Route::Sse => {
-                let error =
-                    ApiError { allow: Some("GET"), ..api_error(405, "METHOD_NOT_ALLOWED", "Method not allowed") };
-                self.respond_error(now, key, *request, error, effects);
+                self.respond_error(now, key, *request, ApiError::method_not_allowed("GET"), effects);
             }
         }
     }
 
     fn tenant_for(&self, caller: &TenantId, id: &str) -> Result<TenantId, ApiError> {
-        let unknown = || api_error(404, "TENANT_NOT_FOUND", format!("Tenant '{id}' has no recorded activity"));
-        let asked = TenantId::parse(id).filter(|asked| asked.as_str() == id).ok_or_else(unknown)?;
+        let asked = TenantId::parse(id).filter(|asked| asked.as_str() == id);
+        let asked = asked.ok_or_else(|| ApiError::tenant_not_found(id))?;
         if self.config.tenancy && asked != *caller {
-            return Err(api_error(403, "TENANT_ACCESS_DENIED", "Cannot access another tenant's stats"));
+            return Err(ApiError::tenant_access_denied());
         }
         Ok(asked)
     }
@@ -110,9 +108,9 @@ impl Shard {
         parsed: Result<PublishRequest, BodyError>,
         effects: &mut Effects,
     ) {
-        let prepared = parsed.map_err(body_error).and_then(|publish| {
+        let prepared = parsed.map_err(|error| body_refusal(&error)).and_then(|publish| {
             self.refuse_if_congested()?;
-            let content = self.content(&request.tenant, publish.content).map_err(validation)?;
+            let content = self.content(&request.tenant, publish.content).map_err(ApiError::validation)?;
             Ok((publish.target, content))
         });
         let (target, content) = match prepared {
@@ -163,8 +161,7 @@ impl Shard {
             return Ok(());
         }
         self.metrics().overloaded.add(1);
-        let message = "The node has more publishes in flight than it delivers; try again";
-        Err(ApiError { retry_after_seconds: Some(1), ..api_error(503, "OVERLOADED", message) })
+        Err(ApiError::overloaded())
     }
 
     // --- Waiting for others ------------------------------------------------------------------------------------------
@@ -247,17 +244,12 @@ impl Shard {
                 receipt::write_channels(&mut body, &rows);
                 Ok(())
             }
-            GatherKind::Channel(name, 0) => {
-                let message = format!("Channel '{name}' not found or has no subscribers");
-                Err(api_error(404, "CHANNEL_NOT_FOUND", message))
-            }
+            GatherKind::Channel(name, 0) => Err(ApiError::channel_not_found(&name)),
             GatherKind::Channel(name, subscribers) => {
                 receipt::write_channel(&mut body, &name, subscribers);
                 Ok(())
             }
-            GatherKind::UserSubscriptions(user, 0, _) => {
-                Err(api_error(404, "USER_NOT_CONNECTED", format!("User '{user}' has no active connections")))
-            }
+            GatherKind::UserSubscriptions(user, 0, _) => Err(ApiError::user_not_connected(&user)),
             GatherKind::UserSubscriptions(user, connections, names) => {
                 let names: Vec<&str> = names.iter().map(|name| &**name).collect();
                 receipt::write_user_subscriptions(&mut body, &user, connections, &names);
@@ -281,10 +273,7 @@ impl Shard {
                     receipt::write_tenant(&mut body, tenant.as_str(), row.stats(), row.connections, row.users);
                     Ok(())
                 }
-                _ => {
-                    let message = format!("Tenant '{tenant}' has no recorded activity");
-                    Err(api_error(404, "TENANT_NOT_FOUND", message))
-                }
+                _ => Err(ApiError::tenant_not_found(tenant.as_str())),
             },
             GatherKind::Template { id, status: success, verdict } => {
                 status = success;
@@ -298,17 +287,5 @@ impl Shard {
             Err(error) => self.respond_error(now, key, *request, error, effects),
         }
         self.resume(now, key, effects);
-    }
-}
-
-fn validation(message: String) -> ApiError {
-    api_error(400, "VALIDATION_ERROR", message)
-}
-
-pub(crate) fn body_error(error: BodyError) -> ApiError {
-    match error {
-        BodyError::Syntax(message) => api_error(400, "BAD_REQUEST", message),
-        BodyError::Shape(message) => api_error(422, "UNPROCESSABLE", message),
-        BodyError::Invalid(message) => validation(message),
     }
 }

@@ -1,5 +1,5 @@
 //! A batch: its items begin in order, and the answer is given when each has its outcome.
-use super::api::body_error;
+use super::answer::body_refusal;
 use crate::conn::http::{Batch, HttpStage, Request};
 use crate::effect::Effects;
 use crate::key::ConnKey;
@@ -22,7 +22,7 @@ impl Shard {
         body: &[u8],
         effects: &mut Effects,
     ) {
-        let parsed = batch::parse_batch(body).map_err(body_error).and_then(|parsed| {
+        let parsed = batch::parse_batch(body).map_err(|error| body_refusal(&error)).and_then(|parsed| {
             self.refuse_if_congested()?;
             Ok(parsed)
         });

@@ -2,6 +2,7 @@
 //! pushes effects. `deliver` and `gather` are the leaves that the others call.
 #[cfg(test)]
 mod alone;
+mod answer;
 mod api;
 mod batch;
 mod check;
@@ -13,6 +14,7 @@ mod gather;
 mod http;
 mod publish;
 mod query;
+mod stream;
 mod subscribe;
 pub(crate) mod templates;
 mod timers;

@@ -278,3 +278,19 @@ fn a_slow_reader_gets_its_whole_answer_and_then_the_end() {
     world.pass_ms(31_000);
     assert!(world.clients[deaf].place.is_none());
 }
+
+#[test]
+fn a_handshake_of_another_version_is_told_ours() {
+    let mut world = World::new(2, 1);
+    let client = world.dial();
+    world.clients[client].send(
+        "GET /ws HTTP/1.1\r\nhost: world\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 8\r\n\
+         sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    );
+    world.settle();
+    let text = world.clients[client].text();
+    assert!(text.starts_with("HTTP/1.1 426"), "{text}");
+    for header in ["\r\nsec-websocket-version: 13\r\n", "\r\nupgrade: websocket\r\n", "\r\nconnection: upgrade\r\n"] {
+        assert!(text.contains(header), "{header:?} in {text}");
+    }
+}
