@@ -8,7 +8,6 @@
 //! This file is the front door: it finds the connection, feeds it its input, and sends each event to its flow.
 use crate::config::ShardConfig;
 use crate::conn::http::{HttpStage, HttpState};
-use crate::conn::live::Stage;
 use crate::conn::outbox::{Assembly, Delivery, Outbox, Transport};
 use crate::conn::{Connection, Phase};
 use crate::effect::{Effect, Effects};
@@ -120,6 +119,8 @@ pub struct Shard {
     date: (u64, Vec<u8>),
 }
 
+/// Room for waiting input that is not worth giving back.
+const TAIL_ROOM_BYTES: usize = 1_024;
 /// Empty outboxes a shard keeps.
 const OUTBOXES_POOLED_MAX: usize = 1_024;
 
@@ -182,7 +183,7 @@ impl Shard {
             return None;
         }
         let deadline_ms = now.mono_ms() + limits::HTTP_IDLE_DEADLINE_MS;
-        let state = HttpState { peer, stage: HttpStage::Head, deadline_ms };
+        let state = HttpState { peer, stage: HttpStage::Head, head_begun: false, deadline_ms };
         let key = self.connections.insert(Connection::new(Phase::Http(Box::new(state))));
         self.schedule(key, deadline_ms);
         Some(key)
@@ -191,7 +192,7 @@ impl Shard {
     /// A socket was handed over by the shard that accepted it. The rim puts the socket under the key, carries out the
     /// effects, and then feeds the bytes that came along (`Arrival::rest`, which it took out before) as received.
     pub fn arrived(&mut self, now: Now, arrival: Box<Arrival>, effects: &mut Effects) -> ConnKey {
-        let state = HttpState { peer: arrival.peer, stage: HttpStage::Head, deadline_ms: 0 };
+        let state = HttpState { peer: arrival.peer, stage: HttpStage::Head, head_begun: false, deadline_ms: 0 };
         let key = self.connections.insert(Connection::new(Phase::Http(Box::new(state))));
         self.register(now, key, arrival, effects);
         key
@@ -226,14 +227,21 @@ impl Shard {
     pub fn ended(&mut self, now: Now, key: ConnKey, how: Ended, effects: &mut Effects) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.eof = true;
-        let answer_is_under_way = match &connection.phase {
-            Phase::Http(http) => matches!(http.stage, HttpStage::Awaiting(_) | HttpStage::Batch(..)),
-            Phase::Live(_) => false,
-            Phase::Closing(closing) => closing.stage == Stage::Finishing,
-        };
-        let half_open = answer_is_under_way || !connection.is_flushed() && !matches!(connection.phase, Phase::Live(_));
-        if how == Ended::Reset || !half_open {
-            self.drop_connection(now, key, effects);
+        match &connection.phase {
+            _ if how == Ended::Reset => self.drop_connection(now, key, effects),
+            // Who only listens and sends its FIN is gone.
+            Phase::Live(_) => self.drop_connection(now, key, effects),
+            Phase::Closing(_) if connection.is_flushed() => self.drop_connection(now, key, effects),
+            Phase::Closing(_) => {}
+            Phase::Http(_) => self.end_if_silent(now, key, effects),
+        }
+    }
+
+    /// A client that has sent its FIN and has all its answers: nothing more can come of it.
+    fn end_if_silent(&mut self, now: Now, key: ConnKey, effects: &mut Effects) {
+        let Some(connection) = self.connections.get(key) else { return };
+        if connection.eof && matches!(connection.phase, Phase::Http(_)) && connection.wants_input() {
+            self.finish(now, key, effects);
         }
     }
 
@@ -246,7 +254,8 @@ impl Shard {
     fn consume(&mut self, now: Now, key: ConnKey, bytes: &mut [u8], effects: &mut Effects) -> usize {
         let mut at = 0;
         while at < bytes.len() {
-            let Some(connection) = self.connections.get(key) else { return bytes.len() };
+            let Some(connection) = self.connections.get_mut(key) else { return bytes.len() };
+            connection.busy = true;
             let step = match &connection.phase {
                 Phase::Http(_) => self.http_step(now, key, &mut bytes[at..], effects),
                 Phase::Live(live) if live.transport.is_sse() => Step::Used(bytes.len() - at),
@@ -259,6 +268,9 @@ impl Shard {
                 Step::Gone => return bytes.len(),
             }
         }
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.busy = false;
+        }
         at
     }
 
@@ -268,6 +280,10 @@ impl Shard {
             && let Some(connection) = self.connections.get_mut(key)
         {
             tail.drain(..used);
+            // A burst that ended in the middle of something leaves that, not its room.
+            if tail.capacity() > (4 * tail.len()).max(TAIL_ROOM_BYTES) {
+                tail.shrink_to(2 * tail.len());
+            }
             connection.tail = tail;
         }
     }
@@ -275,10 +291,14 @@ impl Shard {
     /// Goes on with input that had to wait.
     pub(crate) fn resume(&mut self, now: Now, key: ConnKey, effects: &mut Effects) {
         let Some(connection) = self.connections.get_mut(key) else { return };
+        if connection.busy {
+            return;
+        }
         if !connection.tail.is_empty() && connection.wants_input() {
             let tail = std::mem::take(&mut connection.tail);
             self.consume_tail(now, key, tail, effects);
         }
+        self.end_if_silent(now, key, effects);
         self.settle_reading(key, effects);
     }
 

@@ -17,6 +17,8 @@ pub struct HttpState {
     pub peer: IpAddr,
     /// What is happening.
     pub stage: HttpStage,
+    /// A part of a head has come, and the deadline is its.
+    pub head_begun: bool,
     /// It ends then: no head, no body, or nobody reading the answer.
     pub deadline_ms: u64,
 }
@@ -70,13 +72,15 @@ pub struct Batch {
     pub waiting: VecDeque<(usize, PublishRequest, bool)>,
     /// Items under way.
     pub under_way: usize,
+    /// Items are just being begun: whoever does that looks after the batch.
+    pub is_beginning: bool,
     /// Stop after the first that reaches nobody.
     pub stop_on_error: bool,
 }
 
 impl HttpState {
-    /// Between requests; whether a part of a head has come stands in the connection's tail.
+    /// Between requests; what may still wait in the connection's tail has not been looked at.
     pub fn is_idle(&self) -> bool {
-        matches!(self.stage, HttpStage::Head)
+        matches!(self.stage, HttpStage::Head) && !self.head_begun
     }
 }

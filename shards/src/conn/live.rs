@@ -93,8 +93,10 @@ pub struct Closing {
     pub transport: Transport,
     /// How far it is.
     pub stage: Stage,
-    /// The socket is dropped then, whatever waits.
+    /// The socket is dropped then, unless it still takes bytes.
     pub deadline_ms: u64,
+    /// How long it may take none.
+    pub patience_ms: u64,
     /// For the client's own Close.
     pub decoder: Decoder,
     /// Where mail goes that is not written in the end.

@@ -29,6 +29,8 @@ pub struct Connection {
     pub deaf: bool,
     /// The peer has sent its FIN.
     pub eof: bool,
+    /// Its input is being worked through: who is called from there leaves the rest of it alone.
+    pub busy: bool,
 }
 
 /// What is spoken on a connection.
@@ -55,12 +57,18 @@ impl Connection {
             blocked: false,
             deaf: false,
             eof: false,
+            busy: false,
         }
     }
 
     /// Bytes that wait in the control lane.
     pub fn control_bytes(&self) -> usize {
         self.outbox.as_ref().map_or(0, |outbox| outbox.control_bytes())
+    }
+
+    /// Since when what waits for the socket makes no progress; `None` when nothing waits.
+    pub fn waiting_since_us(&self) -> Option<u64> {
+        self.outbox.as_ref().filter(|outbox| !outbox.is_empty()).map(|outbox| outbox.waiting_since_us)
     }
 
     /// Whether nothing waits to be written.

@@ -82,6 +82,9 @@ impl Transport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
+/// Room in the control lane that is not worth giving back, or making.
+const CONTROL_ROOM_BYTES: usize = 4_096;
+
 /// The outbox of one connection. It exists only while something waits; empty ones go back to the shard's pool.
 #[derive(Debug, Default)]
 pub struct Outbox {
@@ -253,9 +256,13 @@ impl Outbox {
         if self.control_sent == self.control.len() {
             self.control.clear();
             self.control_sent = 0;
-            if self.control.capacity() > 4_096 {
+            if self.control.capacity() > CONTROL_ROOM_BYTES {
                 self.control = Vec::new();
             }
+        } else if self.control_sent > CONTROL_ROOM_BYTES && self.control_sent * 2 > self.control.len() {
+            // A client that never takes the last byte of it must not make it grow for ever.
+            self.control.drain(..self.control_sent);
+            self.control_sent = 0;
         }
         while len > 0 && !self.frames.is_empty() {
             len = self.advance_head(len, transport, mail);
@@ -304,7 +311,7 @@ impl Outbox {
 
     /// Whether keeping this empty outbox in the pool costs next to nothing.
     pub fn is_small(&self) -> bool {
-        self.control.capacity() <= 4_096 && self.frames.capacity() <= 256
+        self.control.capacity() <= CONTROL_ROOM_BYTES && self.frames.capacity() <= 256
     }
 }
 
@@ -431,6 +438,18 @@ mod tests {
         let taken = (0..10).take_while(|_| outbox.push(&big, len).is_ok()).count();
         assert_eq!(taken, limits::OUTBOX_BYTES_MAX / len);
         assert_eq!(outbox.frame_bytes(), taken * len);
+    }
+
+    #[test]
+    fn a_reader_that_always_leaves_a_byte_does_not_make_control_grow() {
+        let mut outbox = Outbox::default();
+        outbox.control().push(b'x');
+        for _ in 0..1_000 {
+            outbox.control().extend_from_slice(&[b'x'; 1_000]);
+            outbox.advance(1_000, Transport::WebSocket, &mut Vec::new());
+            assert_eq!(outbox.control_bytes(), 1);
+        }
+        assert!(outbox.control.capacity() < 32 * 1_024, "{}", outbox.control.capacity());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What each route of the API does once its request is whole.
-use super::http::api_error;
-use crate::conn::http::{Batch, HttpStage, Request};
+use super::answer::body_refusal;
+use crate::conn::http::{HttpStage, Request};
 use crate::effect::Effects;
 use crate::key::{ConnKey, ShardId};
 use crate::mesh::message::{GatherId, Question, ReplyTo};
@@ -13,8 +13,7 @@ use protocol::http::response::{JSON, METRICS_TEXT};
 use protocol::http::route::Route;
 use protocol::ids::{NotificationId, TenantId};
 use protocol::notification::{Content, Source};
-use protocol::publish::batch;
-use protocol::publish::receipt::{self, ItemOutcome, Receipt, TenantStats};
+use protocol::publish::receipt::{self, Receipt, TenantStats};
 use protocol::publish::request::{self, BodyError, ContentSource, PublishRequest};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -85,18 +84,16 @@ impl Shard {
             Route::TemplateDelete(id) => self.serve_template_delete(now, key, request, &id, effects),
             // GET leaves HTTP at its head; what comes here is HEAD, which has no stream to show.
             Route::WebSocket | Route::Sse => {
-                let error =
-                    ApiError { allow: Some("GET"), ..api_error(405, "METHOD_NOT_ALLOWED", "Method not allowed") };
-                self.respond_error(now, key, *request, error, effects);
+                self.respond_error(now, key, *request, ApiError::method_not_allowed("GET"), effects);
             }
         }
     }
 
     fn tenant_for(&self, caller: &TenantId, id: &str) -> Result<TenantId, ApiError> {
-        let unknown = || api_error(404, "TENANT_NOT_FOUND", format!("Tenant '{id}' has no recorded activity"));
-        let asked = TenantId::parse(id).filter(|asked| asked.as_str() == id).ok_or_else(unknown)?;
+        let asked = TenantId::parse(id).filter(|asked| asked.as_str() == id);
+        let asked = asked.ok_or_else(|| ApiError::tenant_not_found(id))?;
         if self.config.tenancy && asked != *caller {
-            return Err(api_error(403, "TENANT_ACCESS_DENIED", "Cannot access another tenant's stats"));
+            return Err(ApiError::tenant_access_denied());
         }
         Ok(asked)
     }
@@ -111,9 +108,9 @@ impl Shard {
         parsed: Result<PublishRequest, BodyError>,
         effects: &mut Effects,
     ) {
-        let prepared = parsed.map_err(body_error).and_then(|publish| {
+        let prepared = parsed.map_err(|error| body_refusal(&error)).and_then(|publish| {
             self.refuse_if_congested()?;
-            let content = self.content(&request.tenant, publish.content).map_err(validation)?;
+            let content = self.content(&request.tenant, publish.content).map_err(ApiError::validation)?;
             Ok((publish.target, content))
         });
         let (target, content) = match prepared {
@@ -138,7 +135,7 @@ impl Shard {
     }
 
     /// Renders a template if one is named (contract §1.7).
-    fn content(&self, tenant: &TenantId, source: ContentSource) -> Result<Content, String> {
+    pub(super) fn content(&self, tenant: &TenantId, source: ContentSource) -> Result<Content, String> {
         match source {
             ContentSource::Direct(content) => Ok(content),
             ContentSource::Template { template_id, variables, priority, ttl, correlation_id, audience } => {
@@ -159,120 +156,12 @@ impl Shard {
         }
     }
 
-    fn refuse_if_congested(&self) -> Result<(), ApiError> {
+    pub(super) fn refuse_if_congested(&self) -> Result<(), ApiError> {
         if !self.congested() {
             return Ok(());
         }
         self.metrics().overloaded.add(1);
-        let message = "The node has more publishes in flight than it delivers; try again";
-        Err(ApiError { retry_after_seconds: Some(1), ..api_error(503, "OVERLOADED", message) })
-    }
-
-    fn serve_batch(&mut self, now: Now, key: ConnKey, request: Box<Request>, body: &[u8], effects: &mut Effects) {
-        let parsed = batch::parse_batch(body).map_err(body_error).and_then(|parsed| {
-            self.refuse_if_congested()?;
-            Ok(parsed)
-        });
-        let parsed = match parsed {
-            Ok(parsed) => parsed,
-            Err(error) => return self.respond_error(now, key, *request, error, effects),
-        };
-        self.metrics().batch_requests.add(1);
-        self.metrics().batch_size.observe(parsed.items.len() as f64);
-        let duplicates = if parsed.deduplicate { parsed.duplicates() } else { vec![false; parsed.items.len()] };
-        let batch = Batch {
-            id: self.new_uuid(now),
-            total: parsed.items.len(),
-            outcomes: parsed.items.iter().map(|_| None).collect(),
-            waiting: parsed
-                .items
-                .into_iter()
-                .zip(duplicates)
-                .enumerate()
-                .map(|(index, (item, twin))| (index, item, twin))
-                .collect(),
-            under_way: 0,
-            stop_on_error: parsed.stop_on_error,
-        };
-        if let Some(http) = self.http_mut(key) {
-            http.stage = HttpStage::Batch(request, Box::new(batch));
-        }
-        self.go_on_with_batch(now, key, effects);
-    }
-
-    /// Begins the items that may begin: all of them, or one at a time when an undelivered one stops the rest.
-    fn go_on_with_batch(&mut self, now: Now, key: ConnKey, effects: &mut Effects) {
-        loop {
-            let Some((request, batch)) = self.batch_mut(key) else { return };
-            if batch.under_way > 0 && batch.stop_on_error {
-                return;
-            }
-            let tenant = request.tenant.clone();
-            let Some((index, item, is_twin)) = batch.waiting.pop_front() else { break };
-            if is_twin {
-                batch.outcomes[index] = Some(ItemOutcome::Skipped);
-                continue;
-            }
-            match self.content(&tenant, item.content) {
-                Ok(content) => match self.accept(now, tenant, item.target, &content, &Source::Http) {
-                    Some(publication) => {
-                        let kind = GatherKind::BatchItem { index, id: publication.id, tally: Receipt::default() };
-                        let gather = self.open_gather(now, key, None, kind);
-                        if let Some((_, batch)) = self.batch_mut(key) {
-                            batch.under_way += 1;
-                        }
-                        self.dispatch(now, publication, Some(gather), effects);
-                        self.answer_if_complete(now, gather, effects);
-                        // The answer of the last item may have ended the batch, and with it this loop.
-                    }
-                    None => {
-                        let id = NotificationId(self.new_uuid(now));
-                        self.item_sent(now, key, index, id, Receipt::default());
-                    }
-                },
-                Err(message) => self.item_failed(key, index, message),
-            }
-        }
-        if self.batch_mut(key).is_some_and(|(_, batch)| batch.under_way == 0 && batch.waiting.is_empty()) {
-            self.answer_batch(now, key, effects);
-        }
-    }
-
-    /// An item was dispatched and counted. With `stop_on_error`, one that reached nobody skips the rest.
-    fn item_sent(&mut self, _now: Now, key: ConnKey, index: usize, id: NotificationId, receipt: Receipt) {
-        let Some((_, batch)) = self.batch_mut(key) else { return };
-        batch.outcomes[index] = Some(ItemOutcome::Sent { id, receipt });
-        if batch.stop_on_error && receipt.delivered_to == 0 && receipt.queued == 0 {
-            for (index, ..) in batch.waiting.drain(..) {
-                batch.outcomes[index] = Some(ItemOutcome::StoppedEarly);
-            }
-        }
-    }
-
-    /// An item could not be rendered. With `stop_on_error` the rest is absent from the results (contract §1.8).
-    fn item_failed(&mut self, key: ConnKey, index: usize, message: String) {
-        let Some((_, batch)) = self.batch_mut(key) else { return };
-        batch.outcomes[index] = Some(ItemOutcome::Failed(format!("Validation error: {message}")));
-        if batch.stop_on_error {
-            batch.waiting.clear();
-        }
-    }
-
-    fn answer_batch(&mut self, now: Now, key: ConnKey, effects: &mut Effects) {
-        let Some(http) = self.http_mut(key) else { return };
-        let HttpStage::Batch(request, batch) = std::mem::replace(&mut http.stage, HttpStage::Head) else { return };
-        let outcomes: Vec<ItemOutcome> = batch.outcomes.into_iter().flatten().collect();
-        let mut body = Vec::with_capacity(256 + 180 * outcomes.len());
-        receipt::write_batch(&mut body, batch.id, &outcomes, batch.total, now.unix_ns);
-        self.respond(now, key, *request, 200, Some(JSON), &body, effects);
-        self.resume(now, key, effects);
-    }
-
-    fn batch_mut(&mut self, key: ConnKey) -> Option<(&mut Request, &mut Batch)> {
-        match &mut self.http_mut(key)?.stage {
-            HttpStage::Batch(request, batch) => Some((request, batch)),
-            _ => None,
-        }
+        Err(ApiError::overloaded())
     }
 
     // --- Waiting for others ------------------------------------------------------------------------------------------
@@ -336,17 +225,7 @@ impl Shard {
     /// Gives a gather's answer to the request that waits for it.
     pub(crate) fn answer_request(&mut self, now: Now, key: ConnKey, kind: GatherKind, effects: &mut Effects) {
         if let GatherKind::BatchItem { index, id, tally } = kind {
-            let Some((_, batch)) = self.batch_mut(key) else { return };
-            batch.under_way -= 1;
-            let may_go_on = batch.under_way == 0;
-            self.item_sent(now, key, index, id, tally);
-            // Without `stop_on_error` the loop that began the items is still running, or all of them have begun.
-            if may_go_on
-                && self.batch_mut(key).is_some_and(|(_, batch)| batch.waiting.is_empty() || batch.stop_on_error)
-            {
-                self.go_on_with_batch(now, key, effects);
-            }
-            return;
+            return self.item_answered(now, key, index, id, tally, effects);
         }
         let Some(http) = self.http_mut(key) else { return };
         if !matches!(http.stage, HttpStage::Awaiting(_)) {
@@ -368,17 +247,12 @@ impl Shard {
                 receipt::write_channels(&mut body, &rows);
                 Ok(())
             }
-            GatherKind::Channel(name, 0) => {
-                let message = format!("Channel '{name}' not found or has no subscribers");
-                Err(api_error(404, "CHANNEL_NOT_FOUND", message))
-            }
+            GatherKind::Channel(name, 0) => Err(ApiError::channel_not_found(&name)),
             GatherKind::Channel(name, subscribers) => {
                 receipt::write_channel(&mut body, &name, subscribers);
                 Ok(())
             }
-            GatherKind::UserSubscriptions(user, 0, _) => {
-                Err(api_error(404, "USER_NOT_CONNECTED", format!("User '{user}' has no active connections")))
-            }
+            GatherKind::UserSubscriptions(user, 0, _) => Err(ApiError::user_not_connected(&user)),
             GatherKind::UserSubscriptions(user, connections, names) => {
                 let names: Vec<&str> = names.iter().map(|name| &**name).collect();
                 receipt::write_user_subscriptions(&mut body, &user, connections, &names);
@@ -402,10 +276,7 @@ impl Shard {
                     receipt::write_tenant(&mut body, tenant.as_str(), row.stats(), row.connections, row.users);
                     Ok(())
                 }
-                _ => {
-                    let message = format!("Tenant '{tenant}' has no recorded activity");
-                    Err(api_error(404, "TENANT_NOT_FOUND", message))
-                }
+                _ => Err(ApiError::tenant_not_found(tenant.as_str())),
             },
             GatherKind::Template { id, status: success, verdict } => {
                 status = success;
@@ -419,17 +290,5 @@ impl Shard {
             Err(error) => self.respond_error(now, key, *request, error, effects),
         }
         self.resume(now, key, effects);
-    }
-}
-
-fn validation(message: String) -> ApiError {
-    api_error(400, "VALIDATION_ERROR", message)
-}
-
-pub(crate) fn body_error(error: BodyError) -> ApiError {
-    match error {
-        BodyError::Syntax(message) => api_error(400, "BAD_REQUEST", message),
-        BodyError::Shape(message) => api_error(422, "UNPROCESSABLE", message),
-        BodyError::Invalid(message) => validation(message),
     }
 }

@@ -46,6 +46,8 @@ impl Shard {
             }
             Err(error) => (bytes.len(), Said::Wrong(error.close_code(), error.reason())),
         };
+        // A message that came in fragments is lent: it is given back now, not when the client next speaks.
+        let _ = live.decoder.decode(&mut [], limits::WS_MESSAGE_BYTES_MAX);
         live.heard_at_ms = now.mono_ms();
         match said {
             Said::Command(Ok(command)) => self.obey(now, key, command, effects),

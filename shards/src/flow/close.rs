@@ -55,6 +55,7 @@ impl Shard {
             transport: connection.reads().0,
             stage: Stage::Finishing,
             deadline_ms: now.mono_ms() + limits::WS_CLOSE_DEADLINE_MS,
+            patience_ms: limits::WS_CLOSE_DEADLINE_MS,
             decoder: Decoder::new(),
             mailbox,
         };
@@ -115,8 +116,9 @@ impl Shard {
     ) {
         let deadline_ms = now.mono_ms() + limits::WS_CLOSE_DEADLINE_MS;
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let mailbox = connection.closing_mailbox();
-        let closing = Closing { transport, stage: Stage::Flushing(code), deadline_ms, decoder, mailbox };
+        let (patience_ms, mailbox) = (limits::WS_CLOSE_DEADLINE_MS, connection.closing_mailbox());
+        let stage = Stage::Flushing(code);
+        let closing = Closing { transport, stage, deadline_ms, patience_ms, decoder, mailbox };
         connection.phase = Phase::Closing(Box::new(closing));
         let is_flushed = connection.is_flushed();
         self.schedule(key, deadline_ms);
@@ -127,11 +129,15 @@ impl Shard {
 
     /// Only what is already queued goes out; then FIN.
     pub(crate) fn finish(&mut self, now: Now, key: ConnKey, effects: &mut Effects) {
-        let deadline_ms = now.mono_ms() + limits::WS_CLOSE_DEADLINE_MS;
+        let stopping = self.stopping;
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let transport = connection.reads().0;
+        let patience_ms = match &connection.phase {
+            Phase::Http(_) if !stopping => limits::HTTP_WRITE_DEADLINE_MS,
+            _ => limits::WS_CLOSE_DEADLINE_MS,
+        };
+        let (transport, deadline_ms) = (connection.reads().0, now.mono_ms() + patience_ms);
         let (decoder, mailbox) = (Decoder::new(), connection.closing_mailbox());
-        let closing = Closing { transport, stage: Stage::Finishing, deadline_ms, decoder, mailbox };
+        let closing = Closing { transport, stage: Stage::Finishing, deadline_ms, patience_ms, decoder, mailbox };
         connection.phase = Phase::Closing(Box::new(closing));
         connection.tail = Vec::new();
         let is_flushed = connection.is_flushed();
@@ -151,6 +157,7 @@ impl Shard {
         match closing.stage {
             Stage::Flushing(code) if transport == Transport::WebSocket => {
                 closing.stage = Stage::AwaitingClose;
+                closing.deadline_ms = now.mono_ms() + limits::WS_CLOSE_DEADLINE_MS;
                 self.write_control(now, key, |out| write_close(out, code, ""));
             }
             Stage::Flushing(_) => {
@@ -161,8 +168,8 @@ impl Shard {
                     self.flushed(now, key, effects);
                 }
             }
+            Stage::AwaitingClose | Stage::Finishing if eof => self.drop_connection(now, key, effects),
             Stage::AwaitingClose => {}
-            Stage::Finishing if eof => self.drop_connection(now, key, effects),
             Stage::Finishing => {
                 closing.stage = Stage::Lingering;
                 closing.deadline_ms = now.mono_ms() + limits::CLOSE_LINGER_MS;
@@ -221,7 +228,7 @@ impl Shard {
                     });
                     self.close_live(now, key, CloseCode::GOING_AWAY, effects);
                 }
-                Phase::Http(http) if http.is_idle() && connection.tail.is_empty() => {
+                Phase::Http(http) if http.is_idle() && (connection.tail.is_empty() || connection.wants_input()) => {
                     self.finish(now, key, effects);
                 }
                 Phase::Http(_) | Phase::Closing(_) => {}

@@ -18,12 +18,14 @@ use protocol::store::MailboxKey;
 use protocol::ws::close::CloseCode;
 use protocol::ws::decoder::Decoder;
 use protocol::ws::encoder::{Opcode, write_frame};
-use std::borrow::Cow;
 use std::sync::atomic::Ordering::Relaxed;
 
 impl Shard {
     /// Registers a client whose token was good, on its user's home. From here on nothing published to it is missed.
     pub(crate) fn register(&mut self, now: Now, key: ConnKey, arrival: Box<Arrival>, effects: &mut Effects) {
+        if self.stopping {
+            return self.refuse(now, key, &arrival, &ApiError::overloaded(), effects);
+        }
         let tenant = self.tenants.intern(&arrival.tenant);
         let held_by_user = self
             .users
@@ -32,7 +34,7 @@ impl Shard {
             .map_or(0, |user| user.connections.len());
         if let Err(refusal) = self.admit(held_by_user, &arrival.claims.user) {
             self.metrics().refused.add(1);
-            return self.refuse(now, key, &arrival, &refusal, effects);
+            return self.refuse_over_limit(now, key, &arrival, &refusal, effects);
         }
         self.settle_fanout(now, effects);
         let Arrival { transport, tenant: tenant_id, claims, accept, version, origin, channels, .. } = *arrival;
@@ -49,7 +51,7 @@ impl Shard {
         if let Some(user) = self.users.get_mut(user) {
             if keeps_mail && user.mail.is_none() {
                 let key = MailboxKey { tenant: tenant_id.clone(), user: user.name.clone() };
-                user.mail = Some(Box::new(UserMail::new(std::sync::Arc::new(key), self.mailroom.next())));
+                user.mail = Some(Box::new(UserMail::new(std::sync::Arc::new(key), self.mailroom.next_number())));
             }
             user_position = user.connections.len() as u32;
             user.connections.push(key.slot);
@@ -129,22 +131,49 @@ impl Shard {
         });
     }
 
-    /// The limits of contract §3.2. On success the connection is counted on the node.
+    /// The limits of contract §3.2, in its order. On success the connection is counted on the node.
     fn admit(&self, held_by_user: usize, user: &str) -> Result<(), String> {
         let (all_max, user_max) = (self.config.connections_max, self.config.connections_per_user_max);
-        if user_max != 0 && held_by_user >= user_max {
-            return Err(format!("User {user} connection limit exceeded ({held_by_user}/{user_max})"));
-        }
         let admitted = self.node.admitted.fetch_add(1, Relaxed) as usize;
-        if all_max != 0 && admitted >= all_max {
-            self.node.admitted.fetch_sub(1, Relaxed);
-            return Err(format!("Total connection limit exceeded ({admitted}/{all_max})"));
-        }
-        Ok(())
+        let refusal = if all_max != 0 && admitted >= all_max {
+            format!("Total connection limit exceeded ({admitted}/{all_max})")
+        } else if user_max != 0 && held_by_user >= user_max {
+            format!("User {user} connection limit exceeded ({held_by_user}/{user_max})")
+        } else {
+            return Ok(());
+        };
+        self.node.admitted.fetch_sub(1, Relaxed);
+        Err(refusal)
     }
 
     /// WebSocket: 101, one `error` frame, Close 1008. SSE: 429 (contract §3.2, §4).
-    fn refuse(&mut self, now: Now, key: ConnKey, arrival: &Arrival, refusal: &str, effects: &mut Effects) {
+    fn refuse_over_limit(&mut self, now: Now, key: ConnKey, arrival: &Arrival, refusal: &str, effects: &mut Effects) {
+        let Some(accept) = &arrival.accept else {
+            return self.refuse(now, key, arrival, &ApiError::connection_limit(refusal), effects);
+        };
+        self.answer_arrival(now, key, arrival, |responder, out| {
+            responder.write_switching(out, accept);
+            let mut json = Vec::new();
+            event::write_error(&mut json, ErrorCode::ConnectionLimit, refusal);
+            write_frame(out, Opcode::Text, &json);
+        });
+        self.start_closing(now, key, arrival.transport, Decoder::new(), CloseCode::POLICY, effects);
+    }
+
+    /// An answer instead of a stream.
+    fn refuse(&mut self, now: Now, key: ConnKey, arrival: &Arrival, error: &ApiError, effects: &mut Effects) {
+        let production = self.config.production;
+        self.answer_arrival(now, key, arrival, |responder, out| responder.write_error(out, error, production));
+        self.finish(now, key, effects);
+    }
+
+    fn answer_arrival(
+        &mut self,
+        now: Now,
+        key: ConnKey,
+        arrival: &Arrival,
+        write: impl FnOnce(&Responder<'_>, &mut Vec<u8>),
+    ) {
         let date = self.date(now);
         let config = std::sync::Arc::clone(&self.config);
         let responder = Responder {
@@ -155,25 +184,7 @@ impl Shard {
             cors: &config.cors,
             origin: arrival.origin.as_deref(),
         };
-        if let Some(accept) = &arrival.accept {
-            self.write_control(now, key, |out| {
-                responder.write_switching(out, accept);
-                let mut json = Vec::new();
-                event::write_error(&mut json, ErrorCode::ConnectionLimit, refusal);
-                write_frame(out, Opcode::Text, &json);
-            });
-            self.start_closing(now, key, arrival.transport, Decoder::new(), CloseCode::POLICY, effects);
-        } else {
-            let error = ApiError {
-                status: 429,
-                code: "CONNECTION_LIMIT_EXCEEDED",
-                message: Cow::Owned(format!("Connection limit exceeded: {refusal}")),
-                allow: None,
-                retry_after_seconds: None,
-            };
-            self.write_control(now, key, |out| responder.write_error(out, &error, config.production));
-            self.finish(now, key, effects);
-        }
+        self.write_control(now, key, |out| write(&responder, out));
     }
 
     pub(crate) fn live(&self, key: ConnKey) -> Option<&Live> {

@@ -16,7 +16,7 @@ use crate::flow::deliver::Overflow;
 use crate::key::ConnKey;
 use crate::mesh::message::ReplyTo;
 use crate::shard::Shard;
-use crate::tables::mail::{Acknowledged, Job, Sent, UserMail, Wait};
+use crate::tables::mail::{Acknowledged, Job, Retry, Sent, UserMail, Wait};
 use protocol::client::event::{self, ErrorCode};
 use protocol::clock::Now;
 use protocol::frame::Frame;
@@ -51,7 +51,7 @@ impl Shard {
         reply: Option<ReplyTo>,
         effects: &mut Effects,
     ) {
-        let job = self.mailroom.next();
+        let job = self.mailroom.next_number();
         self.mailroom.jobs.insert(job, Job { reply, tally: Receipt::default(), missing: 1 });
         match (&publication.target, users) {
             (Target::User(name), _) => self.keep_mail_of(now, publication, name, job, effects),
@@ -145,7 +145,7 @@ impl Shard {
             mail.appending += 1;
             mail.stay
         });
-        let ticket = self.mailroom.next();
+        let ticket = self.mailroom.next_number();
         let request = StoreRequest::AppendMail { mailbox: Arc::clone(&key), mail: mail.clone() };
         self.mailroom.waits.insert(ticket, Wait::Append { key, mail, deliveries, job, stay });
         effects.push(Effect::Store { ticket: StoreTicket(ticket), request });
@@ -259,7 +259,7 @@ impl Shard {
             if self.mailroom.retries.is_empty() {
                 self.mailroom.retry_at_ms = now.mono_ms() + limits::STORE_RETRY_MS;
             }
-            self.mailroom.retries.push_back((key, mail, deliveries));
+            self.mailroom.retries.push_back(Retry { key, mail, deliveries });
         } else {
             self.metrics().queue_refused.add(lost);
         }
@@ -267,7 +267,7 @@ impl Shard {
     }
 
     fn is_retried(&self, key: &MailboxKey) -> bool {
-        self.mailroom.retries.iter().any(|(waiting, ..)| **waiting == *key)
+        self.mailroom.retries.iter().any(|retry| *retry.key == *key)
     }
 
     /// Tries again what could not be kept.
@@ -275,7 +275,7 @@ impl Shard {
         if self.mailroom.retries.is_empty() || now.mono_ms() < self.mailroom.retry_at_ms {
             return;
         }
-        for (key, mail, deliveries) in std::mem::take(&mut self.mailroom.retries) {
+        for Retry { key, mail, deliveries } in std::mem::take(&mut self.mailroom.retries) {
             self.append(now, key, mail, deliveries, None, effects);
         }
     }
@@ -384,7 +384,7 @@ impl Shard {
         let Some(mail) = self.users.get(user).and_then(|user| user.mail.as_ref()) else { return };
         let request =
             StoreRequest::ReadMail { mailbox: Arc::clone(&mail.key), after, entries_max: limits::CATCH_UP_ENTRIES };
-        let ticket = self.mailroom.next();
+        let ticket = self.mailroom.next_number();
         self.mailroom.waits.insert(ticket, Wait::Read { connection: key });
         effects.push(Effect::Store { ticket: StoreTicket(ticket), request });
     }
@@ -459,16 +459,17 @@ impl Shard {
             tag.written.set(true);
             positions.extend(tag.position);
         }
-        if self.config.ack.is_none() && !positions.is_empty() {
-            if let Some(mailbox) = self.mailbox_at(key) {
-                self.remove_mail(mailbox, positions, effects);
-            }
+        if self.config.ack.is_none()
+            && !positions.is_empty()
+            && let Some(mailbox) = self.mailbox_at(key)
+        {
+            self.remove_mail(mailbox, positions, effects);
         }
         self.read_on(now, key, effects);
     }
 
     fn remove_mail(&mut self, mailbox: Arc<MailboxKey>, positions: Vec<Position>, effects: &mut Effects) {
-        let ticket = self.mailroom.next();
+        let ticket = self.mailroom.next_number();
         self.mailroom.waits.insert(ticket, Wait::Remove);
         let request = StoreRequest::RemoveMail { mailbox, positions };
         effects.push(Effect::Store { ticket: StoreTicket(ticket), request });

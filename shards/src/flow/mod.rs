@@ -1,6 +1,10 @@
 //! What happens on a shard, one flow a file. A flow is a block of `Shard` methods: it reads and changes the tables, and
 //! pushes effects. `deliver` and `gather` are the leaves that the others call.
+#[cfg(test)]
+mod alone;
+mod answer;
 mod api;
+mod batch;
 mod check;
 mod client;
 mod close;
@@ -11,6 +15,7 @@ mod http;
 pub(crate) mod mail;
 mod publish;
 mod query;
+mod stream;
 mod subscribe;
 pub(crate) mod templates;
 mod timers;

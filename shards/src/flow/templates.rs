@@ -1,7 +1,6 @@
 //! Templates: read from the shard's own copy; written through the line's owner, who asks the store first and then tells
 //! every shard. The writer is answered when all of them have it, so the next send on any shard finds it.
-use super::api::body_error;
-use super::http::api_error;
+use super::answer::refusal;
 use crate::conn::http::Request;
 use crate::effect::{Effect, Effects};
 use crate::key::{ConnKey, ShardId};
@@ -48,7 +47,7 @@ impl Shard {
                 template.write(&mut body);
                 self.respond(now, key, request, 200, Some(JSON), &body, effects);
             }
-            None => self.respond_error(now, key, request, not_found(id), effects),
+            None => self.respond_error(now, key, request, ApiError::template_not_found(id), effects),
         }
     }
 
@@ -199,29 +198,20 @@ pub(crate) fn answer(body: &mut Vec<u8>, id: &str, verdict: Option<TemplateVerdi
             }
             Ok(())
         }
-        Some(TemplateVerdict::Exists) => {
-            Err(api_error(409, "TEMPLATE_EXISTS", format!("Template already exists: {id}")))
-        }
-        Some(TemplateVerdict::NotFound) => Err(not_found(id)),
+        Some(TemplateVerdict::Exists) => Err(ApiError::template_exists(id)),
+        Some(TemplateVerdict::NotFound) => Err(ApiError::template_not_found(id)),
         Some(TemplateVerdict::Invalid(error)) => Err(template_error(error)),
         Some(TemplateVerdict::Full) => {
             let max = limits::TEMPLATES_PER_TENANT_MAX;
-            Err(api_error(400, "VALIDATION_ERROR", format!("A tenant may have {max} templates; delete some first")))
+            Err(ApiError::validation(format!("A tenant may have {max} templates; delete some first")))
         }
         Some(TemplateVerdict::Unavailable) | None => {
             let message = "The template could not be kept now; read it back before you try again";
-            Err(ApiError { retry_after_seconds: Some(1), ..api_error(503, "OVERLOADED", message) })
+            Err(ApiError { message: message.into(), ..ApiError::overloaded() })
         }
     }
 }
 
-fn not_found(id: &str) -> ApiError {
-    api_error(404, "TEMPLATE_NOT_FOUND", format!("Template not found: {id}"))
-}
-
 fn template_error(error: TemplateError) -> ApiError {
-    match error {
-        TemplateError::Body(error) => body_error(error),
-        error => api_error(error.status(), error.code(), error.to_string()),
-    }
+    refusal(error.status(), error.code(), error.to_string())
 }

@@ -2,7 +2,6 @@
 use super::gather::GATHER_SLOT_BIT;
 use crate::conn::Phase;
 use crate::conn::http::HttpStage;
-use crate::conn::live::Stage;
 use crate::conn::outbox::Transport;
 use crate::effect::Effects;
 use crate::key::ConnKey;
@@ -42,7 +41,10 @@ impl Shard {
                     }
                 }
                 None => {
-                    if let Some(connection) = self.connections.get_mut(key) {
+                    // A key may stand in a bucket twice, for a deadline that went and came back: it is due once.
+                    if let Some(connection) = self.connections.get_mut(key)
+                        && self.wheel.is_over(connection.tick)
+                    {
                         connection.tick = 0;
                         self.connection_due(now, key, effects);
                     }
@@ -55,17 +57,16 @@ impl Shard {
         let now_ms = now.mono_ms();
         let Some(connection) = self.connections.get(key) else { return };
         let stalled = connection.blocked
-            && connection
-                .outbox
-                .as_ref()
-                .is_some_and(|outbox| now.mono_us >= outbox.waiting_since_us + limits::OUTBOX_STALL_MS * 1_000);
+            && connection.waiting_since_us().is_some_and(|at_us| now_ms >= at_us / 1_000 + limits::OUTBOX_STALL_MS);
         match &connection.phase {
             Phase::Http(_) if stalled => self.drop_connection(now, key, effects),
             Phase::Http(http) => {
-                let (deadline_ms, is_idle) = (http.deadline_ms, http.is_idle() && connection.tail.is_empty());
+                let (deadline_ms, is_idle) = (http.deadline_ms, http.is_idle());
                 let is_answering = matches!(http.stage, HttpStage::Awaiting(_) | HttpStage::Batch(..));
                 if is_answering || !connection.is_flushed() {
-                    self.schedule(key, now_ms + limits::HTTP_WRITE_DEADLINE_MS);
+                    let since_us = connection.waiting_since_us().filter(|_| connection.blocked);
+                    let since_ms = since_us.map_or(now_ms, |since_us| since_us / 1_000);
+                    self.schedule(key, since_ms + limits::HTTP_WRITE_DEADLINE_MS);
                 } else if now_ms < deadline_ms {
                     self.schedule(key, deadline_ms);
                 } else if is_idle {
@@ -77,12 +78,10 @@ impl Shard {
             Phase::Live(_) if stalled => self.close_slow(now, key, effects),
             Phase::Live(_) => self.live_due(now, key, effects),
             Phase::Closing(closing) => {
-                let (deadline_ms, is_flushing) = (closing.deadline_ms, matches!(closing.stage, Stage::Flushing(_)));
+                let taken_at_ms = connection.waiting_since_us().map(|since_us| since_us / 1_000);
+                let deadline_ms = taken_at_ms.map_or(0, |at_ms| at_ms + closing.patience_ms).max(closing.deadline_ms);
                 if now_ms < deadline_ms {
                     self.schedule(key, deadline_ms);
-                } else if is_flushing && !stalled && !connection.blocked {
-                    // It still takes bytes: let it have the rest.
-                    self.schedule(key, now_ms + limits::WS_CLOSE_DEADLINE_MS);
                 } else {
                     self.drop_connection(now, key, effects);
                 }
@@ -105,7 +104,8 @@ impl Shard {
             return self.close_live(now, key, CloseCode::GOING_AWAY, effects);
         }
         if now_ms >= live.heartbeat_at_ms {
-            live.heartbeat_at_ms = now_ms + interval_ms;
+            // By the clock, not by when the wheel came round; who missed a whole one has none to catch up on.
+            live.heartbeat_at_ms = (live.heartbeat_at_ms + interval_ms).max(now_ms + interval_ms / 2);
             // A protocol ping keeps clients alive that only listen (C-14): a browser answers it by itself.
             let unheard = is_websocket && now_ms >= live.heard_at_ms + interval_ms / 2;
             let transport = live.transport;
@@ -139,10 +139,8 @@ impl Shard {
         if live.transport == Transport::WebSocket {
             at_ms = at_ms.min(live.heard_at_ms + timeout_ms);
         }
-        if connection.blocked
-            && let Some(outbox) = &connection.outbox
-        {
-            at_ms = at_ms.min(outbox.waiting_since_us / 1_000 + limits::OUTBOX_STALL_MS);
+        if let Some(since_us) = connection.waiting_since_us().filter(|_| connection.blocked) {
+            at_ms = at_ms.min(since_us / 1_000 + limits::OUTBOX_STALL_MS);
         }
         if let Some(mail_at_ms) = self.mail_due_at_ms(now, key) {
             at_ms = at_ms.min(mail_at_ms);
@@ -154,4 +152,36 @@ impl Shard {
 fn gather_id(key: ConnKey) -> Option<GatherId> {
     (key.slot & GATHER_SLOT_BIT != 0)
         .then_some(GatherId { slot: key.slot & !GATHER_SLOT_BIT, generation: key.generation })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::flow::alone::{alone, subscriber};
+    use protocol::clock::Now;
+
+    #[test]
+    fn a_deadline_that_went_and_came_back_is_due_once() {
+        let (mut shard, mut effects) = (alone(), Vec::new());
+        let key = subscriber(&mut shard, &mut effects);
+        let heartbeat_at_ms = shard.live(key).unwrap().heartbeat_at_ms;
+        // As if its socket had been full for a while.
+        shard.schedule(key, heartbeat_at_ms - 1_000);
+        for ms in (0..600_000).step_by(50) {
+            shard.tick(Now { mono_us: ms * 1_000, unix_ns: ms * 1_000_000 }, &mut effects);
+            shard.check();
+        }
+        assert_eq!(shard.wheel.entries(key), 1);
+    }
+
+    #[test]
+    fn heartbeats_keep_their_interval() {
+        let (mut shard, mut effects) = (alone(), Vec::new());
+        let key = subscriber(&mut shard, &mut effects);
+        let first_ms = shard.live(key).unwrap().heartbeat_at_ms;
+        for ms in (0..3_100_000).step_by(70) {
+            shard.tick(Now { mono_us: ms * 1_000, unix_ns: ms * 1_000_000 }, &mut effects);
+        }
+        assert_eq!((shard.live(key).unwrap().heartbeat_at_ms - first_ms) % 30_000, 0);
+        assert!(shard.metrics().heartbeats.get() >= 102);
+    }
 }

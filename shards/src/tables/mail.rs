@@ -165,6 +165,17 @@ pub enum Wait {
     Remove,
 }
 
+/// Mail to be kept that could not be kept yet.
+#[derive(Debug)]
+pub struct Retry {
+    /// Whose.
+    pub key: Arc<MailboxKey>,
+    /// What.
+    pub mail: Vec<Mail>,
+    /// To be delivered once it is kept, one for each.
+    pub deliveries: Vec<Rc<Delivery>>,
+}
+
 /// Everything a shard waits for, and what waits to be tried again.
 #[derive(Default)]
 pub struct Mailroom {
@@ -173,7 +184,7 @@ pub struct Mailroom {
     /// By number.
     pub jobs: HashMap<u64, Job, RandomState>,
     /// Appends that failed and that nobody was told about: what came in by Redis. Tried again in order.
-    pub retries: VecDeque<(Arc<MailboxKey>, Vec<Mail>, Vec<Rc<Delivery>>)>,
+    pub retries: VecDeque<Retry>,
     /// When.
     pub retry_at_ms: u64,
     /// The last ticket or number given.
@@ -182,7 +193,7 @@ pub struct Mailroom {
 
 impl Mailroom {
     /// A fresh ticket or number. Odd, so that it never meets a template's.
-    pub fn next(&mut self) -> u64 {
+    pub fn next_number(&mut self) -> u64 {
         self.last += 2;
         self.last | 1
     }

@@ -76,6 +76,16 @@ impl Wheel {
         tick >= self.next && self.buckets[tick as usize % BUCKETS].contains(&key)
     }
 
+    /// Whether an entry for this tick has fired.
+    pub fn is_over(&self, tick: Tick) -> bool {
+        tick != 0 && tick < self.next
+    }
+
+    /// How often a key stands in it, stale entries included; looks everywhere.
+    pub fn entries(&self, key: ConnKey) -> usize {
+        self.buckets.iter().flatten().filter(|entry| **entry == key).count()
+    }
+
     /// When the next occupied bucket comes up, in milliseconds on the clock of `at_ms`.
     pub fn next_ms(&self) -> Option<u64> {
         let start = self.next as usize % BUCKETS;

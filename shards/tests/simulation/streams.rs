@@ -156,3 +156,94 @@ fn a_stop_tells_everybody_and_writes_what_waits() {
         assert!(world.shards.iter().all(|shard| shard.stopped()), "seed {seed}");
     }
 }
+
+#[test]
+fn a_client_that_reads_slowly_is_told_everything_before_it_is_told_to_go() {
+    let mut world = World::new(3, 1);
+    let ana = world.websocket("ana");
+    world.settle();
+    world.clients[ana].credit = Some(0);
+    let backend = world.dial();
+    for n in 0..20 {
+        world.post(backend, "/api/v1/notifications/broadcast", &format!(r#"{{"event_type":"e","payload":{n}}}"#));
+    }
+    world.settle();
+    world.call(0, |shard, now, effects| shard.stop(now, effects));
+    for _ in 0..20 {
+        world.pass_ms(2_000);
+        world.clients[ana].credit = Some(400);
+        world.settle();
+    }
+    assert_eq!(world.clients[ana].payloads().len(), 20);
+    assert_eq!(world.clients[ana].close_code(), Some(1001));
+}
+
+#[test]
+fn who_comes_home_during_a_stop_is_sent_away() {
+    for seed in 0..40 {
+        let mut world = World::new(seed, 4);
+        let clients: Vec<_> = (0..12)
+            .map(|n| if n % 2 == 0 { world.websocket(&format!("u{n}")) } else { world.sse(&format!("u{n}"), "a") })
+            .collect();
+        world.run(seed as usize % 6);
+        for shard in 0..4 {
+            world.call(shard, |shard, now, effects| shard.stop(now, effects));
+        }
+        world.settle();
+        for client in clients {
+            let text = world.clients[client].text();
+            let told = text.contains(r#""type":"shutdown""#) || text.starts_with("HTTP/1.1 503") || text.is_empty();
+            assert!(
+                told && world.clients[client].ended || world.clients[client].close_code() == Some(1001),
+                "seed {seed}: {text}"
+            );
+            world.clients[client].hang_up = true;
+        }
+        world.settle();
+        assert!(world.shards.iter().all(|shard| shard.stopped()), "seed {seed}");
+        world.check_at_rest();
+    }
+}
+
+#[test]
+fn the_limit_of_the_node_is_told_before_the_limit_of_the_user() {
+    let mut world = World::with_config(5, 1, |config| {
+        (config.connections_max, config.connections_per_user_max) = (1, 1);
+    });
+    let clients = [world.websocket("lim"), world.websocket("lim")];
+    world.settle();
+    let words = clients.map(|client| world.clients[client].text()).concat();
+    assert!(words.contains("Total connection limit exceeded (1/1)"), "{words}");
+}
+
+#[test]
+fn a_message_in_crumbs_or_fragments_leaves_nothing_behind() {
+    let mut world = World::new(6, 1);
+    world.checks = true;
+    let ana = world.websocket("ana");
+    world.settle();
+    let text = format!(r#"{{"type":"Subscribe","payload":{{"channels":["{}"]}}}}"#, "x".repeat(6_000));
+    world.clients[ana].say(&text);
+    let crumbs = std::mem::take(&mut world.clients[ana].to_server);
+    for byte in crumbs {
+        world.clients[ana].send([byte]);
+        world.feed(ana);
+    }
+    let (begin, end) = text.split_at(3_000);
+    world.clients[ana].send_frame(0x01, begin.as_bytes());
+    world.clients[ana].send_frame(0x80, end.as_bytes());
+    world.feed(ana);
+    world.settle();
+    assert_eq!(world.clients[ana].text().matches("Invalid channel name").count(), 2);
+    // A great deal of input that ends in the beginning of a frame.
+    for _ in 0..400 {
+        world.clients[ana].say(&format!(r#"{{"type":"Ping"}}{}"#, " ".repeat(100)));
+    }
+    world.clients[ana].send([0x81]);
+    let bytes = std::mem::take(&mut world.clients[ana].to_server);
+    for part in bytes.chunks(30_001) {
+        world.clients[ana].send(part);
+        world.feed(ana);
+    }
+    world.settle();
+}
