@@ -321,8 +321,8 @@ fn snapshot(status: &FeedStatus, invalid: u64) -> RedisSnapshot {
 fn guest(subscription: Subscription, seed: u64) -> MakeGuest {
     Box::new(move |bell| {
         let Subscription { config, status, invalid, tenancy } = subscription;
-        match Feed::new(config, status, seed, Box::new(move || bell.ring())) {
-            Ok(feed) => Box::new(Ingress::new(feed, tenancy, invalid)),
+        match Feed::new(config, Arc::clone(&status), seed, Box::new(move || bell.ring())) {
+            Ok(feed) => Box::new(Ingress::new(feed, status, tenancy, invalid)),
             Err(error) => unreachable!("the same settings made a feed before: {error}"),
         }
     })
