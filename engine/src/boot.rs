@@ -96,7 +96,7 @@ impl std::error::Error for ServeError {}
 pub fn serve(settings: Settings, options: ServeOptions) -> Result<(), ServeError> {
     clock::now();
     let limit = nofile::raise();
-    let address = resolve(&settings)?;
+    let address = resolve(&settings.server.host, settings.server.port)?;
     let shards = settings.shards;
     let config = Arc::new(shard_config(&settings, limit.sockets_max())?);
     let metrics = Arc::new(NodeMetrics::new(shards, ROUTE_LABELS.len()));
@@ -186,8 +186,11 @@ pub fn serve(settings: Settings, options: ServeOptions) -> Result<(), ServeError
     failed.map_or(Ok(()), |error| Err(ServeError::Shard(error)))
 }
 
-fn resolve(settings: &Settings) -> Result<SocketAddr, ServeError> {
-    let (host, port) = (&*settings.server.host, settings.server.port);
+/// The address to listen on: the first that the host has.
+///
+/// # Errors
+/// The host has none.
+pub(crate) fn resolve(host: &str, port: u16) -> Result<SocketAddr, ServeError> {
     let listen = |error| ServeError::Listen { address: format!("{host}:{port}"), error };
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let mut found = (bare, port).to_socket_addrs().map_err(listen)?;
@@ -318,8 +321,8 @@ fn snapshot(status: &FeedStatus, invalid: u64) -> RedisSnapshot {
 fn guest(subscription: Subscription, seed: u64) -> MakeGuest {
     Box::new(move |bell| {
         let Subscription { config, status, invalid, tenancy } = subscription;
-        match Feed::new(config, status, seed, Box::new(move || bell.ring())) {
-            Ok(feed) => Box::new(Ingress::new(feed, tenancy, invalid)),
+        match Feed::new(config, Arc::clone(&status), seed, Box::new(move || bell.ring())) {
+            Ok(feed) => Box::new(Ingress::new(feed, status, tenancy, invalid)),
             Err(error) => unreachable!("the same settings made a feed before: {error}"),
         }
     })

@@ -17,8 +17,8 @@ pub struct Exporter {
 }
 
 impl Exporter {
-    /// `route_labels` names the routes in the order of [`shards::metrics::ShardMetrics::http_requests`].
-    pub fn new(view: Arc<NodeView>, route_labels: &'static [&'static str]) -> Exporter {
+    /// `route_labels` says method and path of the routes, in the order of [`shards::metrics::ShardMetrics::http_requests`].
+    pub fn new(view: Arc<NodeView>, route_labels: &'static [(&'static str, &'static str)]) -> Exporter {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(node::NodeCollector { view, route_labels }));
         Exporter { registry }

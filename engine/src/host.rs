@@ -149,8 +149,8 @@ pub struct NodeHost {
 }
 
 impl NodeHost {
-    /// `route_labels` names the routes in the order of [`ShardMetrics::http_requests`].
-    pub fn new(view: NodeView, route_labels: &'static [&'static str]) -> NodeHost {
+    /// `route_labels` says method and path of the routes, in the order of [`ShardMetrics::http_requests`].
+    pub fn new(view: NodeView, route_labels: &'static [(&'static str, &'static str)]) -> NodeHost {
         let view = Arc::new(view);
         let exporter = Exporter::new(Arc::clone(&view), route_labels);
         NodeHost { view, exporter }

@@ -7,6 +7,7 @@ use shards::guest::{Guest, Port, Ready, Submission, Wants};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use storage::redis::feed::Feed;
+use storage::redis::status::{FeedSnapshot, FeedStatus, LinkState};
 
 /// Lines about bad payloads, at most one in this time: a publisher that sends nothing else must not fill the log.
 const COMPLAINT_INTERVAL_US: u64 = 1_000_000;
@@ -14,6 +15,8 @@ const COMPLAINT_INTERVAL_US: u64 = 1_000_000;
 /// The subscription on its shard.
 pub(crate) struct Ingress {
     feed: Feed,
+    status: Arc<FeedStatus>,
+    outage: Outage,
     tenancy: bool,
     invalid: Arc<AtomicU64>,
     complained_at_us: Option<u64>,
@@ -22,16 +25,17 @@ pub(crate) struct Ingress {
 }
 
 impl Ingress {
-    /// A guest around a feed. Bad payloads are counted in `invalid`.
-    pub(crate) fn new(feed: Feed, tenancy: bool, invalid: Arc<AtomicU64>) -> Ingress {
-        Ingress { feed, tenancy, invalid, complained_at_us: None, unsaid: 0 }
+    /// A guest around a feed and the status that this feed writes. Bad payloads are counted in `invalid`.
+    pub(crate) fn new(feed: Feed, status: Arc<FeedStatus>, tenancy: bool, invalid: Arc<AtomicU64>) -> Ingress {
+        let outage = Outage::default();
+        Ingress { feed, status, outage, tenancy, invalid, complained_at_us: None, unsaid: 0 }
     }
 }
 
 impl Guest for Ingress {
     fn turn(&mut self, now: Now, ready: Ready, port: &mut dyn Port) -> Wants {
         let paused = port.congested();
-        let Ingress { feed, tenancy, invalid, complained_at_us, unsaid } = self;
+        let Ingress { feed, status, outage, tenancy, invalid, complained_at_us, unsaid } = self;
         let mut take = |channel: &[u8], payload: &[u8]| match submission(channel, payload, *tenancy) {
             Ok(submission) => port.publish(submission),
             Err(reason) => {
@@ -52,6 +56,12 @@ impl Guest for Ingress {
             }
         };
         let wants = feed.turn(now, ready.read, ready.write, paused, &mut take);
+        if outage.begins(&status.snapshot()) {
+            tracing::warn!(
+                "without Redis REST, WebSocket and SSE serve as before; nothing can come in by Redis until it is back, \
+                 and what is published there meanwhile is not kept for this node"
+            );
+        }
         // While it is paused nothing tells it when the node has caught up, so it looks again soon.
         let look_again_us = paused.then(|| now.mono_us + 5_000);
         let wake_at_us = [wants.wake_at_us, look_again_us].into_iter().flatten().min();
@@ -59,7 +69,26 @@ impl Guest for Ingress {
     }
 
     fn stop(&mut self) {
+        // A link that ends because the node does is no outage.
+        self.outage.is_told = true;
         self.feed.stop();
+    }
+}
+
+/// The time without a subscription. Each failed attempt has its line in the log; what they all mean is said once.
+#[derive(Default)]
+struct Outage {
+    is_told: bool,
+}
+
+impl Outage {
+    /// Whether this is the first that is seen of it. Not being subscribed yet is none before an attempt has failed.
+    fn begins(&mut self, link: &FeedSnapshot) -> bool {
+        if link.link == LinkState::Healthy {
+            self.is_told = false;
+            return false;
+        }
+        link.ends > 0 && !std::mem::replace(&mut self.is_told, true)
     }
 }
 
@@ -89,6 +118,19 @@ mod tests {
         let without = submission(b"notification:user:ana", PAYLOAD, false).unwrap();
         assert!(without.tenant.is_default());
         assert_eq!(without.source, Source::Redis("notification:user:ana".into()));
+    }
+
+    #[test]
+    fn an_outage_is_told_once_and_the_next_one_again() {
+        let mut outage = Outage::default();
+        let mut told = |link, ends| outage.begins(&FeedSnapshot { link, ends, ..FeedStatus::new().snapshot() });
+        use LinkState::{CircuitOpen, Healthy, Reconnecting};
+        assert!(!told(Reconnecting, 0), "the first attempt is under way");
+        assert!(told(Reconnecting, 1));
+        assert!(!told(Reconnecting, 2) && !told(CircuitOpen, 5) && !told(Reconnecting, 5));
+        assert!(!told(Healthy, 5));
+        assert!(told(Reconnecting, 6));
+        assert!(!told(CircuitOpen, 7));
     }
 
     #[test]

@@ -18,6 +18,10 @@ use std::sync::atomic::Ordering;
 const WAIT_US_MAX: u64 = 10_000;
 /// Wait between two looks at the window when flat out.
 const WINDOW_WAIT_US: u64 = 50;
+/// So long before a publish is due the waiting ends and the loop spins: about what a sleeping core takes to run again.
+const WAKE_LEAD_US: u64 = 50;
+/// Above this rate there is no lead. The core hardly sleeps then, and spinning must not become most of what it does.
+const WAKE_LEAD_RATE_MAX: f64 = 5_000.0;
 /// Longest phase that may be asked for, in seconds.
 const PHASE_SECONDS_MAX: f64 = 6.0 * 3_600.0;
 /// Publishes in a second, at most.
@@ -56,10 +60,14 @@ fn run_load(args: &RunArgs) -> Result<Report, LoadError> {
         shared.measured_until_us.store(measured_until_us, Ordering::Relaxed);
         shared.measured_from_us.store(measured_from_us, Ordering::Relaxed);
         worker.schedule(|index| Arrival::new(rate, index, publishers, start_us));
-        let window = (rate <= 0.0).then_some(args.window);
-        publish_until(worker, measured_from_us, window)?;
+        let pace = match rate {
+            ..=0.0 => Pace::FlatOut { window: args.window },
+            ..=WAKE_LEAD_RATE_MAX => Pace::Rate { lead_us: WAKE_LEAD_US },
+            _ => Pace::Rate { lead_us: 0 },
+        };
+        publish_until(worker, measured_from_us, pace)?;
         span.begin();
-        publish_until(worker, measured_until_us, window)?;
+        publish_until(worker, measured_until_us, pace)?;
         span.end();
         span.overdue = worker.overdue(measured_until_us);
         let drained = drain(worker, shared, micros(args.drain_deadline))?;
@@ -226,22 +234,31 @@ fn employ(args: &RunArgs, scene: &Scene) -> Result<Vec<Publisher>, LoadError> {
     (0..scene.plan.publishers).map(make).collect()
 }
 
+/// What makes a publish due.
+#[derive(Clone, Copy)]
+enum Pace {
+    /// Its schedule; the loop is awake so long before.
+    Rate { lead_us: u64 },
+    /// Room in the window.
+    FlatOut { window: u64 },
+}
+
 /// Publishes by the schedule, or within the window, until the time has come.
-fn publish_until(worker: &mut Worker, until_us: u64, window: Option<u64>) -> Result<(), LoadError> {
+fn publish_until(worker: &mut Worker, until_us: u64, pace: Pace) -> Result<(), LoadError> {
     loop {
         let now_us = machine::now_us();
         if now_us >= until_us {
             return Ok(());
         }
-        let wait_us = match window {
-            Some(window) => {
+        let wait_us = match pace {
+            Pace::FlatOut { window } => {
                 let written = worker.publish(worker.window_room(window))?;
                 if written > 0 { 0 } else { WINDOW_WAIT_US }
             }
-            None => {
+            Pace::Rate { lead_us } => {
                 worker.publish(u64::MAX)?;
                 let due_us = worker.next_due_us().unwrap_or(u64::MAX).min(until_us);
-                due_us.saturating_sub(machine::now_us()).min(WAIT_US_MAX)
+                due_us.saturating_sub(machine::now_us() + lead_us).min(WAIT_US_MAX)
             }
         };
         worker.turn(wait_us)?;

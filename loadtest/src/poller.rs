@@ -2,10 +2,13 @@
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
-use rustix::time::Timespec;
+use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 
 /// Events taken by one wait.
 const EVENTS_MAX: usize = 1_024;
+/// The timer's own token; no socket may have it.
+const TIMER: u64 = u64::MAX;
+const ZERO: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// What a socket waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,15 +40,23 @@ pub struct Ready {
 }
 
 /// An epoll descriptor and the events of its last wait.
+///
+/// A wait ends by a timer in the set: epoll's own timeout counts whole milliseconds, and a publish that is written a
+/// millisecond late for it would be counted as the server's latency.
 pub struct Poller {
     epoll: OwnedFd,
+    timer: OwnedFd,
     events: Vec<Event>,
 }
 
 impl Poller {
     /// An empty set.
     pub fn new() -> Result<Poller, Errno> {
-        Ok(Poller { epoll: epoll::create(CreateFlags::CLOEXEC)?, events: Vec::with_capacity(EVENTS_MAX) })
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+        let timer = rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)?;
+        epoll::add(&epoll, &timer, EventData::new_u64(TIMER), EventFlags::IN)?;
+        Ok(Poller { epoll, timer, events: Vec::with_capacity(EVENTS_MAX) })
     }
 
     /// Adds a socket.
@@ -66,10 +77,20 @@ impl Poller {
 
     /// Waits up to `wait_us`; answers how many sockets are ready.
     pub fn wait(&mut self, wait_us: u64) -> Result<usize, Errno> {
-        let timeout = Timespec { tv_sec: (wait_us / 1_000_000) as i64, tv_nsec: (wait_us % 1_000_000 * 1_000) as i64 };
+        let timeout = if wait_us == 0 { Some(&ZERO) } else { None };
+        if timeout.is_none() {
+            let it_value =
+                Timespec { tv_sec: (wait_us / 1_000_000) as i64, tv_nsec: (wait_us % 1_000_000 * 1_000) as i64 };
+            // Setting it anew also takes back an expiry that nobody read.
+            let once = Itimerspec { it_interval: ZERO, it_value };
+            rustix::time::timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once)?;
+        }
         self.events.clear();
-        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.events), Some(&timeout)) {
-            Ok(_) | Err(Errno::INTR) => Ok(self.events.len()),
+        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.events), timeout) {
+            Ok(_) | Err(Errno::INTR) => {
+                self.events.retain(|event| event.data.u64() != TIMER);
+                Ok(self.events.len())
+            }
             Err(error) => Err(error),
         }
     }
@@ -84,5 +105,28 @@ impl Poller {
             readable: flags.intersects(EventFlags::IN | ended),
             writable: flags.intersects(EventFlags::OUT | ended),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn a_wait_ends_by_its_timer_or_by_a_socket_and_shows_only_sockets() {
+        let mut poller = Poller::new().unwrap();
+        let (mut near, far) = UnixStream::pair().unwrap();
+        poller.add(&far, 7, Interest::Read).unwrap();
+        for wait_us in [1, 0, 999, 1] {
+            assert_eq!(poller.wait(wait_us), Ok(0), "{wait_us}");
+        }
+        near.write_all(b"x").unwrap();
+        // The timer that has just expired, and one that will not for an hour.
+        for wait_us in [0, 1, 3_600_000_000] {
+            assert_eq!(poller.wait(wait_us), Ok(1), "{wait_us}");
+            assert_eq!(poller.ready(0).unwrap().token, 7);
+        }
     }
 }

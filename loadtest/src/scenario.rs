@@ -102,6 +102,11 @@ impl Audience {
         }
     }
 
+    /// A client's number among those that connect to the same address.
+    pub fn place_at_target(&self, client: u32) -> u32 {
+        client / self.targets.len() as u32
+    }
+
     /// The address a client connects to.
     pub fn target_of(&self, client: u32) -> SocketAddr {
         self.targets[client as usize % self.targets.len()]

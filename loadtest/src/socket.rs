@@ -4,10 +4,13 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-/// Connections from one loopback address to one target: below the default range of ephemeral ports.
-pub const PORTS_PER_SOURCE: u32 = 25_000;
+/// Connections from one loopback address to one target. The default range has 28,000 ephemeral ports; the kernel tries every
+/// second one first, and once those are taken each search walks through all of them. A run and what the run before left
+/// in TIME_WAIT stay below that together.
+pub const PORTS_PER_SOURCE: u32 = 5_000;
 
-/// Starts a connect. `index` spreads many clients over the loopback addresses 127.0.0.1, 127.0.0.2, ...
+/// Starts a connect. `index`, the client's number among those of the target, spreads many clients over the loopback
+/// addresses 127.0.0.1, 127.0.0.2, ... where the target is one, too (of those IPv6 has only one).
 pub fn connect(target: SocketAddr, index: u32) -> Result<OwnedFd, Errno> {
     let family = if target.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -16,7 +19,7 @@ pub fn connect(target: SocketAddr, index: u32) -> Result<OwnedFd, Errno> {
     let source = index / PORTS_PER_SOURCE;
     if source > 0 && matches!(target.ip(), IpAddr::V4(ip) if ip.is_loopback()) {
         let address = Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + source);
-        sockopt::set_socket_reuseaddr(&socket, true)?;
+        // Not SO_REUSEADDR: for a port of its own choice the kernel would only search half of the range.
         rustix::net::bind(&socket, &SocketAddr::from((address, 0)))?;
     }
     match rustix::net::connect(&socket, &target) {
@@ -103,7 +106,9 @@ mod tests {
     fn many_clients_come_from_several_loopback_addresses() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let target = listener.local_addr().unwrap();
-        for (number, source) in [(0, "127.0.0.1"), (PORTS_PER_SOURCE, "127.0.0.2"), (49_999, "127.0.0.2")] {
+        for (number, source) in
+            [(0, "127.0.0.1"), (PORTS_PER_SOURCE, "127.0.0.2"), (9_999, "127.0.0.2"), (999_999, "127.0.0.200")]
+        {
             let socket = connect(target, number).unwrap();
             let (_, peer) = listener.accept().unwrap();
             assert_eq!(peer.ip().to_string(), source);

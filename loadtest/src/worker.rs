@@ -162,7 +162,7 @@ impl<'a> Worker<'a> {
     fn connect_one(&mut self, number: u32) -> Result<(), LoadError> {
         let audience = &self.scene.audience;
         let target = audience.target_of(number);
-        let socket = match socket::connect(target, number) {
+        let socket = match socket::connect(target, audience.place_at_target(number)) {
             Ok(socket) => socket,
             Err(error) => {
                 self.fail(number, &format!("connect: {error}"));

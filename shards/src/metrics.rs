@@ -174,7 +174,8 @@ pub struct ShardMetrics {
     pub heartbeats: Counter,
     /// Time a turn spent on heartbeats, in milliseconds.
     pub heartbeat_duration_ms: Histogram<9>,
-    /// Requests answered, by route (see `protocol::http::route`) and status class 1xx..5xx.
+    /// Requests answered, by route (the order of `protocol::http::route::ROUTE_LABELS`) and status class: 1 is 1xx, 5 is
+    /// 5xx.
     pub http_requests: Vec<[Counter; 6]>,
     /// From the end of the request to its answer, by route.
     pub http_latency_seconds: Vec<Histogram<9>>,

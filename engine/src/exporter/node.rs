@@ -19,8 +19,8 @@ use std::sync::atomic::Ordering::Relaxed;
 pub(super) struct NodeCollector {
     /// What to read.
     pub(super) view: Arc<NodeView>,
-    /// Names of the routes.
-    pub(super) route_labels: &'static [&'static str],
+    /// Method and path of the routes.
+    pub(super) route_labels: &'static [(&'static str, &'static str)],
 }
 
 /// `ara_ack_latency_seconds`.
@@ -151,10 +151,10 @@ impl NodeCollector {
 
     fn http(&self, out: &mut Families) -> Result {
         let mut requests = Vec::new();
-        for (route, path) in self.route_labels.iter().enumerate() {
+        for (route, (method, path)) in self.route_labels.iter().enumerate() {
             for (status, class) in STATUS_CLASSES {
                 let count = self.sum(|shard| shard.http_requests.get(route).map_or(0, |classes| classes[class].get()));
-                requests.push(([("path", *path), ("status", status)], count));
+                requests.push(([("method", *method), ("path", *path), ("status", status)], count));
             }
         }
         out.counters(
@@ -162,8 +162,9 @@ impl NodeCollector {
             "HTTP requests answered, by route and class of status.",
             requests.iter().map(|(labels, count)| (&labels[..], *count)),
         )?;
-        let paths: Vec<[(&str, &str); 1]> = self.route_labels.iter().map(|path| [("path", *path)]).collect();
-        let latencies = paths.iter().enumerate().map(|(route, labels)| {
+        let routes: Vec<[(&str, &str); 2]> =
+            self.route_labels.iter().map(|(method, path)| [("method", *method), ("path", *path)]).collect();
+        let latencies = routes.iter().enumerate().map(|(route, labels)| {
             let shards = self.view.metrics.shards.iter();
             let histograms = shards.filter_map(|shard| shard.http_latency_seconds.get(route));
             (&labels[..], Reading::of(&metrics::HTTP_LATENCY_BOUNDS, histograms))

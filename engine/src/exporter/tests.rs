@@ -5,7 +5,7 @@ use shards::metrics::{ClientMessageKind, NodeMetrics};
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-const ROUTES: &[&str] = &["/health", "/api/v1/notifications/send"];
+const ROUTES: &[(&str, &str)] = &[("GET", "/health"), ("POST", "/api/v1/notifications/send")];
 
 fn exporter(redis: RedisSnapshot) -> (Exporter, Arc<NodeMetrics>) {
     let view = view(&[], redis);
@@ -156,14 +156,14 @@ fn figures_are_summed_and_shown_by_shard() {
         r#"ara_shard_connections{shard="1"} 3"#,
         r#"ara_messages_sent_total{target="channels"} 7"#,
         r#"ara_ws_messages_received_total{type="ack"} 8"#,
-        r#"ara_http_requests_total{path="/api/v1/notifications/send",status="2xx"} 9"#,
+        r#"ara_http_requests_total{method="POST",path="/api/v1/notifications/send",status="2xx"} 9"#,
         r#"ara_batch_size_bucket{le="5.0"} 1"#,
         r#"ara_batch_size_bucket{le="10.0"} 2"#,
         r#"ara_batch_size_bucket{le="+Inf"} 2"#,
         "ara_batch_size_sum 11.0",
         "ara_batch_size_count 2",
-        r#"ara_http_request_latency_seconds_bucket{le="0.25",path="/health"} 0"#,
-        r#"ara_http_request_latency_seconds_bucket{le="0.5",path="/health"} 1"#,
+        r#"ara_http_request_latency_seconds_bucket{le="0.25",method="GET",path="/health"} 0"#,
+        r#"ara_http_request_latency_seconds_bucket{le="0.5",method="GET",path="/health"} 1"#,
         r#"ara_shard_busy_seconds_total{shard="1"} 1.5"#,
         "ara_redis_connection_status 1",
         "ara_redis_circuit_breaker_state 2",

@@ -16,7 +16,7 @@ pub(crate) fn view(pairs: &[(&str, &str)], redis: RedisSnapshot) -> NodeView {
 }
 
 fn host(pairs: &[(&str, &str)], state: RedisState) -> NodeHost {
-    NodeHost::new(view(pairs, RedisSnapshot { state, ..RedisSnapshot::default() }), &["a", "b"])
+    NodeHost::new(view(pairs, RedisSnapshot { state, ..RedisSnapshot::default() }), &[("GET", "a"), ("GET", "b")])
 }
 
 fn text(page: Vec<u8>) -> String {
@@ -77,7 +77,7 @@ fn statistics_are_sums_over_the_shards() {
     };
     let view = view(&[], redis);
     let metrics = Arc::clone(&view.metrics);
-    let host = NodeHost::new(view, &["a", "b"]);
+    let host = NodeHost::new(view, &[("GET", "a"), ("GET", "b")]);
     for (shard, factor) in metrics.shards.iter().zip([1, 10]) {
         shard.connections_ws.add(factor);
         shard.connections_sse.add(factor * 2);

@@ -252,6 +252,8 @@ fn redis_may_come_later_than_the_server() {
     crate::support::process::await_that("the breaker to open", || {
         (server.get("/stats").ok()["redis"]["circuit_breaker_state"] != "closed").then_some(())
     });
+    let log = server.process.output();
+    assert_eq!(log.matches("without Redis REST, WebSocket and SSE serve as before").count(), 1, "{log}");
     redis.restart();
     redis.await_default_subscriptions();
     redis.publish("notification:user:ana", &user_event("ana", "1"));

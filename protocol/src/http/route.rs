@@ -72,7 +72,7 @@ pub enum RouteMatch {
     NotFound,
 }
 
-/// The paths, in the order of [`TABLE`] and [`ROUTE_LABELS`].
+/// The paths, in the order of [`TABLE`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Path {
     Health,
@@ -101,49 +101,78 @@ struct Row {
     path: Path,
     /// The path; one segment of it may be a parameter in braces.
     template: &'static str,
+    /// The methods of its routes; `HEAD` is left out, as it is the route of its `GET`.
+    methods: &'static [&'static str],
     /// The `allow` header, in the original's form.
     allow: &'static str,
 }
 
-const fn row(path: Path, template: &'static str, allow: &'static str) -> Row {
-    Row { path, template, allow }
+const fn get(path: Path, template: &'static str) -> Row {
+    Row { path, template, methods: &["GET"], allow: "GET,HEAD" }
+}
+
+const fn post(path: Path, template: &'static str) -> Row {
+    Row { path, template, methods: &["POST"], allow: "POST" }
 }
 
 const TABLE: [Row; 20] = [
-    row(Path::Health, "/health", "GET,HEAD"),
-    row(Path::Metrics, "/metrics", "GET,HEAD"),
-    row(Path::Stats, "/stats", "GET,HEAD"),
-    row(Path::WebSocket, "/ws", "GET,HEAD"),
-    row(Path::Sse, "/sse", "GET,HEAD"),
-    row(Path::Send, "/api/v1/notifications/send", "POST"),
-    row(Path::SendToUsers, "/api/v1/notifications/send-to-users", "POST"),
-    row(Path::Broadcast, "/api/v1/notifications/broadcast", "POST"),
-    row(Path::Channel, "/api/v1/notifications/channel", "POST"),
-    row(Path::Channels, "/api/v1/notifications/channels", "POST"),
-    row(Path::Batch, "/api/v1/notifications/batch", "POST"),
-    row(Path::ChannelList, "/api/v1/channels", "GET,HEAD"),
-    row(Path::ChannelDetail, "/api/v1/channels/{name}", "GET,HEAD"),
-    row(Path::UserSubscriptions, "/api/v1/users/{user_id}/subscriptions", "GET,HEAD"),
-    row(Path::Templates, "/api/v1/templates", "POST,GET,HEAD"),
-    row(Path::Template, "/api/v1/templates/{id}", "GET,HEAD,PUT,DELETE"),
-    row(Path::TenantList, "/api/v1/tenants", "GET,HEAD"),
-    row(Path::TenantDetail, "/api/v1/tenants/{tenant_id}", "GET,HEAD"),
-    row(Path::ClusterStatus, "/api/v1/cluster/status", "GET,HEAD"),
-    row(Path::ClusterUser, "/api/v1/cluster/users/{user_id}", "GET,HEAD"),
+    get(Path::Health, "/health"),
+    get(Path::Metrics, "/metrics"),
+    get(Path::Stats, "/stats"),
+    get(Path::WebSocket, "/ws"),
+    get(Path::Sse, "/sse"),
+    post(Path::Send, "/api/v1/notifications/send"),
+    post(Path::SendToUsers, "/api/v1/notifications/send-to-users"),
+    post(Path::Broadcast, "/api/v1/notifications/broadcast"),
+    post(Path::Channel, "/api/v1/notifications/channel"),
+    post(Path::Channels, "/api/v1/notifications/channels"),
+    post(Path::Batch, "/api/v1/notifications/batch"),
+    get(Path::ChannelList, "/api/v1/channels"),
+    get(Path::ChannelDetail, "/api/v1/channels/{name}"),
+    get(Path::UserSubscriptions, "/api/v1/users/{user_id}/subscriptions"),
+    Row { path: Path::Templates, template: "/api/v1/templates", methods: &["GET", "POST"], allow: "POST,GET,HEAD" },
+    Row {
+        path: Path::Template,
+        template: "/api/v1/templates/{id}",
+        methods: &["GET", "PUT", "DELETE"],
+        allow: "GET,HEAD,PUT,DELETE",
+    },
+    get(Path::TenantList, "/api/v1/tenants"),
+    get(Path::TenantDetail, "/api/v1/tenants/{tenant_id}"),
+    get(Path::ClusterStatus, "/api/v1/cluster/status"),
+    get(Path::ClusterUser, "/api/v1/cluster/users/{user_id}"),
 ];
 
-/// Metric labels: one per path as it stands in the documentation, and a last one, `other`, for every path that does
-/// not exist, so that strangers cannot make labels.
-pub const ROUTE_LABELS: [&str; TABLE.len() + 1] = {
-    let mut labels = ["other"; TABLE.len() + 1];
+/// Labels of metrics, method and path: one pair per route, the path as it stands in the documentation, and a last one,
+/// `("other", "other")`, for everything that is no route, so that strangers cannot make labels.
+pub const ROUTE_LABELS: [(&str, &str); ROUTES + 1] = {
+    let mut labels = [("other", "other"); ROUTES + 1];
     let mut at = 0;
     while at < TABLE.len() {
-        // `Route::label_index` is the position of the path in its enum.
-        assert!(TABLE[at].path as usize == at);
-        labels[at] = TABLE[at].template;
+        let mut method = 0;
+        while method < TABLE[at].methods.len() {
+            labels[LABELS_BEFORE[at] + method] = (TABLE[at].methods[method], TABLE[at].template);
+            method += 1;
+        }
         at += 1;
     }
     labels
+};
+
+/// Pairs of method and path.
+const ROUTES: usize = LABELS_BEFORE[TABLE.len()];
+
+/// How many labels stand before those of each path.
+const LABELS_BEFORE: [usize; TABLE.len() + 1] = {
+    let mut before = [0; TABLE.len() + 1];
+    let mut at = 0;
+    while at < TABLE.len() {
+        // A path is looked up by its position in its enum.
+        assert!(TABLE[at].path as usize == at);
+        before[at + 1] = before[at] + TABLE[at].methods.len();
+        at += 1;
+    }
+    before
 };
 
 /// Finds the route of a raw path. Nothing is normalised: `/health/` and `//health` do not exist. A parameter that is
@@ -188,9 +217,15 @@ pub fn allow(path: &str) -> Option<&'static str> {
 }
 
 impl Route {
-    /// The position of the route's path in [`ROUTE_LABELS`]; the routes of one path share it.
+    /// The position of the route in [`ROUTE_LABELS`].
     pub fn label_index(&self) -> usize {
-        self.path() as usize
+        // Within a path, in the order of its row's methods.
+        let method = match self {
+            Route::TemplateCreate | Route::TemplatePut(_) => 1,
+            Route::TemplateDelete(_) => 2,
+            _ => 0,
+        };
+        LABELS_BEFORE[self.path() as usize] + method
     }
 
     /// Whether the route needs the API key: all of `/api/v1`.
