@@ -1,5 +1,6 @@
 //! From settings to a running node: listeners, mesh, links, one thread per shard; and back.
 use crate::config::Settings;
+use crate::config::features::Feature;
 use crate::config::settings::JwtAlgorithm;
 use crate::host::{BreakerState, NodeHost, NodeView, RedisOperation, RedisSnapshot, RedisState, RedisView};
 use crate::ingress::Ingress;
@@ -10,7 +11,7 @@ use protocol::auth::token::{Algorithm, KeyError, Verifier, VerifierConfig};
 use protocol::http::cors::Cors;
 use protocol::http::route::ROUTE_LABELS;
 use protocol::ids::DEFAULT_TENANT;
-use shards::config::ShardConfig;
+use shards::config::{AckRules, QueueRules, ShardConfig};
 use shards::host::StorePort;
 use shards::key::ShardId;
 use shards::mesh::Mesh;
@@ -28,6 +29,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use storage::backoff::BackoffConfig;
 use storage::breaker::BreakerConfig;
+use storage::memory::mailboxes::MailboxLimits;
 use storage::redis::feed::{Feed, FeedConfig, FeedError, FeedTiming};
 use storage::redis::status::{FeedStatus, LinkState};
 use storage::redis::url::{RedisUrl, RedisUrlError};
@@ -150,7 +152,7 @@ pub fn serve(settings: Settings, options: ServeOptions) -> Result<(), ServeError
             listener,
             mesh,
             guests,
-            store: keeper(),
+            store: keeper(&settings, Arc::clone(&metrics)),
             stop: Arc::clone(&stop),
             metrics: Arc::clone(&metrics),
             ready: Box::new(move |driver| _ = ready.send(driver)),
@@ -250,6 +252,12 @@ fn shard_config(settings: &Settings, sockets_max: usize) -> Result<ShardConfig, 
         sockets_max,
         connections_per_user_max: websocket.connections_per_user_max,
         subscriptions_max: websocket.subscriptions_max,
+        queue: Feature::Queue
+            .is_on(settings)
+            .then(|| QueueRules { ttl_ms: settings.queue.message_ttl_seconds.saturating_mul(1_000) }),
+        ack: Feature::Ack
+            .is_on(settings)
+            .then(|| AckRules { timeout_ms: settings.ack.timeout_seconds.saturating_mul(1_000) }),
         trusted_proxies: settings.server.trusted_proxies.clone(),
     })
 }
@@ -328,8 +336,10 @@ fn guest(subscription: Subscription, seed: u64) -> MakeGuest {
     })
 }
 
-fn keeper() -> MakeStore {
-    Box::new(|| Box::new(Keeper::memory()) as Box<dyn StorePort>)
+fn keeper(settings: &Settings, metrics: Arc<NodeMetrics>) -> MakeStore {
+    let limits = MailboxLimits { entries_max: settings.queue.size_per_user_max };
+    let sweep_interval_us = settings.queue.cleanup_interval_seconds.saturating_mul(1_000_000);
+    Box::new(move || Box::new(Keeper::memory(limits, sweep_interval_us, metrics)) as Box<dyn StorePort>)
 }
 
 /// One core per shard, from those this process may run on; none when there are more shards than cores.

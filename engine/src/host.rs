@@ -177,8 +177,8 @@ impl Host for NodeHost {
             queue: HealthQueue {
                 enabled: Feature::Queue.is_on(settings),
                 backend: settings.queue.backend.as_str(),
-                total_messages: 0,
-                users_with_queue: 0,
+                total_messages: view.metrics.sum(|shard| shard.queue_messages.get()),
+                users_with_queue: view.metrics.sum(|shard| shard.queue_users.get()),
             },
             cluster: Feature::Cluster
                 .is_on(settings)
@@ -212,14 +212,20 @@ impl Host for NodeHost {
                 reconnection_attempts: redis.attempts,
                 total_reconnections: redis.total_reconnections,
             },
-            ack: Feature::Ack.is_on(&view.settings).then_some(StatsAck {
-                enabled: true,
-                total_tracked: 0,
-                total_acked: 0,
-                total_expired: 0,
-                pending_count: 0,
-                ack_rate: 1.0,
-                avg_latency_ms: 0,
+            ack: Feature::Ack.is_on(&view.settings).then(|| {
+                let total_acked = view.metrics.sum(|shard| shard.ack_received.get());
+                let total_expired = view.metrics.sum(|shard| shard.ack_expired.get());
+                let finished = total_acked + total_expired;
+                let seconds: f64 = view.metrics.shards.iter().map(|shard| shard.ack_latency_seconds.read().1).sum();
+                StatsAck {
+                    enabled: true,
+                    total_tracked: view.metrics.sum(|shard| shard.ack_tracked.get()),
+                    total_acked,
+                    total_expired,
+                    pending_count: view.metrics.sum(|shard| shard.ack_pending.get()),
+                    ack_rate: if finished == 0 { 1.0 } else { total_acked as f64 / finished as f64 },
+                    avg_latency_ms: (seconds * 1e3) as u64 / total_acked.max(1),
+                }
             }),
         })
     }

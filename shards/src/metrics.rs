@@ -179,6 +179,12 @@ pub struct ShardMetrics {
     pub http_requests: Vec<[Counter; 6]>,
     /// From the end of the request to its answer, by route.
     pub http_latency_seconds: Vec<Histogram<9>>,
+    /// Mail kept now, told by the shard's store.
+    pub queue_messages: Level,
+    /// Users for whom mail is kept now, told by the shard's store.
+    pub queue_users: Level,
+    /// Mail whose time was over while it was kept, told by the shard's store.
+    pub queue_expired: Level,
     /// Mail taken into mailboxes.
     pub queue_enqueued: Counter,
     /// Mail that had to go because its mailbox was full.
@@ -250,6 +256,9 @@ impl ShardMetrics {
             heartbeat_duration_ms: Histogram::new(&HEARTBEAT_DURATION_BOUNDS),
             http_requests: (0..routes).map(|_| std::array::from_fn(|_| Counter::default())).collect(),
             http_latency_seconds: (0..routes).map(|_| Histogram::new(&HTTP_LATENCY_BOUNDS)).collect(),
+            queue_messages: Level::default(),
+            queue_users: Level::default(),
+            queue_expired: Level::default(),
             queue_enqueued: Counter::default(),
             queue_dropped: Counter::default(),
             queue_refused: Counter::default(),

@@ -20,9 +20,8 @@ pub enum Feature {
     TenantLimits,
 }
 
-/// Asked for in vain in this version. Whoever builds one takes its line away: the warning goes, and `/health`, `/stats`
-/// and `/api/v1/cluster/status` begin to tell of it.
-const UNBUILT: &[Feature] = &[
+/// All of them.
+const FEATURES: [Feature; 7] = [
     Feature::Queue,
     Feature::Ack,
     Feature::RateLimit,
@@ -46,26 +45,34 @@ impl Feature {
         }
     }
 
+    /// Whether this version does it as it is asked for. A backend that is not built is not replaced by another one.
+    fn is_built(self, settings: &Settings) -> bool {
+        match self {
+            Feature::Queue => settings.queue.backend == Backend::Memory,
+            Feature::Ack => settings.ack.backend == Backend::Memory,
+            Feature::RateLimit | Feature::Cluster | Feature::Telemetry | Feature::RedisTls | Feature::TenantLimits => {
+                false
+            }
+        }
+    }
+
     /// Whether it is asked for and this version does it: what pages may claim.
     pub fn is_on(self, settings: &Settings) -> bool {
-        self.is_asked_for(settings) && !UNBUILT.contains(&self)
+        self.is_asked_for(settings) && self.is_built(settings)
     }
 
     /// What to tell somebody who asks for it while it is unbuilt.
     fn regret(self, settings: &Settings) -> String {
-        let kept_in = |backend: Backend| match backend {
-            Backend::Memory => String::new(),
-            other => format!(" (nor is anything kept in {})", other.as_str()),
-        };
         match self {
             Feature::Queue => format!(
-                "QUEUE_ENABLED: this version does not keep notifications for offline users{}; they reach connected \
-                 clients only",
-                kept_in(settings.queue.backend)
+                "QUEUE_BACKEND: this version keeps notifications for offline users in memory only, not in {}; the queue \
+                 is off",
+                settings.queue.backend.as_str()
             ),
-            Feature::Ack => {
-                format!("ACK_ENABLED: this version does not track acknowledgements{}", kept_in(settings.ack.backend))
-            }
+            Feature::Ack => format!(
+                "ACK_BACKEND: this version tracks acknowledgements in memory only, not in {}; they are off",
+                settings.ack.backend.as_str()
+            ),
             Feature::RateLimit => "RATELIMIT_ENABLED: this version does not limit requests; put a limit into the \
                                    proxy in front of it"
                 .to_owned(),
@@ -85,5 +92,6 @@ impl Feature {
 
 /// A sentence for each feature that was asked for and that this version does not do yet.
 pub fn unbuilt_features(settings: &Settings) -> Vec<String> {
-    UNBUILT.iter().filter(|feature| feature.is_asked_for(settings)).map(|feature| feature.regret(settings)).collect()
+    let in_vain = |feature: &Feature| feature.is_asked_for(settings) && !feature.is_built(settings);
+    FEATURES.into_iter().filter(in_vain).map(|feature| feature.regret(settings)).collect()
 }

@@ -23,8 +23,6 @@ pub(super) struct NodeCollector {
     pub(super) route_labels: &'static [(&'static str, &'static str)],
 }
 
-/// `ara_ack_latency_seconds`.
-const ACK_LATENCY_BOUNDS: [f64; 9] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 /// `ara_backend_operation_latency_seconds`, as HTTP.
 const BACKEND_LATENCY_BOUNDS: [f64; 9] = metrics::HTTP_LATENCY_BOUNDS;
 /// The status classes that an answer can have; the label of each and its place in [`ShardMetrics::http_requests`].
@@ -216,19 +214,38 @@ impl NodeCollector {
     /// Queue, acknowledgements, rate limits and their backends.
     fn backends(&self, out: &mut Families) -> Result {
         const NONE: u64 = 0;
-        out.gauge("ara_queue_messages", "Notifications kept for offline users now.", NONE)?;
-        out.gauge("ara_queue_size_total", "The same as ara_queue_messages.", NONE)?;
-        out.gauge("ara_queue_users_total", "Users for whom notifications are kept now.", NONE)?;
+        let metrics = &self.view.metrics;
+        let sum = |of: fn(&ShardMetrics) -> u64| metrics.sum(of);
+        let kept = sum(|shard| shard.queue_messages.get());
+        out.gauge("ara_queue_messages", "Notifications kept for their users now.", kept)?;
+        out.gauge("ara_queue_size_total", "The same as ara_queue_messages.", kept)?;
+        let users = sum(|shard| shard.queue_users.get());
+        out.gauge("ara_queue_users_total", "Users for whom notifications are kept now.", users)?;
         out.gauge("ara_queue_memory_bytes", "Memory of the notifications kept in this process.", NONE)?;
-        out.counter("ara_queue_enqueued_total", "Notifications put into the queue.", NONE)?;
-        out.counter("ara_queue_expired_total", "Notifications that expired in the queue.", NONE)?;
-        out.counter("ara_queue_dropped_total", "Notifications dropped because a queue was full.", NONE)?;
-        out.counter("ara_queue_replayed_total", "Notifications delivered from the queue.", NONE)?;
-        out.counter("ara_ack_tracked_total", "Deliveries whose acknowledgement is tracked.", NONE)?;
-        out.counter("ara_ack_received_total", "Acknowledgements received.", NONE)?;
-        out.counter("ara_ack_expired_total", "Deliveries not acknowledged in time.", NONE)?;
-        out.gauge("ara_ack_pending", "Deliveries not acknowledged yet.", NONE)?;
-        let latency = Reading::empty(&ACK_LATENCY_BOUNDS);
+        type Row = (&'static str, &'static str, fn(&ShardMetrics) -> u64);
+        let counters: [Row; 9] = [
+            ("ara_queue_enqueued_total", "Notifications put into mailboxes.", |shard| shard.queue_enqueued.get()),
+            ("ara_queue_expired_total", "Notifications that expired in mailboxes.", |shard| shard.queue_expired.get()),
+            ("ara_queue_dropped_total", "Notifications dropped because a mailbox was full.", |shard| {
+                shard.queue_dropped.get()
+            }),
+            ("ara_queue_refused_total", "Notifications that no mailbox could take.", |shard| shard.queue_refused.get()),
+            ("ara_queue_replayed_total", "Notifications delivered from mailboxes.", |shard| shard.queue_replayed.get()),
+            ("ara_queue_redelivered_total", "Of them, deliveries that were not the first.", |shard| {
+                shard.redelivered.get()
+            }),
+            ("ara_ack_tracked_total", "Notifications whose acknowledgement is awaited.", |shard| {
+                shard.ack_tracked.get()
+            }),
+            ("ara_ack_received_total", "Acknowledgements received in time.", |shard| shard.ack_received.get()),
+            ("ara_ack_expired_total", "Notifications not acknowledged in time.", |shard| shard.ack_expired.get()),
+        ];
+        for (name, help, of) in counters {
+            out.counter(name, help, sum(of))?;
+        }
+        out.gauge("ara_ack_pending", "Notifications not acknowledged yet.", sum(|shard| shard.ack_pending.get()))?;
+        let latencies = metrics.shards.iter().map(|shard| &shard.ack_latency_seconds);
+        let latency = Reading::of(&metrics::ACK_LATENCY_BOUNDS, latencies);
         out.histogram("ara_ack_latency_seconds", "From a delivery to its acknowledgement.", &latency)?;
         let kinds: [Labels; 2] = [&[("type", "http")], &[("type", "ws")]];
         let none = |rows: [Labels<'static>; 2]| rows.map(|labels| (labels, NONE));

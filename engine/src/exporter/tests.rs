@@ -54,6 +54,8 @@ const PROMISED: &[(&str, &str)] = &[
     ("ara_messages_sent_total", "counter"),
     ("ara_process_memory_bytes", "gauge"),
     ("ara_queue_dropped_total", "counter"),
+    ("ara_queue_redelivered_total", "counter"),
+    ("ara_queue_refused_total", "counter"),
     ("ara_queue_enqueued_total", "counter"),
     ("ara_queue_expired_total", "counter"),
     ("ara_queue_memory_bytes", "gauge"),

@@ -57,9 +57,18 @@ fn a_node_is_degraded_only_by_a_redis_that_it_needs() {
 
 #[test]
 fn pages_do_not_claim_what_this_version_does_not_do() {
-    let host = host(&[("QUEUE_ENABLED", "1"), ("ACK_ENABLED", "1"), ("CLUSTER_ENABLED", "1")], RedisState::Healthy);
+    let host = host(
+        &[
+            ("QUEUE_ENABLED", "1"),
+            ("QUEUE_BACKEND", "redis"),
+            ("ACK_ENABLED", "1"),
+            ("ACK_BACKEND", "postgres"),
+            ("CLUSTER_ENABLED", "1"),
+        ],
+        RedisState::Healthy,
+    );
     let health = text(host.health(Now::default()));
-    assert!(health.contains(r#""queue":{"enabled":false,"backend":"memory""#), "{health}");
+    assert!(health.contains(r#""queue":{"enabled":false,"backend":"redis""#), "{health}");
     assert!(!health.contains("cluster"), "{health}");
     assert!(!text(host.stats(Now::default())).contains("ack"));
     assert!(text(host.cluster_status(Now::default())).contains("standalone"));

@@ -8,6 +8,7 @@ mod http;
 mod lifecycle;
 mod main_job;
 mod publish;
+mod queue;
 mod redis;
 mod seed;
 mod sse;
