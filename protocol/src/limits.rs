@@ -97,6 +97,9 @@ pub const CATCH_UP_ENTRIES: usize = 64;
 pub const CATCH_UP_BYTES: usize = 256 * 1024;
 /// After a failure of the store, how long until it is asked again.
 pub const STORE_RETRY_MS: u64 = 500;
+/// Requests of one shard that the store has not answered. More: the node refuses publishes (503, Redis is not read) until
+/// half of them are answered.
+pub const STORE_WAITS_MAX: usize = 10_000;
 /// Mail that came by Redis and cannot be kept now, on one shard. More: counted as refused and gone.
 pub const STORE_RETRIES_MAX: usize = 10_000;
 

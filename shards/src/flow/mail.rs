@@ -27,6 +27,7 @@ use protocol::publish::receipt::Receipt;
 use protocol::store::{Entry, Mail, MailboxKey, Position, StoreReply, StoreRequest, StoreTicket};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Why mail is taken out of an outbox again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,6 +149,7 @@ impl Shard {
         let ticket = self.mailroom.next_number();
         let request = StoreRequest::AppendMail { mailbox: Arc::clone(&key), mail: mail.clone() };
         self.mailroom.waits.insert(ticket, Wait::Append { key, mail, deliveries, job, stay });
+        self.settle_congestion();
         effects.push(Effect::Store { ticket: StoreTicket(ticket), request });
     }
 
@@ -162,6 +164,7 @@ impl Shard {
         effects: &mut Effects,
     ) -> Option<StoreReply> {
         let Some(wait) = self.mailroom.waits.remove(&ticket.0) else { return Some(reply) };
+        self.settle_congestion();
         if let Wait::Append { key, stay: Some(stay), .. } = &wait
             && let Some(mail) = self.user_mail(key)
             && mail.stay == *stay
@@ -264,6 +267,21 @@ impl Shard {
             self.metrics().queue_refused.add(lost);
         }
         self.job_of(now, job, |tally| tally.unkept += lost, effects);
+    }
+
+    /// A store that does not keep up holds the publishers of the whole node back, like a lane that is full.
+    fn settle_congestion(&mut self) {
+        let waits = self.mailroom.waits.len();
+        let is_congested = match self.mailroom.is_congested {
+            true => waits > limits::STORE_WAITS_MAX / 2,
+            false => waits > limits::STORE_WAITS_MAX,
+        };
+        if is_congested != std::mem::replace(&mut self.mailroom.is_congested, is_congested) {
+            match is_congested {
+                true => self.node.congested_lanes.fetch_add(1, Relaxed),
+                false => self.node.congested_lanes.fetch_sub(1, Relaxed),
+            };
+        }
     }
 
     fn is_retried(&self, key: &MailboxKey) -> bool {

@@ -189,6 +189,8 @@ pub struct Mailroom {
     pub retry_at_ms: u64,
     /// The last ticket or number given.
     pub last: u64,
+    /// The node was told that this shard's store does not keep up.
+    pub is_congested: bool,
 }
 
 impl Mailroom {

@@ -296,3 +296,27 @@ fn tracked_but_not_kept_is_acknowledged_in_time_or_not_at_all() {
     assert_eq!((figures(|m| m.ack_tracked.get()), figures(|m| m.ack_received.get())), (2, 1));
     assert_eq!((figures(|m| m.ack_expired.get()), figures(|m| m.ack_pending.get())), (1, 0));
 }
+
+#[test]
+fn a_store_that_stands_still_holds_publishers_back_and_loses_nothing() {
+    let mut world = world(3, 1, true);
+    world.stores[0].is_paused = true;
+    let backends: Vec<ClientId> = (0..20).map(|_| world.dial()).collect();
+    let mut count = 0;
+    while !world.shards[0].congested() {
+        for _ in 0..1_000 {
+            world.submit("ana", count);
+            count += 1;
+        }
+        assert!(count < 100_000, "{count} are on their way and nobody is held back");
+    }
+    send(&mut world, backends[0], "ana", 0);
+    world.settle();
+    assert!(world.clients[backends[0]].text().contains("HTTP/1.1 503"), "{}", world.clients[backends[0]].text());
+    world.stores[0].is_paused = false;
+    world.settle();
+    assert!(!world.shards[0].congested());
+    let ana = world.websocket("ana");
+    world.settle();
+    assert_eq!(numbers(&world, ana), (0..count).collect::<Vec<_>>());
+}

@@ -6,8 +6,12 @@ use protocol::auth::token::{Algorithm, MintClaims, Verifier, VerifierConfig, min
 use protocol::clock::Now;
 use protocol::http::cors::Cors;
 use protocol::http::route::ROUTE_LABELS;
+use protocol::ids::TenantId;
+use protocol::json;
+use protocol::notification::{Content, Priority, Source, Target};
 use shards::config::ShardConfig;
 use shards::effect::Effect;
+use shards::guest::Submission;
 use shards::host::Host;
 use shards::key::{ConnKey, ShardId};
 use shards::mesh::message::Message;
@@ -197,6 +201,24 @@ impl World {
             }
             self.settle();
         }
+    }
+
+    /// A publish to a user that comes over a link: nobody is answered.
+    pub(crate) fn submit(&mut self, user: &str, n: usize) {
+        let submission = Submission {
+            tenant: TenantId::default_tenant(),
+            target: Target::User(user.into()),
+            content: Content {
+                event_type: "e".into(),
+                payload: json::compact(&n.to_string(), 0).expect("a number is flat"),
+                priority: Priority::Normal,
+                ttl: None,
+                correlation_id: None,
+                audience: None,
+            },
+            source: Source::Redis("c".into()),
+        };
+        self.call(0, |shard, now, effects| shard.publish(now, submission, effects));
     }
 
     /// One round of whatever may happen.
