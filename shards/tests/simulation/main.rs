@@ -4,5 +4,6 @@
 mod client;
 mod fanout;
 mod http;
+mod storm;
 mod streams;
 mod world;
