@@ -4,6 +4,7 @@
 pub mod channels;
 pub mod directory;
 pub mod gathers;
+pub mod named;
 pub mod placement;
 pub mod shard_set;
 pub mod slots;
