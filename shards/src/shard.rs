@@ -8,7 +8,8 @@
 //! This file is the front door: it finds the connection, feeds it its input, and sends each event to its flow.
 use crate::config::ShardConfig;
 use crate::conn::http::{HttpStage, HttpState};
-use crate::conn::outbox::{Assembly, Outbox, Transport};
+use crate::conn::outbox::{Assembly, Transport};
+use crate::conn::pool::OutboxPool;
 use crate::conn::{Connection, Phase};
 use crate::effect::{Effect, Effects};
 use crate::flow::deliver::Fanout;
@@ -108,16 +109,13 @@ pub struct Shard {
     pub(crate) dirty: Vec<ConnKey>,
     pub(crate) assembly: Assembly,
     /// Empty outboxes, kept so that a busy turn allocates nothing.
-    #[expect(clippy::vec_box, reason = "boxes move between the pool and the connections")]
-    pub(crate) outboxes: Vec<Box<Outbox>>,
+    pub(crate) outboxes: OutboxPool,
     pub(crate) stopping: bool,
     date: (u64, Vec<u8>),
 }
 
 /// Room for waiting input that is not worth giving back.
 const TAIL_ROOM_BYTES: usize = 1_024;
-/// Empty outboxes a shard keeps.
-const OUTBOXES_POOLED_MAX: usize = 1_024;
 
 impl Shard {
     /// An empty shard. `seed` feeds ids and jitter.
@@ -153,7 +151,7 @@ impl Shard {
             wheel: Wheel::default(),
             dirty: Vec::new(),
             assembly: Assembly::default(),
-            outboxes: Vec::new(),
+            outboxes: OutboxPool::default(),
             stopping: false,
             date: (u64::MAX, Vec::new()),
         }
@@ -413,11 +411,8 @@ impl Shard {
         let newly_blocked = blocked && !connection.blocked;
         connection.blocked = blocked;
         if connection.is_flushed() {
-            if let Some(outbox) = connection.outbox.take()
-                && outbox.is_small()
-                && self.outboxes.len() < OUTBOXES_POOLED_MAX
-            {
-                self.outboxes.push(outbox);
+            if let Some(outbox) = connection.outbox.take() {
+                self.outboxes.give(outbox);
             }
             self.flushed(now, key, effects);
         } else if !blocked && (!held || connection.control_bytes() > 0) {
@@ -455,11 +450,7 @@ impl Shard {
     pub(crate) fn write_control(&mut self, now: Now, key: ConnKey, write: impl FnOnce(&mut Vec<u8>)) {
         let Shard { connections, outboxes, .. } = self;
         let Some(connection) = connections.get_mut(key) else { return };
-        let outbox = connection.outbox.get_or_insert_with(|| {
-            let mut outbox = outboxes.pop().unwrap_or_default();
-            outbox.waiting_since_us = now.mono_us;
-            outbox
-        });
+        let outbox = connection.outbox.get_or_insert_with(|| outboxes.take(now.mono_us));
         let before = outbox.control_bytes();
         write(outbox.control());
         let written = outbox.control_bytes() - before;
