@@ -8,7 +8,8 @@
 //! This file is the front door: it finds the connection, feeds it its input, and sends each event to its flow.
 use crate::config::ShardConfig;
 use crate::conn::http::{HttpStage, HttpState};
-use crate::conn::outbox::{Assembly, Delivery, Outbox, Transport};
+use crate::conn::outbox::{Assembly, Delivery, Transport};
+use crate::conn::pool::OutboxPool;
 use crate::conn::{Connection, Phase};
 use crate::effect::{Effect, Effects};
 use crate::flow::deliver::Fanout;
@@ -113,16 +114,13 @@ pub struct Shard {
     /// Mail that the write at hand took; empty between calls.
     mail_out: Vec<Rc<Delivery>>,
     /// Empty outboxes, kept so that a busy turn allocates nothing.
-    #[expect(clippy::vec_box, reason = "boxes move between the pool and the connections")]
-    pub(crate) outboxes: Vec<Box<Outbox>>,
+    pub(crate) outboxes: OutboxPool,
     pub(crate) stopping: bool,
     date: (u64, Vec<u8>),
 }
 
 /// Room for waiting input that is not worth giving back.
 const TAIL_ROOM_BYTES: usize = 1_024;
-/// Empty outboxes a shard keeps.
-const OUTBOXES_POOLED_MAX: usize = 1_024;
 
 impl Shard {
     /// An empty shard. `seed` feeds ids and jitter.
@@ -160,7 +158,7 @@ impl Shard {
             dirty: Vec::new(),
             assembly: Assembly::default(),
             mail_out: Vec::new(),
-            outboxes: Vec::new(),
+            outboxes: OutboxPool::default(),
             stopping: false,
             date: (u64::MAX, Vec::new()),
         }
@@ -421,11 +419,8 @@ impl Shard {
         let newly_blocked = blocked && !connection.blocked;
         connection.blocked = blocked;
         if connection.is_flushed() {
-            if let Some(outbox) = connection.outbox.take()
-                && outbox.is_small()
-                && self.outboxes.len() < OUTBOXES_POOLED_MAX
-            {
-                self.outboxes.push(outbox);
+            if let Some(outbox) = connection.outbox.take() {
+                self.outboxes.give(outbox);
             }
             self.flushed(now, key, effects);
         } else if !blocked && (!held || connection.control_bytes() > 0) {
@@ -467,11 +462,7 @@ impl Shard {
     pub(crate) fn write_control(&mut self, now: Now, key: ConnKey, write: impl FnOnce(&mut Vec<u8>)) {
         let Shard { connections, outboxes, .. } = self;
         let Some(connection) = connections.get_mut(key) else { return };
-        let outbox = connection.outbox.get_or_insert_with(|| {
-            let mut outbox = outboxes.pop().unwrap_or_default();
-            outbox.waiting_since_us = now.mono_us;
-            outbox
-        });
+        let outbox = connection.outbox.get_or_insert_with(|| outboxes.take(now.mono_us));
         let before = outbox.control_bytes();
         write(outbox.control());
         let written = outbox.control_bytes() - before;

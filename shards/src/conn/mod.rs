@@ -2,6 +2,7 @@
 pub mod http;
 pub mod live;
 pub mod outbox;
+pub mod pool;
 
 use crate::tables::wheel::Tick;
 use http::HttpState;

@@ -309,6 +309,11 @@ impl Outbox {
         assert!(self.control_sent <= self.control.len());
     }
 
+    /// What it occupies, empty or not, without the frames.
+    pub fn room_bytes(&self) -> usize {
+        size_of::<Outbox>() + self.control.capacity() + self.frames.capacity() * size_of::<Rc<Delivery>>()
+    }
+
     /// Whether keeping this empty outbox in the pool costs next to nothing.
     pub fn is_small(&self) -> bool {
         self.control.capacity() <= CONTROL_ROOM_BYTES && self.frames.capacity() <= 256

@@ -4,6 +4,7 @@ use crate::effect::Effects;
 use crate::key::ConnKey;
 use crate::shard::Shard;
 use protocol::clock::Now;
+use protocol::http::Version;
 use protocol::http::error::ApiError;
 use protocol::http::response::Responder;
 use protocol::limits;
@@ -19,6 +20,16 @@ pub(crate) fn refusal(status: u16, code: &'static str, message: impl Into<Cow<'s
 /// A body that is not what its route wants.
 pub(crate) fn body_refusal(error: &BodyError) -> ApiError {
     refusal(error.status(), error.code(), error.to_string())
+}
+
+/// How a peer is answered.
+pub(super) struct Dialect<'a> {
+    pub(super) version: Version,
+    pub(super) keep_alive: bool,
+    /// Without a body.
+    pub(super) head_only: bool,
+    /// For CORS.
+    pub(super) origin: Option<&'a str>,
 }
 
 impl Shard {
@@ -80,16 +91,22 @@ impl Shard {
         request: &Request,
         write: impl FnOnce(&Responder<'_>, &mut Vec<u8>),
     ) {
-        let date = self.date(now);
-        let config = Arc::clone(&self.config);
-        let responder = Responder {
-            version: request.version,
-            keep_alive: request.keep_alive && !self.stopping,
-            head_only: request.head_only,
-            date: &date,
-            cors: &config.cors,
-            origin: request.origin.as_deref(),
-        };
+        let keep_alive = request.keep_alive && !self.stopping;
+        let (version, head_only, origin) = (request.version, request.head_only, request.origin.as_deref());
+        self.write_answer(now, key, Dialect { version, keep_alive, head_only, origin }, write);
+    }
+
+    /// Writes a head, and perhaps a body, in the peer's dialect.
+    pub(super) fn write_answer(
+        &mut self,
+        now: Now,
+        key: ConnKey,
+        dialect: Dialect<'_>,
+        write: impl FnOnce(&Responder<'_>, &mut Vec<u8>),
+    ) {
+        let Dialect { version, keep_alive, head_only, origin } = dialect;
+        let (date, config) = (self.date(now), Arc::clone(&self.config));
+        let responder = Responder { version, keep_alive, head_only, date: &date, cors: &config.cors, origin };
         self.write_control(now, key, |out| write(&responder, out));
     }
 

@@ -125,6 +125,8 @@ impl Shard {
         if is_flushed {
             self.flushed(now, key, effects);
         }
+        // Input that waited for something else may hold the client's own Close.
+        self.resume(now, key, effects);
     }
 
     /// Only what is already queued goes out; then FIN.

@@ -1,4 +1,5 @@
 //! A client comes home: limits, tables, response head, first message.
+use super::answer::Dialect;
 use crate::conn::Phase;
 use crate::conn::live::{Intake, Live};
 use crate::conn::outbox::Transport;
@@ -6,6 +7,7 @@ use crate::effect::Effects;
 use crate::key::ConnKey;
 use crate::shard::{Arrival, Shard};
 use crate::tables::mail::UserMail;
+use crate::tables::users::User;
 use protocol::client::event::{self, ErrorCode};
 use protocol::clock::Now;
 use protocol::frame::EventName;
@@ -43,7 +45,7 @@ impl Shard {
             None => {
                 self.metrics().users.add(1);
                 self.tenants.get_mut(tenant).users += 1;
-                self.users.insert(tenant, claims.user)
+                self.users.insert(User::new(tenant, claims.user))
             }
         };
         let mut user_position = 0;
@@ -96,17 +98,8 @@ impl Shard {
         if let Some(connection) = self.connections.get_mut(key) {
             connection.phase = Phase::Live(Box::new(live));
         }
-        let date = self.date(now);
-        let cors = std::sync::Arc::clone(&self.config);
-        let responder = Responder {
-            version,
-            keep_alive: true,
-            head_only: false,
-            date: &date,
-            cors: &cors.cors,
-            origin: origin.as_deref(),
-        };
-        self.write_control(now, key, |out| match &accept {
+        let dialect = Dialect { version, keep_alive: true, head_only: false, origin: origin.as_deref() };
+        self.write_answer(now, key, dialect, |responder, out| match &accept {
             Some(accept) => responder.write_switching(out, accept),
             None => responder.write_stream_head(out),
         });
@@ -174,17 +167,9 @@ impl Shard {
         arrival: &Arrival,
         write: impl FnOnce(&Responder<'_>, &mut Vec<u8>),
     ) {
-        let date = self.date(now);
-        let config = std::sync::Arc::clone(&self.config);
-        let responder = Responder {
-            version: arrival.version,
-            keep_alive: false,
-            head_only: false,
-            date: &date,
-            cors: &config.cors,
-            origin: arrival.origin.as_deref(),
-        };
-        self.write_control(now, key, |out| write(&responder, out));
+        let origin = arrival.origin.as_deref();
+        let dialect = Dialect { version: arrival.version, keep_alive: false, head_only: false, origin };
+        self.write_answer(now, key, dialect, write);
     }
 
     pub(crate) fn live(&self, key: ConnKey) -> Option<&Live> {

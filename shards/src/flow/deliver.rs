@@ -260,11 +260,7 @@ impl Shard {
             }
             let transport = live.transport;
             let len = *lens[transport as usize].get_or_insert_with(|| transport.bytes(delivery).len());
-            let outbox = outbox.get_or_insert_with(|| {
-                let mut outbox = outboxes.pop().unwrap_or_default();
-                outbox.waiting_since_us = now.mono_us;
-                outbox
-            });
+            let outbox = outbox.get_or_insert_with(|| outboxes.take(now.mono_us));
             match outbox.push(delivery, len) {
                 Ok(()) => {
                     delivered += 1;

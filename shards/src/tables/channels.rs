@@ -1,9 +1,7 @@
 //! Channels with a subscriber on this shard: name to slots.
+use super::named::{Named, NamedTable};
 use super::tenants::TenantIndex;
 use crate::key::ConnKey;
-use foldhash::fast::RandomState;
-use hashbrown::HashTable;
-use std::hash::BuildHasher;
 
 /// Index of a channel; valid while it has a subscriber here.
 pub type ChannelIndex = u32;
@@ -35,78 +33,56 @@ pub struct Channel {
     pub waiting: Vec<ConnKey>,
 }
 
+impl Named for Channel {
+    fn name(&self) -> (TenantIndex, &str) {
+        (self.tenant, &self.name)
+    }
+}
+
 /// The table.
 #[derive(Default)]
 pub struct Channels {
-    list: Vec<Option<Channel>>,
-    free: Vec<ChannelIndex>,
-    index: HashTable<ChannelIndex>,
-    hasher: RandomState,
+    table: NamedTable<Channel>,
     serials: u32,
 }
 
 impl Channels {
     /// Finds a channel that has a subscriber here.
     pub fn find(&self, tenant: TenantIndex, name: &str) -> Option<ChannelIndex> {
-        let hash = self.hasher.hash_one((tenant, name));
-        let is_it = |channel: &Channel| channel.tenant == tenant && &*channel.name == name;
-        self.index.find(hash, |at| self.list[*at as usize].as_ref().is_some_and(is_it)).copied()
+        self.table.find(tenant, name)
     }
 
     /// Adds a channel that is about to get its first subscriber here.
     pub fn insert(&mut self, tenant: TenantIndex, name: &str) -> ChannelIndex {
-        let hash = self.hasher.hash_one((tenant, name));
         self.serials = self.serials.wrapping_add(1);
-        let channel = Channel {
+        self.table.insert(Channel {
             tenant,
             name: name.into(),
             members: Vec::with_capacity(1),
             serial: self.serials,
             joined: false,
             waiting: Vec::new(),
-        };
-        let at = match self.free.pop() {
-            Some(at) => {
-                self.list[at as usize] = Some(channel);
-                at
-            }
-            None => {
-                self.list.push(Some(channel));
-                (self.list.len() - 1) as ChannelIndex
-            }
-        };
-        let Channels { list, index, hasher, .. } = self;
-        index.insert_unique(hash, at, |at| match &list[*at as usize] {
-            Some(channel) => hasher.hash_one((channel.tenant, &*channel.name)),
-            None => 0,
-        });
-        at
+        })
     }
 
     /// Forgets a channel whose last subscriber here went.
     pub fn remove(&mut self, at: ChannelIndex) -> Option<Channel> {
-        let channel = self.list.get_mut(at as usize)?.take()?;
-        let hash = self.hasher.hash_one((channel.tenant, &*channel.name));
-        if let Ok(entry) = self.index.find_entry(hash, |candidate| *candidate == at) {
-            entry.remove();
-        }
-        self.free.push(at);
-        Some(channel)
+        self.table.remove(at)
     }
 
     /// By index.
     pub fn get(&self, at: ChannelIndex) -> Option<&Channel> {
-        self.list.get(at as usize)?.as_ref()
+        self.table.get(at)
     }
 
     /// By index.
     pub fn get_mut(&mut self, at: ChannelIndex) -> Option<&mut Channel> {
-        self.list.get_mut(at as usize)?.as_mut()
+        self.table.get_mut(at)
     }
 
     /// Every channel.
     pub fn iter(&self) -> impl Iterator<Item = &Channel> {
-        self.list.iter().flatten()
+        self.table.iter()
     }
 
     /// Every channel of a tenant.

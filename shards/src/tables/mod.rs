@@ -5,6 +5,7 @@ pub mod channels;
 pub mod directory;
 pub mod gathers;
 pub mod mail;
+pub mod named;
 pub mod placement;
 pub mod shard_set;
 pub mod slots;

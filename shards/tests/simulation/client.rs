@@ -71,6 +71,15 @@ impl Client {
         String::from_utf8_lossy(&self.from_server).into_owned()
     }
 
+    /// How often these bytes stand in what it heard.
+    pub(crate) fn count(&self, words: &[u8]) -> usize {
+        self.from_server.windows(words.len()).filter(|window| *window == words).count()
+    }
+
+    pub(crate) fn has_heard(&self, words: &[u8]) -> bool {
+        self.from_server.windows(words.len()).any(|window| window == words)
+    }
+
     /// The frames after the response head: first byte and payload.
     pub(crate) fn frames(&self) -> Vec<(u8, String)> {
         let head = self.from_server.windows(4).position(|window| window == b"\r\n\r\n").map_or(0, |at| at + 4);

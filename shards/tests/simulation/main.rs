@@ -6,5 +6,6 @@ mod fanout;
 mod http;
 mod mail;
 mod store;
+mod storm;
 mod streams;
 mod world;

@@ -1,5 +1,7 @@
 //! WebSocket and SSE clients: connecting, subscribing, being told, leaving.
 use crate::world::World;
+use shards::shard::Ended;
+use shards::tables::placement;
 
 fn frames(world: &World, client: usize) -> Vec<String> {
     world.clients[client].messages()
@@ -246,4 +248,35 @@ fn a_message_in_crumbs_or_fragments_leaves_nothing_behind() {
         world.feed(ana);
     }
     world.settle();
+}
+
+/// The channel's last subscriber here goes and a new one comes while the first one's join is on its way.
+#[test]
+fn a_confirmation_of_an_earlier_life_of_a_channel_confirms_nothing() {
+    let mut world = World::new(1, 2);
+    let owner = placement::line("default", 2).index();
+    let other = 1 - owner;
+    let mut users = (0..).map(|n| format!("u{n}")).filter(|user| placement::home("default", user, 2).index() == other);
+    let (ana, bo) = (users.next().unwrap(), users.next().unwrap());
+    let (ana, bo) = (world.websocket(&ana), world.websocket(&bo));
+    world.settle();
+    let subscribe = r#"{"type":"Subscribe","payload":{"channels":["orders"]}}"#;
+    world.clients[ana].say(subscribe);
+    world.feed(ana);
+    let (_, key) = world.clients[ana].place.unwrap();
+    world.call(other, |shard, now, effects| shard.ended(now, key, Ended::Reset, effects));
+    world.clients[bo].say(subscribe);
+    world.feed(bo);
+    world.carry(other, owner);
+    world.carry(owner, other);
+    assert!(!world.has_output(other), "the owner still has to hear of a leave");
+    world.carry(other, owner);
+    world.carry(other, owner);
+    world.carry(owner, other);
+    let backend = world.dial_to(owner);
+    world.post(backend, "/api/v1/notifications/channel", r#"{"channel":"orders","event_type":"e","payload":1}"#);
+    world.feed(backend);
+    world.settle();
+    assert_eq!(world.clients[bo].messages()[0], r#"{"type":"subscribed","payload":["orders"]}"#);
+    assert_eq!(world.clients[bo].payloads(), ["1"]);
 }

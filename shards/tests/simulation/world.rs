@@ -144,6 +144,11 @@ impl World {
     /// Opens a socket to a shard drawn from the seed.
     pub(crate) fn dial(&mut self) -> ClientId {
         let shard = self.rng.usize(0..self.shards.len());
+        self.dial_to(shard)
+    }
+
+    /// Opens a socket to this shard.
+    pub(crate) fn dial_to(&mut self, shard: usize) -> ClientId {
         let now = self.now();
         let id = self.clients.len();
         let key = self.shards[shard].accepted(now, IpAddr::V4(Ipv4Addr::LOCALHOST)).expect("the node has room");
@@ -231,6 +236,14 @@ impl World {
         self.users.iter().filter(|(_, of)| of == user).map(|(id, _)| *id).collect()
     }
 
+    /// Lets time pass while everything is under way.
+    pub(crate) fn pass_ms_unsettled(&mut self, ms: u64) {
+        self.now_us += ms * 1_000;
+        for shard in 0..self.shards.len() {
+            self.call(shard, |shard, now, effects| shard.tick(now, effects));
+        }
+    }
+
     /// Runs until nothing moves any more, in an order drawn from the seed.
     pub(crate) fn settle(&mut self) {
         for round in 0.. {
@@ -271,7 +284,6 @@ impl World {
                 moved = true;
                 self.deliver(from, to, parcel);
             }
-            moved |= !self.lanes[from][to].is_empty();
         }
         for shard in 0..count {
             if self.dirty[shard].is_empty() {
@@ -285,7 +297,7 @@ impl World {
             }
             moved |= !self.stores[shard].is_idle();
         }
-        moved
+        moved || self.lanes.iter().flatten().any(|lane| !lane.is_empty())
     }
 
     /// Brings everything a client has said to its shard in one read; nothing else moves.
@@ -293,6 +305,20 @@ impl World {
         let (shard, key) = self.clients[id].place.expect("a client that is there");
         let mut bytes = std::mem::take(&mut self.clients[id].to_server);
         self.call(shard, |shard, now, effects| shard.received(now, key, &mut bytes, effects));
+    }
+
+    /// Takes the next parcel of one lane; nothing else moves.
+    pub(crate) fn carry(&mut self, from: usize, to: usize) {
+        let parcel = self.lanes[from][to].pop_front().expect("a parcel on the lane");
+        self.deliver(from, to, parcel);
+    }
+
+    /// Whether a shard has something to write.
+    pub(crate) fn has_output(&mut self, at: usize) -> bool {
+        let mut newly_dirty = Vec::new();
+        self.shards[at].take_dirty(&mut newly_dirty);
+        self.dirty[at].extend(newly_dirty);
+        !self.dirty[at].is_empty()
     }
 
     fn move_input(&mut self, id: ClientId) -> bool {
@@ -352,10 +378,7 @@ impl World {
                 self.call(at, |shard, now, _| shard.writable(now, key));
             }
         }
-        let mut newly_dirty = Vec::new();
-        self.shards[at].take_dirty(&mut newly_dirty);
-        self.dirty[at].extend(newly_dirty);
-        let moved = !self.dirty[at].is_empty();
+        let moved = self.has_output(at);
         let writes = if self.rng.u8(0..4) == 0 { self.rng.usize(1..4) } else { self.dirty[at].len() };
         for _ in 0..writes {
             let Some(key) = self.dirty[at].pop_front() else { break };
