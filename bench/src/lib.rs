@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `ceiling` | [`ceiling`] (its receiving process: [`drain`]) | raw loopback sockets: messages a second and CPU for each, by how many go into one write |
 //! | `codec` | [`codec`] | nanoseconds of the pure functions of `protocol` |
+//! | `fanout` | [`fanout`] | nanoseconds of a delivery in one shard of `shards`, without sockets |
 //!
 //! A new yardstick is a module with its own `Args` and `run`, a line in [`Command`] and one in `main`. A new micro-figure
 //! is a line in its module's list of [`sampler::Row`]s. Every subcommand returns a [`table::Table`], which is what people
@@ -11,6 +12,7 @@
 pub mod ceiling;
 pub mod codec;
 pub mod drain;
+pub mod fanout;
 pub mod machine;
 pub mod sampler;
 pub mod table;
@@ -37,7 +39,9 @@ pub enum Command {
     /// Raw loopback sockets: the most any server on this machine can deliver.
     Ceiling(ceiling::Args),
     /// The pure functions of the hot path, in nanoseconds.
-    Codec(codec::Args),
+    Codec(sampler::Args),
+    /// One shard's deliveries without sockets, in nanoseconds.
+    Fanout(sampler::Args),
     /// The receiving side of `ceiling`, which starts it.
     #[command(hide = true)]
     Drain(drain::Args),

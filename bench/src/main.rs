@@ -7,7 +7,8 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let outcome = match &args.command {
         Command::Ceiling(ceiling) => bench::ceiling::run(ceiling),
-        Command::Codec(codec) => Ok(bench::codec::run(codec)),
+        Command::Codec(args) => Ok(bench::codec::run(args)),
+        Command::Fanout(args) => bench::fanout::run(args),
         Command::Drain(drain) => return finish(bench::drain::run(drain)),
     };
     finish(outcome.and_then(|table| {

@@ -116,12 +116,20 @@ pub struct RunArgs {
     /// `X-API-Key` of every REST publish.
     #[arg(long, env = "API_KEY", hide_env_values = true)]
     pub api_key: Option<String>,
-    /// Whom the publishes address. `mixed` is 50 % user, 20 % users, 10 % broadcast, 20 % channel.
+    /// Whom the publishes address. `mixed` is 50 % user, 20 % users, 10 % broadcast, 20 % channel; with `batch` each
+    /// publish is one request with `--batch-size` notifications, each to one user.
     #[arg(long, value_enum, default_value_t = AimArg::User)]
     pub aim: AimArg,
     /// Users (or channels) one `users` (or `channels`) publish names.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub group: u32,
+    /// Notifications of one `batch` publish (at most the contract's 100).
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub batch_size: u32,
+    /// Percent of the clients that stop reading once they are connected. What they miss is not counted; that the server
+    /// closes them, for their slowness (4008) or their silence (1001), is expected.
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=90))]
+    pub slow_percent: u32,
     /// Publishes in a second over all publishers, open loop; 0 is flat out within `--window`.
     /// Default: the profile's, else 100.
     #[arg(long, value_name = "PER_SECOND")]
@@ -147,6 +155,9 @@ pub struct RunArgs {
     /// Seconds the drain waits for what is still outstanding.
     #[arg(long, default_value_t = 10.0)]
     pub drain_deadline: f64,
+    /// Fails the run when the 95th percentile of the delivery latency is above this.
+    #[arg(long, value_name = "MILLISECONDS")]
+    pub p95_ms: Option<f64>,
     /// Fails the run when the 99th percentile of the delivery latency is above this.
     #[arg(long, value_name = "MILLISECONDS")]
     pub p99_ms: Option<f64>,
@@ -201,6 +212,8 @@ pub enum AimArg {
     Broadcast,
     /// The mix of contract §17.2.
     Mixed,
+    /// Many users, one notification each, in one request.
+    Batch,
 }
 
 /// How much is read twice.

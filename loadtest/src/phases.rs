@@ -22,6 +22,8 @@ const WINDOW_WAIT_US: u64 = 50;
 const WAKE_LEAD_US: u64 = 50;
 /// Above this rate there is no lead. The core hardly sleeps then, and spinning must not become most of what it does.
 const WAKE_LEAD_RATE_MAX: f64 = 5_000.0;
+/// How long clients that stopped reading read on at the end.
+const SLOW_READ_US: u64 = 500_000;
 /// Longest phase that may be asked for, in seconds.
 const PHASE_SECONDS_MAX: f64 = 6.0 * 3_600.0;
 /// Publishes in a second, at most.
@@ -48,7 +50,8 @@ fn run_load(args: &RunArgs) -> Result<Report, LoadError> {
     {
         within(flag, value, PHASE_SECONDS_MAX)?;
     }
-    let audience = Audience::new(&args.common, clients)?;
+    let mut audience = Audience::new(&args.common, clients)?;
+    audience.slow_percent = args.slow_percent;
     let plan = Plan::new(args, &audience)?;
     let publishers = plan.publishers;
     let scene = scene(&args.common, audience, plan, args.size as usize, connect_rate)?;
@@ -75,7 +78,12 @@ fn run_load(args: &RunArgs) -> Result<Report, LoadError> {
         if !drained {
             span.unanswered = worker.under_way() as u64;
         }
-        rest(worker, args.common.linger_ms * 1_000)
+        rest(worker, args.common.linger_ms * 1_000)?;
+        if scene.audience.slow_clients() == 0 {
+            return Ok(());
+        }
+        shared.slow_read_on.store(true, Ordering::Relaxed);
+        rest(worker, SLOW_READ_US)
     })
     .map(|findings| Report::of_load(args, rate, &scene, findings))
 }

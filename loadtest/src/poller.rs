@@ -13,6 +13,8 @@ const ZERO: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 /// What a socket waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interest {
+    /// Nothing; that it failed or was reset is still told.
+    Nothing,
     /// Bytes to read.
     Read,
     /// Bytes to read, room to write.
@@ -22,6 +24,7 @@ pub enum Interest {
 impl Interest {
     fn flags(self) -> EventFlags {
         match self {
+            Interest::Nothing => EventFlags::empty(),
             Interest::Read => EventFlags::IN,
             Interest::ReadWrite => EventFlags::IN | EventFlags::OUT,
         }

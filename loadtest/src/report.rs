@@ -135,6 +135,8 @@ pub struct Percentiles {
     pub p50_us: u64,
     /// 90 %.
     pub p90_us: u64,
+    /// 95 %.
+    pub p95_us: u64,
     /// 99 %.
     pub p99_us: u64,
     /// 99.9 %.
@@ -149,6 +151,7 @@ impl Percentiles {
             count: histogram.len(),
             p50_us: histogram.value_at_quantile(0.5),
             p90_us: histogram.value_at_quantile(0.9),
+            p95_us: histogram.value_at_quantile(0.95),
             p99_us: histogram.value_at_quantile(0.99),
             p999_us: histogram.value_at_quantile(0.999),
             max_us: histogram.max(),
@@ -161,9 +164,9 @@ impl Percentiles {
 pub struct PublishFigures {
     /// Answers to publishes.
     pub answered: u64,
-    /// Taken ones that were due in the measured phase.
+    /// Taken notifications that were due in the measured phase.
     pub accepted_measured: u64,
-    /// Publishes not taken.
+    /// Notifications not taken.
     pub refused: u64,
     /// Sum of what the answers named: deliveries by REST, Redis clients by Redis.
     pub delivered_to: u64,
@@ -192,7 +195,7 @@ pub struct Report {
     pub connect: Percentiles,
     /// Length of the measured phase (or of the hold).
     pub seconds: f64,
-    /// Publishes written in all phases.
+    /// Notifications published in all phases; a batch has several.
     pub published: u64,
     /// Deliveries they were to bring.
     pub expected: u64,
@@ -224,8 +227,14 @@ pub struct Report {
     pub verified: u64,
     /// `error` messages.
     pub errors: u64,
-    /// Connections the server ended.
+    /// Connections the server ended, where that was not to be expected.
     pub closed: u64,
+    /// Clients that stopped reading.
+    pub slow_clients: u32,
+    /// Of these, closed by the server for it.
+    pub slow_closed: u64,
+    /// Of these, told why by a Close frame with 4008; the others' frame was behind what they did not read.
+    pub slow_closed_4008: u64,
     /// Heartbeats and pings.
     pub heartbeats: u64,
     /// From the end of publishing until everything had come.
@@ -261,12 +270,15 @@ impl Report {
     /// The report of `run`.
     pub fn of_load(args: &RunArgs, rate: f64, scene: &Scene, findings: Findings) -> Report {
         let pace = if rate > 0.0 { format!("{rate}/s") } else { format!("flat out, window {}", args.window) };
+        let aim = match scene.plan.batch_size {
+            Some(size) => format!("Batch of {size}"),
+            None => format!("{:?}", args.aim),
+        };
         let title = format!(
-            "{} {:?} clients, {} channels, {:?} by {:?}, {pace}, {} bytes, {} publishers",
+            "{} {:?} clients, {} channels, {aim} by {:?}, {pace}, {} bytes, {} publishers",
             scene.audience.clients,
             scene.audience.transport,
             scene.audience.channels,
-            args.aim,
             args.publish,
             args.size,
             scene.plan.publishers,
@@ -281,18 +293,21 @@ impl Report {
             failures.push(format!("the rate was not held: {overdue} publishes that were due were never written"));
         }
         if report.publish.refused > 0 {
-            failures.push(format!("{} publishes were refused: {}", report.publish.refused, refusals.join("; ")));
+            failures.push(format!("{} notifications were refused: {}", report.publish.refused, refusals.join("; ")));
         }
         if unanswered > 0 {
-            failures.push(format!("{unanswered} publishes were never answered"));
+            failures.push(format!("{unanswered} notifications were never answered"));
         }
         if report.received_measured == 0 {
             failures.push("nothing arrived in the measured phase".to_owned());
         }
-        if let Some(limit) = args.p99_ms
-            && report.latency.p99_us as f64 > limit * 1e3
-        {
-            failures.push(format!("p99 {:.3} ms is above {limit} ms", report.latency.p99_us as f64 / 1e3));
+        let latency = report.latency;
+        for (name, limit, us) in [("p95", args.p95_ms, latency.p95_us), ("p99", args.p99_ms, latency.p99_us)] {
+            if let Some(limit) = limit
+                && us as f64 > limit * 1e3
+            {
+                failures.push(format!("{name} {:.3} ms is above {limit} ms", us as f64 / 1e3));
+            }
         }
         if let Some(limit) = args.min_rate
             && report.deliveries_per_second < limit
@@ -353,6 +368,9 @@ impl Report {
             verified: tally.verified,
             errors: tally.errors,
             closed: tally.closed,
+            slow_clients: scene.audience.slow_clients(),
+            slow_closed: tally.slow_closed,
+            slow_closed_4008: tally.slow_closed_4008,
             heartbeats: tally.heartbeats,
             drain_seconds: span.drain_us as f64 / 1e6,
             generator_busy,
@@ -398,7 +416,7 @@ impl Report {
             row("publish answered", distribution(&self.publish.answer));
             row("publish written late by", distribution(&self.publish.lateness));
             row("answers' delivered_to", self.publish.delivered_to.to_string());
-            row("refused publishes", self.publish.refused.to_string());
+            row("refused", self.publish.refused.to_string());
             row("drain", format!("{:.3} s", self.drain_seconds));
         }
         row("lost", self.lost.to_string());
@@ -407,6 +425,12 @@ impl Report {
         row("strays / foreign", format!("{} / {}", self.strays, self.foreign));
         row("malformed", format!("{} ({} messages fully read)", self.malformed, self.verified));
         row("errors / closed", format!("{} / {}", self.errors, self.closed));
+        if self.slow_clients > 0 {
+            row(
+                "slow clients",
+                format!("{}, {} closed, {} with 4008", self.slow_clients, self.slow_closed, self.slow_closed_4008),
+            );
+        }
         row("heartbeats", self.heartbeats.to_string());
         row("generator busy", format!("{:.0} %", self.generator_busy * 100.0));
         if let Some(server) = &self.server {
@@ -439,9 +463,10 @@ fn distribution(figures: &Percentiles) -> String {
     }
     let ms = |us: u64| us as f64 / 1e3;
     format!(
-        "p50 {:.3}  p90 {:.3}  p99 {:.3}  p99.9 {:.3}  max {:.3} ms ({})",
+        "p50 {:.3}  p90 {:.3}  p95 {:.3}  p99 {:.3}  p99.9 {:.3}  max {:.3} ms ({})",
         ms(figures.p50_us),
         ms(figures.p90_us),
+        ms(figures.p95_us),
         ms(figures.p99_us),
         ms(figures.p999_us),
         ms(figures.max_us),

@@ -1,9 +1,12 @@
 //! Who connects, which streams are published, and who must receive what: all of it known before the first socket.
-use crate::args::{AimArg, CommonArgs, RunArgs, TransportArg};
+use crate::args::{AimArg, CommonArgs, DoorArg, RunArgs, TransportArg};
 use crate::error::LoadError;
 use protocol::{ids, limits};
 use std::collections::HashMap;
 use std::net::{SocketAddr, ToSocketAddrs};
+
+/// What a batch says of each notification beside its payload and its user, and more than enough for its numbers.
+const BATCH_ITEM_BYTES_MIN: usize = 256;
 
 /// Whom one publish addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -27,7 +30,7 @@ pub struct Stream {
     pub aim: Aim,
     /// Which publisher's it is.
     pub publisher: u32,
-    /// Clients that must receive each message.
+    /// Clients that must receive each message: those that read.
     pub fanout: u32,
 }
 
@@ -44,6 +47,8 @@ pub struct Audience {
     pub channels: u32,
     /// Of which each client takes so many.
     pub channels_each: u32,
+    /// So many percent of the clients do not read.
+    pub slow_percent: u32,
     channel_prefix: String,
     user_prefix: String,
 }
@@ -61,6 +66,7 @@ impl Audience {
             transport: args.transport,
             channels: args.channels,
             channels_each: args.channels_each.min(args.channels),
+            slow_percent: 0,
             channel_prefix: args.channel_prefix.clone(),
             user_prefix: args.user_prefix.clone(),
         };
@@ -102,6 +108,17 @@ impl Audience {
         }
     }
 
+    /// Whether a client stops reading once it is connected; such clients are spread evenly over all.
+    pub fn is_slow(&self, client: u32) -> bool {
+        let slow_before = |client: u64| client * u64::from(self.slow_percent) / 100;
+        slow_before(u64::from(client)) < slow_before(u64::from(client) + 1)
+    }
+
+    /// Clients that stop reading.
+    pub fn slow_clients(&self) -> u32 {
+        (u64::from(self.clients) * u64::from(self.slow_percent) / 100) as u32
+    }
+
     /// A client's number among those that connect to the same address.
     pub fn place_at_target(&self, client: u32) -> u32 {
         client / self.targets.len() as u32
@@ -122,6 +139,8 @@ pub struct Plan {
     pub publishers: u32,
     /// Members of a `users` or `channels` aim.
     pub group: u32,
+    /// Notifications of one publish when publishes are batches.
+    pub batch_size: Option<u32>,
     by_aim: HashMap<Aim, Vec<u32>>,
     sets: Vec<u32>,
     mixed: bool,
@@ -130,7 +149,15 @@ pub struct Plan {
 impl Plan {
     /// No publishes: the plan of an idle run.
     pub fn silent() -> Plan {
-        Plan { streams: Vec::new(), publishers: 0, group: 1, by_aim: HashMap::new(), sets: Vec::new(), mixed: false }
+        Plan {
+            streams: Vec::new(),
+            publishers: 0,
+            group: 1,
+            batch_size: None,
+            by_aim: HashMap::new(),
+            sets: Vec::new(),
+            mixed: false,
+        }
     }
 
     /// Reads and checks the flags.
@@ -146,14 +173,25 @@ impl Plan {
         if args.group as usize > group_max {
             return Err(LoadError::Plan(format!("--group is at most {group_max} here (contract §0.3)")));
         }
-        let mut plan = Plan { group: args.group, mixed: args.aim == AimArg::Mixed, ..Plan::silent() };
+        let batch_size = (args.aim == AimArg::Batch).then_some(args.batch_size);
+        if let Some(batch_size) = batch_size {
+            if args.publish != DoorArg::Rest {
+                return Err(LoadError::Plan("--aim batch goes by --publish rest only".to_owned()));
+            }
+            // Each notification is shorter than the message it becomes, but for the user's name.
+            let item_bytes = args.size as usize + BATCH_ITEM_BYTES_MIN + audience.user(audience.clients).len();
+            if batch_size as usize * item_bytes > limits::BATCH_BODY_BYTES_MAX {
+                return Err(LoadError::Plan("--batch-size times --size is more than a batch may be long".to_owned()));
+            }
+        }
+        let mut plan = Plan { group: args.group, batch_size, mixed: args.aim == AimArg::Mixed, ..Plan::silent() };
         let users: Vec<Aim> = (0..audience.clients).map(Aim::User).collect();
         let groups: Vec<Aim> = (0..audience.clients.div_ceil(args.group)).map(Aim::Users).collect();
         let channels: Vec<Aim> = (0..audience.channels).map(Aim::Channel).collect();
         plan.sets = (0..audience.channels).collect();
         let sets: Vec<Aim> = plan.sets.iter().copied().map(Aim::Channels).collect();
         let aims: Vec<Vec<Aim>> = match args.aim {
-            AimArg::User => vec![users],
+            AimArg::User | AimArg::Batch => vec![users],
             AimArg::Users => vec![groups],
             AimArg::Channel => vec![channels],
             AimArg::Channels => vec![sets],
@@ -165,7 +203,7 @@ impl Plan {
         }
         // A publisher without a stream would hold a share of the rate and never use it.
         plan.publishers = plan.streams.iter().map(|stream| stream.publisher + 1).max().unwrap_or(0);
-        for client in 0..audience.clients {
+        for client in (0..audience.clients).filter(|client| !audience.is_slow(*client)) {
             for stream in plan.streams_of(client, audience) {
                 plan.streams[stream as usize].fanout += 1;
             }
@@ -274,7 +312,8 @@ mod tests {
     fn plan(flags: &str) -> Result<(Plan, Audience), LoadError> {
         let args = Args::parse_from(["ara-loadtest", "run"].into_iter().chain(flags.split_ascii_whitespace()));
         let Command::Run(run) = args.command else { panic!("run was asked for") };
-        let audience = Audience::new(&run.common, run.common.clients.unwrap_or(100))?;
+        let mut audience = Audience::new(&run.common, run.common.clients.unwrap_or(100))?;
+        audience.slow_percent = run.slow_percent;
         Ok((Plan::new(&run, &audience)?, audience))
     }
 
@@ -290,6 +329,15 @@ mod tests {
         assert_eq!(fanouts("--clients 6 --aim channel --channels 3 --channels-each 2 --publishers 1"), [4, 4, 4]);
         // Client 0 has channel 0, client 1 channel 1, ...; a set of two channels reaches two clients once each.
         assert_eq!(fanouts("--clients 4 --aim channels --channels 4 --group 2 --publishers 1"), [2, 2, 2, 2]);
+    }
+
+    #[test]
+    fn slow_clients_are_spread_and_receive_nothing_that_counts() {
+        let (_, audience) = plan("--clients 10 --slow-percent 30").unwrap();
+        let slow: Vec<u32> = (0..10).filter(|client| audience.is_slow(*client)).collect();
+        assert_eq!((slow, audience.slow_clients()), (vec![3, 6, 9], 3));
+        assert_eq!(fanouts("--clients 4 --aim user --slow-percent 50"), [1, 0, 1, 0]);
+        assert_eq!(fanouts("--clients 10 --aim broadcast --publishers 1 --slow-percent 30"), [7]);
     }
 
     #[test]
@@ -313,6 +361,8 @@ mod tests {
         assert!(matches!(plan("--aim channel"), Err(LoadError::Plan(_))));
         assert!(matches!(plan("--target 192.0.2.1:80"), Err(LoadError::Remote(_))));
         assert!(plan("--target 192.0.2.1:80 --allow-remote").is_ok());
+        assert!(matches!(plan("--aim batch --publish redis"), Err(LoadError::Plan(_))));
+        assert!(matches!(plan("--aim batch --batch-size 100 --size 20000"), Err(LoadError::Plan(_))));
         assert!(matches!(plan("--channels 1 --channel-prefix a:b"), Err(LoadError::Plan(_))));
     }
 }

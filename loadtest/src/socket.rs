@@ -9,13 +9,21 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 /// in TIME_WAIT stay below that together.
 pub const PORTS_PER_SOURCE: u32 = 5_000;
 
+/// Receive buffer of a client that will not read, in bytes: the less the system keeps for it, the sooner it is slow.
+const SLOW_BUFFER_BYTES: usize = 4_096;
+/// The same once it reads on: through a narrow one it would take seconds to see its end.
+const READ_ON_BUFFER_BYTES: usize = 1_024 * 1_024;
+
 /// Starts a connect. `index`, the client's number among those of the target, spreads many clients over the loopback
 /// addresses 127.0.0.1, 127.0.0.2, ... where the target is one, too (of those IPv6 has only one).
-pub fn connect(target: SocketAddr, index: u32) -> Result<OwnedFd, Errno> {
+pub fn connect(target: SocketAddr, index: u32, is_slow: bool) -> Result<OwnedFd, Errno> {
     let family = if target.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
     sockopt::set_tcp_nodelay(&socket, true)?;
+    if is_slow {
+        sockopt::set_socket_recv_buffer_size(&socket, SLOW_BUFFER_BYTES)?;
+    }
     let source = index / PORTS_PER_SOURCE;
     if source > 0 && matches!(target.ip(), IpAddr::V4(ip) if ip.is_loopback()) {
         let address = Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + source);
@@ -26,6 +34,12 @@ pub fn connect(target: SocketAddr, index: u32) -> Result<OwnedFd, Errno> {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
         Err(error) => Err(error),
     }
+}
+
+/// Widens the receive buffer of a slow client that reads on, as far as the system allows.
+pub fn widen(socket: &OwnedFd) {
+    // Refused, it only reads on more slowly.
+    let _ = sockopt::set_socket_recv_buffer_size(socket, READ_ON_BUFFER_BYTES);
 }
 
 /// What one read or write did.
@@ -109,7 +123,7 @@ mod tests {
         for (number, source) in
             [(0, "127.0.0.1"), (PORTS_PER_SOURCE, "127.0.0.2"), (9_999, "127.0.0.2"), (999_999, "127.0.0.200")]
         {
-            let socket = connect(target, number).unwrap();
+            let socket = connect(target, number, false).unwrap();
             let (_, peer) = listener.accept().unwrap();
             assert_eq!(peer.ip().to_string(), source);
             assert_eq!(connected(&socket), Ok(()));

@@ -148,8 +148,12 @@ pub struct Tally {
     pub heartbeats: u64,
     /// `error` messages.
     pub errors: u64,
-    /// Connections that ended before we ended them.
+    /// Connections that ended before we ended them, where that was not to be expected.
     pub closed: u64,
+    /// Of the clients that stopped reading, those the server closed.
+    pub slow_closed: u64,
+    /// Of these, those that it told why: 4008.
+    pub slow_closed_4008: u64,
     /// Connections that never opened.
     pub failed: u64,
     /// Bytes read from clients' sockets.
@@ -177,6 +181,8 @@ impl Tally {
             heartbeats: 0,
             errors: 0,
             closed: 0,
+            slow_closed: 0,
+            slow_closed_4008: 0,
             failed: 0,
             bytes: 0,
             latency_us: histogram(),
@@ -205,6 +211,8 @@ impl Tally {
         self.heartbeats += other.heartbeats;
         self.errors += other.errors;
         self.closed += other.closed;
+        self.slow_closed += other.slow_closed;
+        self.slow_closed_4008 += other.slow_closed_4008;
         self.failed += other.failed;
         self.bytes += other.bytes;
         // Both have the same bounds, so adding cannot fail.

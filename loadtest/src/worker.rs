@@ -38,6 +38,8 @@ pub struct Shared {
     pub open: AtomicU64,
     /// Clients that never could.
     pub failed: AtomicU64,
+    /// All is measured: clients that stopped reading read on, to see how they end.
+    pub slow_read_on: AtomicBool,
     /// Messages received, by thread.
     pub received: Vec<AtomicU64>,
     /// Start of the measured phase on the monotonic clock.
@@ -104,6 +106,8 @@ pub struct Worker<'a> {
     publishers: Vec<Publisher>,
     /// What the publishers counted.
     pub outbox: Outbox,
+    /// Whether the slow clients of this thread read on.
+    slow_read_on: bool,
     /// Publishes for each sampled client, in the order of `sampled`.
     sample_expected: Vec<u64>,
     /// Places in `clients` of the sampled ones.
@@ -131,6 +135,7 @@ impl<'a> Worker<'a> {
             tally: Tally::new(),
             publishers: Vec::new(),
             outbox: Outbox::new(scene.plan.streams.len()),
+            slow_read_on: false,
             sample_expected: Vec::new(),
             sampled: Vec::new(),
             sample_of_stream: Vec::new(),
@@ -162,7 +167,7 @@ impl<'a> Worker<'a> {
     fn connect_one(&mut self, number: u32) -> Result<(), LoadError> {
         let audience = &self.scene.audience;
         let target = audience.target_of(number);
-        let socket = match socket::connect(target, audience.place_at_target(number)) {
+        let socket = match socket::connect(target, audience.place_at_target(number), audience.is_slow(number)) {
             Ok(socket) => socket,
             Err(error) => {
                 self.fail(number, &format!("connect: {error}"));
@@ -174,11 +179,13 @@ impl<'a> Worker<'a> {
             token: self.scene.signer.sign(&audience.user(number))?,
             channels: audience.channels_of(number).map(|channel| audience.channel(channel)).collect(),
         };
-        let inbox = Inbox::new(self.scene.plan.streams_of(number, audience));
+        let is_slow = audience.is_slow(number);
+        let inbox = Inbox::new(if is_slow { Vec::new() } else { self.scene.plan.streams_of(number, audience) });
         let is_websocket = audience.is_websocket(number);
         let make = if is_websocket { Client::websocket } else { Client::sse };
         let mut client = make(number, socket, introduction, inbox);
-        if self.scene.verify_one_in > 0 && number.is_multiple_of(self.scene.verify_one_in) {
+        client.is_slow = is_slow;
+        if !is_slow && self.scene.verify_one_in > 0 && number.is_multiple_of(self.scene.verify_one_in) {
             let stationery = self.scene.stationery.clone();
             client.verify(if is_websocket { Oracle::websocket(stationery) } else { Oracle::sse(stationery) });
         }
@@ -204,8 +211,9 @@ impl<'a> Worker<'a> {
                 .map_err(|error| LoadError::Machine(format!("epoll: {error}")))?;
         }
         self.publishers = publishers;
-        let stride = self.clients.len().div_ceil(SAMPLE).max(1);
-        self.sampled = (0..self.clients.len()).step_by(stride).collect();
+        let reading: Vec<usize> = (0..self.clients.len()).filter(|client| !self.clients[*client].is_slow).collect();
+        let stride = reading.len().div_ceil(SAMPLE).max(1);
+        self.sampled = reading.into_iter().step_by(stride).collect();
         self.sample_expected = vec![0; self.sampled.len()];
         self.sample_of_stream = vec![Vec::new(); self.scene.plan.streams.len()];
         for (place, client) in self.sampled.iter().enumerate() {
@@ -253,7 +261,7 @@ impl<'a> Worker<'a> {
         room.min(window.saturating_sub(lag.unwrap_or(0)))
     }
 
-    /// Writes publishes that are due, `room` at most; answers how many.
+    /// Writes publishes that are due, as long as there is room for a notification; answers how many those were.
     pub fn publish(&mut self, room: u64) -> Result<u64, LoadError> {
         let scene = self.scene;
         let fanout = |stream: u32| scene.plan.streams[stream as usize].fanout;
@@ -261,17 +269,19 @@ impl<'a> Worker<'a> {
         for index in 0..self.publishers.len() {
             let publisher = &mut self.publishers[index];
             for _ in 0..PUBLISHES_PER_PUMP {
-                if written == room || publisher.is_blocked() && publisher.wants_write {
+                if written >= room || publisher.is_blocked() && publisher.wants_write {
                     break;
                 }
                 let now_us = machine::now_us();
-                let Some(stream) = publisher.publish(now_us, &scene.stationery, &mut self.outbox, fanout) else {
-                    break;
+                let (expected, reached) = (&mut self.sample_expected, &self.sample_of_stream);
+                let count = |stream: u32| {
+                    reached[stream as usize].iter().for_each(|place| expected[usize::from(*place)] += 1);
                 };
-                for place in &self.sample_of_stream[stream as usize] {
-                    self.sample_expected[usize::from(*place)] += 1;
+                let notifications = publisher.publish(now_us, &scene.stationery, &mut self.outbox, fanout, count);
+                if notifications == 0 {
+                    break;
                 }
-                written += 1;
+                written += notifications;
             }
             self.flush_publisher(index)?;
         }
@@ -305,6 +315,10 @@ impl<'a> Worker<'a> {
 
     /// Waits up to `wait_us` and serves every socket that is ready.
     pub fn turn(&mut self, wait_us: u64) -> Result<(), LoadError> {
+        if !self.slow_read_on && self.shared.slow_read_on.load(Ordering::Relaxed) {
+            self.slow_read_on = true;
+            self.read_on()?;
+        }
         let ready = self.poller.wait(wait_us).map_err(|error| LoadError::Machine(format!("epoll: {error}")))?;
         for index in 0..ready {
             let Some(ready) = self.poller.ready(index) else { break };
@@ -316,6 +330,18 @@ impl<'a> Worker<'a> {
         }
         if let Some(received) = self.shared.received.get(self.index as usize) {
             received.store(self.tally.received, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Has the clients that stopped reading read again.
+    fn read_on(&self) -> Result<(), LoadError> {
+        let slow = |(_, client): &(u64, &Client)| client.is_slow && client.state == State::Open;
+        for (token, client) in (0..).zip(&self.clients).filter(slow) {
+            socket::widen(&client.socket);
+            self.poller
+                .set(&client.socket, token, Interest::Read)
+                .map_err(|error| LoadError::Machine(format!("epoll: {error}")))?;
         }
         Ok(())
     }
@@ -348,7 +374,11 @@ impl<'a> Worker<'a> {
             // that is over stays ready for ever.
             self.poller.remove(&client.socket);
             let _ = rustix::net::shutdown(&client.socket, rustix::net::Shutdown::Both);
-            if before == State::Open {
+            if before == State::Open && client.is_slow && matches!(client.close_code, None | Some(4008 | 1001)) {
+                // Without a code: what was before the Close frame was never read, so it could not be sent either.
+                self.tally.slow_closed += 1;
+                self.tally.slow_closed_4008 += u64::from(client.close_code == Some(4008));
+            } else if before == State::Open {
                 self.tally.closed += 1;
                 self.tally.trouble(|| format!("client {number}: {reason}"));
             } else {
@@ -360,6 +390,12 @@ impl<'a> Worker<'a> {
         if before != State::Open && client.state == State::Open {
             self.connecting -= 1;
             self.shared.open.fetch_add(1, Ordering::Relaxed);
+            if client.is_slow {
+                return self
+                    .poller
+                    .set(&client.socket, index as u64, Interest::Nothing)
+                    .map_err(|error| LoadError::Machine(format!("epoll: {error}")));
+            }
         }
         let wants_write = !client.outgoing.is_empty();
         if wants_write != client.wants_write {

@@ -52,6 +52,43 @@ fn every_transport_hears_the_same() {
 }
 
 #[test]
+fn batches_are_published_and_their_receipts_checked() {
+    // The rate counts requests; 200 a second with 5 notifications each.
+    let report = passes("--aim batch --batch-size 5 --rate 200");
+    assert_eq!(report.published, report.publish.answered * 5);
+    assert_eq!(report.publish.delivered_to, report.expected);
+    // More notifications than the publisher has users: some get several in one batch, still in order.
+    passes("--aim batch --batch-size 10 --rate 0 --window 40 --pipeline 2");
+    let report = run(&StandIn::start(Fault::Miscount), "--aim batch --batch-size 5 --rate 200");
+    assert!(report.publish.refused > 0, "{}", report.table());
+    assert!(report.failures[0].contains("the receipt says 0 deliveries where 1 was expected"), "{:?}", report.failures);
+}
+
+#[test]
+fn clients_that_stop_reading_are_left_out() {
+    // Of six clients the second, fourth and sixth.
+    for flags in ["--transport ws", "--transport sse", "--aim broadcast", "--threads 2", "--rate 0 --window 8"] {
+        let report = run(&StandIn::start(Fault::None), &format!("--slow-percent 50 {flags}"));
+        assert_eq!(report.failures, [""; 0], "{flags}\n{}", report.table());
+        assert_eq!((report.received, report.lost), (report.expected, 0), "{flags}");
+        assert_eq!((report.slow_clients, report.slow_closed, report.open_at_end), (3, 0, 6), "{flags}");
+        assert!(report.received > 0, "{flags}");
+    }
+    let report = run(&StandIn::start(Fault::TooSlow), "--slow-percent 50");
+    assert_eq!(report.failures, [""; 0], "{}", report.table());
+    assert_eq!((report.slow_closed, report.slow_closed_4008, report.closed), (1, 1, 0));
+    let report = run(&StandIn::start(Fault::Hangup), "--slow-percent 50");
+    assert_eq!(report.failures, [""; 0], "{}", report.table());
+    assert_eq!((report.slow_closed, report.slow_closed_4008, report.closed), (1, 0, 0));
+    // The server's own fault is no expected end, and being closed as slow is none for a client that reads.
+    for (fault, flags) in [(Fault::Collapse, "--slow-percent 50"), (Fault::TooSlow, "--drain-deadline 0.1")] {
+        let report = run(&StandIn::start(fault), flags);
+        assert_eq!((report.closed, report.slow_closed), (1, 0), "{}", report.table());
+        assert!(!report.failures.is_empty(), "{flags}");
+    }
+}
+
+#[test]
 fn flat_out_is_closed_by_what_arrives() {
     let report = passes("--rate 0 --window 8 --aim broadcast --pipeline 16");
     assert_eq!(report.expected, report.published * 6);
@@ -84,8 +121,8 @@ fn every_fault_is_noticed_and_told_apart() {
 #[test]
 fn thresholds_fail_the_run() {
     let server = StandIn::start(Fault::None);
-    let report = run(&server, "--min-rate 1e9 --p99-ms 0");
-    assert_eq!(report.failures.len(), 2, "{:?}", report.failures);
+    let report = run(&server, "--min-rate 1e9 --p95-ms 0 --p99-ms 0");
+    assert_eq!(report.failures.len(), 3, "{:?}", report.failures);
 }
 
 #[test]

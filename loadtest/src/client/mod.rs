@@ -65,6 +65,10 @@ pub struct Client {
     pub tail: Vec<u8>,
     /// What it must receive.
     pub inbox: Inbox,
+    /// It stops reading once it is open.
+    pub is_slow: bool,
+    /// The code of the server's Close frame.
+    pub close_code: Option<u16>,
     started_us: u64,
     reader: Reader,
     oracle: Option<Box<Oracle>>,
@@ -126,6 +130,8 @@ impl Client {
             wants_write: true,
             tail: Vec::new(),
             inbox,
+            is_slow: false,
+            close_code: None,
             started_us: machine::now_us(),
             reader,
             oracle: None,
@@ -172,6 +178,8 @@ impl Client {
         }
         let mut listener = Listener {
             inbox: &mut self.inbox,
+            is_slow: self.is_slow,
+            close_code: &mut self.close_code,
             oracle: self.oracle.as_deref_mut(),
             state: &mut self.state,
             started_us: self.started_us,
@@ -243,6 +251,8 @@ impl Client {
 /// Takes the messages a reader finds.
 pub struct Listener<'a, 'b> {
     inbox: &'a mut Inbox,
+    is_slow: bool,
+    close_code: &'a mut Option<u16>,
     oracle: Option<&'a mut Oracle>,
     state: &'a mut State,
     started_us: u64,
@@ -253,6 +263,9 @@ impl Listener<'_, '_> {
     /// One message text of the server.
     #[inline]
     fn hear(&mut self, text: &[u8]) {
+        if self.is_slow && *self.state == State::Open {
+            return;
+        }
         let tally = &mut *self.ears.tally;
         let mark = match self.ears.scanner.scan(text) {
             Scan::Mark(mark) => mark,

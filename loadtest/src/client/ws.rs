@@ -90,7 +90,9 @@ impl WsReader {
             (OPCODE_PONG, _) => {}
             (OPCODE_CLOSE, _) => {
                 let (code, reason) = frame.payload.split_first_chunk::<2>().unwrap_or((&[3, 237], b""));
-                return Err(format!("closed {}: {}", u16::from_be_bytes(*code), String::from_utf8_lossy(reason)));
+                let code = u16::from_be_bytes(*code);
+                *listener.close_code = Some(code);
+                return Err(format!("closed {code}: {}", String::from_utf8_lossy(reason)));
             }
             (opcode, _) => return Err(format!("opcode {opcode} where it may not stand")),
         }

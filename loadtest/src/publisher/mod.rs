@@ -35,6 +35,8 @@ pub enum Answer {
     Accepted(u64),
     /// Not taken, and why.
     Refused(String),
+    /// For each notification of a batch, the count, or why it was not taken.
+    Batch(Vec<Result<u64, String>>),
 }
 
 /// An answer and the bytes it took; `None` when it is not complete; the sentence says why the connection is of no use.
@@ -48,9 +50,24 @@ impl Door {
         }
     }
 
+    /// Ends a publish whose notifications were written.
+    fn finish(&mut self, out: &mut Vec<u8>) {
+        if let Door::Rest(door) = self {
+            door.finish(out);
+        }
+    }
+
+    /// Notifications of one publish.
+    fn batch_size(&self) -> usize {
+        match self {
+            Door::Rest(door) => door.batch_size(),
+            Door::Redis(_) => 1,
+        }
+    }
+
     fn read(&self, bytes: &[u8]) -> Reply {
         match self {
-            Door::Rest(_) => rest::read(bytes),
+            Door::Rest(door) => door.read(bytes),
             Door::Redis(_) => redis::read(bytes),
         }
     }
@@ -71,7 +88,7 @@ impl Door {
     }
 }
 
-/// A publish without its answer.
+/// A notification without its answer.
 struct UnderWay {
     stream: u32,
     seq: u64,
@@ -80,11 +97,11 @@ struct UnderWay {
 
 /// What the publishers of a run counted.
 pub struct Outbox {
-    /// Publishes on each stream, refused ones included: the next number.
+    /// Notifications on each stream, refused ones included: the next number.
     pub published: Vec<u64>,
     /// Their sum.
     pub written: u64,
-    /// Publishes not taken.
+    /// Notifications not taken.
     pub refused: Refused,
     /// Their number.
     pub refusals: u64,
@@ -92,7 +109,7 @@ pub struct Outbox {
     pub expected: i64,
     /// Publishes answered.
     pub answered: u64,
-    /// Publishes taken in the measured phase.
+    /// Notifications taken in the measured phase.
     pub answered_measured: u64,
     /// What the answers said was delivered.
     pub delivered_to: u64,
@@ -141,6 +158,8 @@ pub struct Publisher {
     door: Door,
     deck: Deck,
     pipeline: usize,
+    /// Notifications of one publish.
+    batch_size: usize,
     outgoing: Outgoing,
     incoming: Vec<u8>,
     under_way: VecDeque<UnderWay>,
@@ -154,6 +173,7 @@ impl Publisher {
             wants_write: false,
             arrival: Arrival::Closed,
             target,
+            batch_size: door.batch_size(),
             door,
             deck,
             pipeline,
@@ -170,35 +190,45 @@ impl Publisher {
 
     /// Whether it can take one more publish now.
     pub fn has_room(&self) -> bool {
-        self.under_way.len() < self.pipeline
+        self.under_way.len() < self.pipeline * self.batch_size
     }
 
-    /// Publishes without an answer.
+    /// Notifications without an answer.
     pub fn under_way(&self) -> usize {
         self.under_way.len()
     }
 
-    /// Writes the next publish if one is due and there is room; answers its stream.
+    /// Writes the next publish if one is due and there is room; names the stream of each notification, and answers how
+    /// many those were.
     pub fn publish(
         &mut self,
         now_us: u64,
         stationery: &Stationery,
         outbox: &mut Outbox,
         fanout: impl Fn(u32) -> u32,
-    ) -> Option<u32> {
+        mut on_notification: impl FnMut(u32),
+    ) -> u64 {
         if !self.has_room() {
-            return None;
+            return 0;
         }
-        let sent_us = self.arrival.take(now_us)?;
-        let stream = self.deck.deal()?;
-        let seq = outbox.published[stream as usize];
-        outbox.published[stream as usize] += 1;
-        outbox.written += 1;
-        outbox.expected += i64::from(fanout(stream));
+        let Some(sent_us) = self.arrival.take(now_us) else { return 0 };
         outbox.lateness_us.saturating_record(now_us - sent_us);
-        self.door.write(self.outgoing.buffer(), stationery, stream, seq, sent_us);
-        self.under_way.push_back(UnderWay { stream, seq, sent_us });
-        Some(stream)
+        let mut written = 0;
+        // A deck deals without end, or nothing at all.
+        while written < self.batch_size as u64
+            && let Some(stream) = self.deck.deal()
+        {
+            let seq = outbox.published[stream as usize];
+            outbox.published[stream as usize] += 1;
+            outbox.expected += i64::from(fanout(stream));
+            self.door.write(self.outgoing.buffer(), stationery, stream, seq, sent_us);
+            self.under_way.push_back(UnderWay { stream, seq, sent_us });
+            on_notification(stream);
+            written += 1;
+        }
+        self.door.finish(self.outgoing.buffer());
+        outbox.written += written;
+        written
     }
 
     /// Writes what waits. The sentence says why the connection is over.
@@ -228,15 +258,21 @@ impl Publisher {
         let mut used = 0;
         while let Some((answer, bytes)) = self.door.read(&self.incoming[used..])? {
             used += bytes;
-            let publish = self.under_way.pop_front().ok_or("an answer nobody asked for")?;
+            let sent_us = self.under_way.front().ok_or("an answer nobody asked for")?.sent_us;
+            let is_measured = measured.contains(&sent_us);
             outbox.answered += 1;
-            if measured.contains(&publish.sent_us) {
-                outbox.answered_measured += u64::from(matches!(answer, Answer::Accepted(_)));
-                outbox.answer_us.saturating_record(now_us.saturating_sub(publish.sent_us));
+            if is_measured {
+                outbox.answer_us.saturating_record(now_us.saturating_sub(sent_us));
             }
-            match answer {
-                Answer::Accepted(count) => outbox.delivered_to += count,
-                Answer::Refused(reason) => refuse(&publish, reason, outbox, &fanout),
+            let answered = self.batch_size.min(self.under_way.len());
+            for (place, publish) in self.under_way.drain(..answered).enumerate() {
+                match verdict(&answer, place, self.batch_size, fanout(publish.stream)) {
+                    Ok(count) => {
+                        outbox.delivered_to += count;
+                        outbox.answered_measured += u64::from(is_measured);
+                    }
+                    Err(reason) => refuse(&publish, reason, outbox, &fanout),
+                }
             }
         }
         self.incoming.drain(..used);
@@ -259,6 +295,23 @@ impl Publisher {
         self.wants_write = false;
         self.socket = self.door.connect(self.target)?;
         Ok(())
+    }
+}
+
+/// What an answer says of the notification at `place` of its publish: the count, or why it was not taken.
+fn verdict(answer: &Answer, place: usize, batch_size: usize, fanout: u32) -> Result<u64, String> {
+    match answer {
+        Answer::Accepted(count) => Ok(*count),
+        Answer::Refused(reason) => Err(reason.clone()),
+        Answer::Batch(receipts) if receipts.len() != batch_size => {
+            Err(format!("{} receipts for {batch_size} notifications", receipts.len()))
+        }
+        Answer::Batch(receipts) => match &receipts[place] {
+            // Each is to one user, who has one connection; one that does not read may be gone.
+            Ok(count) if (u64::from(fanout)..=1).contains(count) => Ok(*count),
+            Ok(count) => Err(format!("the receipt says {count} deliveries where {fanout} was expected")),
+            Err(reason) => Err(reason.clone()),
+        },
     }
 }
 

@@ -22,6 +22,12 @@ pub(crate) enum Fault {
     Damage,
     Refuse,
     Hangup,
+    /// The Close frame of a slow consumer.
+    TooSlow,
+    /// The Close frame of a server that blames itself: 1011.
+    Collapse,
+    /// A receipt that names no delivery, though there was one.
+    Miscount,
 }
 
 struct Subscriber {
@@ -45,6 +51,16 @@ impl Subscriber {
         }
         // A subscriber that is gone is not this test's business.
         let _ = self.stream.write_all(&bytes);
+    }
+}
+
+impl Subscriber {
+    /// A Close frame, then the end.
+    fn close(&mut self, code: u16) {
+        let mut bytes = Vec::new();
+        protocol::ws::encoder::write_frame(&mut bytes, protocol::ws::encoder::Opcode::Close, &code.to_be_bytes());
+        self.stream.write_all(&bytes).unwrap();
+        self.stream.shutdown(std::net::Shutdown::Write).unwrap();
     }
 }
 
@@ -145,6 +161,12 @@ impl StandIn {
         while let Some((head, body)) = read_request(&mut reader) {
             let path = head.split(' ').nth(1).unwrap().to_owned();
             let body: Value = serde_json::from_slice(&body).unwrap();
+            if path.ends_with("/batch") {
+                let answer = self.to_batch(&body["notifications"]).to_string();
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", answer.len());
+                stream.write_all((head + &answer).as_bytes()).unwrap();
+                continue;
+            }
             let refused = self.fault == Fault::Refuse && body["payload"]["seq"] == 10;
             let (status, answer) = if refused {
                 ("503 Service Unavailable", json!({"error": {"code": "OVERLOADED", "message": "later"}}))
@@ -187,6 +209,26 @@ impl StandIn {
         }
     }
 
+    /// Sends each of a batch to its user; answers the receipts of contract §1.8.
+    fn to_batch(&self, notifications: &Value) -> Value {
+        let mut results = Vec::new();
+        let mut delivered = 0;
+        for (index, item) in notifications.as_array().unwrap().iter().enumerate() {
+            assert_eq!(item["target"]["type"], "user");
+            let miscounts = self.fault == Fault::Miscount && item["payload"]["seq"] == 10;
+            let count = self.to_users(&item["payload"], "http-api", &json!([item["target"]["value"]]));
+            let count = if miscounts { 0 } else { count };
+            delivered += count;
+            results
+                .push(json!({"index": index, "notification_id": uuid::Uuid::nil().to_string(), "delivered_to": count,
+                                "failed": 0, "success": count > 0}));
+        }
+        let (total, succeeded) = (results.len(), delivered);
+        json!({"batch_id": uuid::Uuid::nil().to_string(), "results": results, "timestamp": "2026-01-02T03:04:05Z",
+               "summary": {"total": total, "succeeded": succeeded, "failed": total - succeeded, "skipped": 0,
+                           "total_delivered": delivered}})
+    }
+
     fn to_users(&self, payload: &Value, source: &str, users: &Value) -> usize {
         let users: Vec<String> = serde_json::from_value(users.clone()).unwrap();
         self.to(payload, source, |user, _| users.iter().any(|wanted| wanted == user))
@@ -206,6 +248,7 @@ impl StandIn {
         let tenth = text.contains(r#""seq":10,"#);
         let mut subscribers = self.subscribers.lock().unwrap();
         let mut count = 0;
+        let mut closed = None;
         for (user, subscriber) in subscribers.iter_mut() {
             if !wanted(user, &subscriber.channels) {
                 continue;
@@ -213,18 +256,26 @@ impl StandIn {
             count += 1;
             let fault = if tenth && user == "load-user-1" { self.fault } else { Fault::None };
             match fault {
-                Fault::None | Fault::Refuse | Fault::Misroute => subscriber.send(&text),
+                Fault::None | Fault::Refuse | Fault::Misroute | Fault::Miscount => subscriber.send(&text),
                 Fault::Lose => {}
                 Fault::Double => (0..2).for_each(|_| subscriber.send(&text)),
                 Fault::Swap => subscriber.held = Some(text.clone()),
                 Fault::Damage => subscriber.send(&text.replacen("xx", "xy", 1)),
                 Fault::Hangup => subscriber.stream.shutdown(std::net::Shutdown::Both).unwrap(),
+                Fault::TooSlow | Fault::Collapse => {
+                    let code = if fault == Fault::TooSlow { 4008 } else { 1011 };
+                    subscriber.close(code);
+                    closed = Some(user.clone());
+                }
             }
             if fault == Fault::None
                 && let Some(held) = subscriber.held.take()
             {
                 subscriber.send(&held);
             }
+        }
+        if let Some(user) = closed {
+            subscribers.remove(&user);
         }
         if tenth
             && self.fault == Fault::Misroute
