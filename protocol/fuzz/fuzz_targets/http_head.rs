@@ -1,12 +1,4 @@
-//! A head that is cut anywhere is the beginning of a head, or already comes to what the whole comes to.
+//! Request heads, cut and whole.
 #![no_main]
-use libfuzzer_sys::fuzz_target;
-use protocol::http::head::{HeadStatus, parse};
 
-fuzz_target!(|input: (u16, &[u8])| {
-    let (cut, bytes) = input;
-    let part = parse(&bytes[..usize::from(cut).min(bytes.len())]);
-    if part != Ok(HeadStatus::Partial) {
-        assert_eq!(part, parse(bytes));
-    }
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| protocol_fuzz::http::head(bytes));

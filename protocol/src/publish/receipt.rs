@@ -317,7 +317,7 @@ mod tests {
 
     #[test]
     fn receipts_have_the_bytes_of_the_contract() {
-        let receipt = Receipt { delivered_to: 2, failed: 0, queued: 0 };
+        let receipt = Receipt { delivered_to: 2, ..Receipt::default() };
         assert_eq!(
             written(|out| write_receipt(out, ID, receipt, AT_NS)),
             concat!(
@@ -336,7 +336,7 @@ mod tests {
     #[test]
     fn a_batch_is_answered_item_by_item() {
         let sent =
-            |delivered_to, queued| ItemOutcome::Sent { id: ID, receipt: Receipt { delivered_to, failed: 0, queued } };
+            |delivered_to, queued| ItemOutcome::Sent { id: ID, receipt: Receipt { delivered_to, queued, ..Receipt::default() } };
         let outcomes =
             [sent(1, 0), ItemOutcome::Skipped, ItemOutcome::Failed("Validation error: Template not found: x".into())];
         assert_eq!(
