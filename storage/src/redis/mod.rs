@@ -1,5 +1,9 @@
 //! The Redis link: where to ([`url`]), what is said ([`session`]), who keeps it up ([`feed`]), how it does
 //! ([`status`]).
+//!
+//! [`commands`] is another link, for commands and their answers; it shares nothing with the subscription but the way it
+//! is made.
+pub mod commands;
 pub mod feed;
 mod link;
 mod reply;
