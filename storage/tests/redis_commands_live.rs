@@ -254,7 +254,7 @@ fn a_full_server_refuses_writes_and_takes_deletions() {
     assert_eq!(driver.command(&["SET", "k", "v"]), done("OK"));
     let mut client = server.client();
     client.must(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
-    client.must(&["CONFIG", "SET", "maxmemory", "1mb"]);
+    client.must(&["CONFIG", "SET", "maxmemory", "1"]);
     let full = Told::Refused(RefusalCode::OutOfMemory);
     assert_eq!(driver.command(&["SET", "k2", "v"]), full);
     driver.run(&WRITE, &["k2"], &["v"]);

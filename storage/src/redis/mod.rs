@@ -2,10 +2,12 @@
 //! ([`status`]).
 //!
 //! [`commands`] is another link, for commands and their answers; it shares nothing with the subscription but the way it
-//! is made.
+//! is made. [`mailbox`] and [`acks`] are what is said over it.
+pub mod acks;
 pub mod commands;
 pub mod feed;
 mod link;
+pub mod mailbox;
 mod reply;
 mod resolver;
 pub mod session;

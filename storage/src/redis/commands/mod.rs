@@ -10,7 +10,7 @@
 //! | [`link`] | the connection that is always there: timeouts, back-off, breaker | yes |
 //! | [`status`] | how it does, for any thread to read | no |
 //!
-//! What is said over it is another's to know.
+//! What is said over it is another's to know: [`crate::redis::mailbox`] and [`crate::redis::acks`] are such words.
 //!
 //! **Promise.** Each command that was taken is answered once: executed, refused, failed, unknown, or not sent. Commands
 //! are executed in the order they were taken, those that had to wait for their script included.
