@@ -7,11 +7,12 @@
 
 -- Every key is read before anything is written, so that one of a wrong type changes nothing.
 local before = redis.call('XLEN', KEYS[1])
-local head = redis.call('HMGET', KEYS[2], 'epoch', 'depth')
-redis.call('ZSCORE', KEYS[3], ARGV[1])
+local head = redis.call('HMGET', KEYS[2], 'epoch', 'seq', 'depth')
 redis.call('HLEN', KEYS[4])
 
-local known = tonumber(head[2]) or 0
+local epoch = head[1] or ARGV[8]
+local seq = (tonumber(head[2]) or 0) + 1
+local known = tonumber(head[3]) or 0
 local max = tonumber(ARGV[3])
 local now = tonumber(ARGV[4])
 local excess = math.max(before + 1 - max, 0)
@@ -20,7 +21,8 @@ if excess == 1 then
     oldest = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)
 end
 
--- The first write, and the one that a full server refuses: then nothing has happened.
+-- The first write: what a full server refuses, and where this key shows its type. Then nothing has happened.
+redis.call('ZADD', KEYS[3], 'LT', ARGV[5], ARGV[1])
 local id = redis.call('XADD', KEYS[1], 'MAXLEN', max, '*', 'data', ARGV[2])
 redis.call('EXPIRE', KEYS[1], ARGV[6])
 
@@ -40,9 +42,7 @@ local function leave(field, mark)
 end
 if before == 0 and known > 0 then
     -- Marks of entries that are gone.
-    local seq = redis.call('HGET', KEYS[2], 'seq')
     redis.call('DEL', KEYS[2])
-    redis.call('HSET', KEYS[2], 'epoch', head[1] or ARGV[8], 'seq', seq or 0)
 elseif excess == 1 then
     leave(oldest[1][1], redis.call('HGET', KEYS[2], oldest[1][1]))
 elseif excess > 1 then
@@ -65,18 +65,14 @@ elseif excess > 1 then
     dropped = dropped + math.max(excess - marked, 0)
 end
 
-local epoch = head[1]
-if not epoch then
-    epoch = ARGV[8]
-    redis.call('HSET', KEYS[2], 'epoch', epoch)
-end
-local seq = redis.call('HINCRBY', KEYS[2], 'seq', 1)
-local depth = redis.call('XLEN', KEYS[1])
-redis.call('HSET', KEYS[2], 'depth', depth, id, string.format('%.0f', seq) .. ':' .. ARGV[5])
+local depth = math.min(before + 1, max)
+local text = string.format('%.0f', seq)
+redis.call('HSET', KEYS[2], 'epoch', epoch, 'seq', text, 'depth', depth, id, text .. ':' .. ARGV[5])
 redis.call('EXPIRE', KEYS[2], ARGV[7])
-redis.call('ZADD', KEYS[3], 'LT', ARGV[5], ARGV[1])
 
-redis.call('HINCRBY', KEYS[4], 'depth', depth - known)
+if depth ~= known then
+    redis.call('HINCRBY', KEYS[4], 'depth', depth - known)
+end
 redis.call('HINCRBY', KEYS[4], 'enqueued', 1)
 if dropped > 0 then
     redis.call('HINCRBY', KEYS[4], 'dropped', dropped)
