@@ -1,7 +1,13 @@
 //! The Redis link: where to ([`url`]), what is said ([`session`]), who keeps it up ([`feed`]), how it does
 //! ([`status`]).
+//!
+//! [`commands`] is another link, for commands and their answers; it shares nothing with the subscription but the way it
+//! is made. [`mailbox`] and [`acks`] are what is said over it.
+pub mod acks;
+pub mod commands;
 pub mod feed;
 mod link;
+pub mod mailbox;
 mod reply;
 mod resolver;
 pub mod session;

@@ -323,7 +323,7 @@ fn push_command(output: &mut Vec<u8>, words: &[&[u8]]) {
 }
 
 /// A server's words for a log: short, printable, without our password.
-fn printable_error(text: &[u8], password: Option<&[u8]>) -> String {
+pub(crate) fn printable_error(text: &[u8], password: Option<&[u8]>) -> String {
     let mut masked = Vec::new();
     let mut rest = &text[..text.len().min(reply::LINE_BYTES_MAX)];
     while let Some((first, after)) = rest.split_first() {

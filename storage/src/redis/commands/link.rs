@@ -1,0 +1,426 @@
+//! The link for commands that is always there: connects, sends, answers, and comes back for ever.
+//!
+//! ```text
+//! waiting --breaker grants--> resolving --> connecting --> greeting --PONG--> live
+//!    ^                           |              |  ^ next address |              |
+//!    +------- the attempt failed: back-off -----+--+--------------+--- closed, or an answer is late
+//! ```
+//! The link belongs to one thread, which calls [`CommandLink::turn`] when the socket is ready, when
+//! [`CommandWants::wake_at_us`] has come, when the wake callback rang, and once after it submitted. A turn never
+//! blocks, and [`CommandLink::submit`] makes no system call at all. The only helper is the name lookup's thread.
+//!
+//! **Late.** An answer that does not come within the command's time ends the link: answers are matched by their order
+//! alone, so one that is given up takes the others with it. All that was on its way is answered
+//! [`Outcome::Unknown`]; what had not left is answered [`Outcome::NotSent`].
+//!
+//! **Reconnecting.** Commands wait for the next attempt, within their time and the link's bounds; when the attempt
+//! fails they are answered [`Outcome::NotSent`]. While the breaker is open none are taken.
+//!
+//! **Failover.** A server that answers READONLY is not the master any more. The link lets it answer what is on its
+//! way and is made anew, its name looked up again.
+mod connection;
+
+use crate::backoff::{Backoff, BackoffConfig};
+use crate::breaker::{Admission, Breaker, BreakerConfig, BreakerState};
+use crate::redis::commands::answer::Outcome;
+use crate::redis::commands::ended::Ended;
+use crate::redis::commands::event::{Bounds, Fate, NotTaken};
+use crate::redis::commands::script::Script;
+use crate::redis::commands::session::CommandSession;
+use crate::redis::commands::status::{CommandStatus, OperationResult};
+use crate::redis::commands::wire::Wire;
+use crate::redis::commands::{COMMAND_TIMEOUT_MS, COMMANDS_BYTES_MAX, COMMANDS_UNANSWERED_MAX, Command, Ticket};
+use crate::redis::resolver::{Lookup, Resolver};
+use crate::redis::status::LinkState;
+use crate::redis::trouble::Trouble;
+use crate::redis::url::RedisUrl;
+use connection::{Attempt, Connection, Stage};
+use fastrand::Rng;
+use protocol::clock::Now;
+use protocol::limits;
+use rustix::fd::{BorrowedFd, RawFd};
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// What a link needs to know.
+#[derive(Clone, Debug)]
+pub struct CommandConfig {
+    /// `REDIS_URL`.
+    pub url: RedisUrl,
+    /// `REDIS_CIRCUIT_BREAKER_*`.
+    pub breaker: BreakerConfig,
+    /// `REDIS_BACKOFF_*`.
+    pub backoff: BackoffConfig,
+    /// Loaded with each greeting; others are loaded when they are first missed.
+    pub scripts: Vec<&'static Script>,
+    /// No setting; tests shorten it.
+    pub timing: CommandTiming,
+    /// No setting; tests tighten it.
+    pub bounds: Bounds,
+}
+
+impl CommandConfig {
+    /// The defaults for a server.
+    pub fn new(url: RedisUrl, scripts: &[&'static Script]) -> CommandConfig {
+        CommandConfig {
+            url,
+            breaker: BreakerConfig::default(),
+            backoff: BackoffConfig::default(),
+            scripts: scripts.to_vec(),
+            timing: CommandTiming::default(),
+            bounds: Bounds { commands_max: COMMANDS_UNANSWERED_MAX, bytes_max: COMMANDS_BYTES_MAX },
+        }
+    }
+}
+
+/// The deadlines of the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommandTiming {
+    /// From the start of an attempt until the greeting is answered.
+    pub connect_deadline_ms: u64,
+    /// From taking a command to its answer.
+    pub command_timeout_ms: u64,
+    /// Silence after which a PING is sent. It has the time of a command.
+    pub ping_interval_ms: u64,
+}
+
+impl Default for CommandTiming {
+    /// [`limits::REDIS_CONNECT_DEADLINE_MS`], [`COMMAND_TIMEOUT_MS`] and [`limits::REDIS_PING_INTERVAL_MS`].
+    fn default() -> Self {
+        CommandTiming {
+            connect_deadline_ms: limits::REDIS_CONNECT_DEADLINE_MS,
+            command_timeout_ms: COMMAND_TIMEOUT_MS,
+            ping_interval_ms: limits::REDIS_PING_INTERVAL_MS,
+        }
+    }
+}
+
+/// The URL asks for TLS, which this link does not speak; a matter of the settings, to be said at start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TlsUnsupported;
+
+impl fmt::Display for TlsUnsupported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "REDIS_URL asks for TLS (rediss://), which this version does not speak; use redis:// over a trusted \
+             network or a local TLS proxy",
+        )
+    }
+}
+
+impl std::error::Error for TlsUnsupported {}
+
+/// When to turn the link again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CommandWants {
+    /// The socket to watch, level-triggered, and a number that differs for each socket: a new one may get the
+    /// descriptor of the one before. The link closes it; [`CommandLink::socket`] borrows it.
+    pub socket: Option<(RawFd, u32)>,
+    /// Turn it when the socket is readable. Errors and hang-ups count as readable and writable, wanted or not.
+    pub read: bool,
+    /// Turn it when the socket is writable.
+    pub write: bool,
+    /// Turn it at this time, in microseconds of [`Now::mono_us`].
+    pub wake_at_us: Option<u64>,
+    /// Turn it again without waiting: there is probably more to read.
+    pub again: bool,
+}
+
+/// One pipelined command link.
+pub struct CommandLink {
+    config: CommandConfig,
+    status: Arc<CommandStatus>,
+    rng: Rng,
+    breaker: Breaker,
+    backoff: Backoff,
+    resolver: Resolver,
+    session: CommandSession,
+    phase: Phase,
+    /// Number of the newest socket.
+    generation: u32,
+    /// The last link ended because its server was no master; until one is, the back-off goes on.
+    seeks_master: bool,
+}
+
+enum Phase {
+    Waiting { until_us: u64 },
+    Resolving { deadline_us: u64 },
+    Connected(Connection),
+    Stopped,
+}
+
+/// How one step of a turn ended.
+enum Flow {
+    /// Nothing more to do before something happens.
+    Rest,
+    /// The phase changed; look at it at once.
+    Go,
+}
+
+/// What the caller said about the socket.
+#[derive(Clone, Copy)]
+struct Ready {
+    readable: bool,
+    writable: bool,
+}
+
+/// Whom answers are told.
+pub type OnReply<'a> = dyn FnMut(Ticket, Outcome<'_>) + 'a;
+
+impl CommandLink {
+    /// A link that begins to connect at its first turn. `wake` is called on the name lookup's thread and must make
+    /// the owner turn the link soon.
+    ///
+    /// # Errors
+    /// [`TlsUnsupported`]. A server that is not there is no error.
+    pub fn new(
+        config: CommandConfig,
+        status: Arc<CommandStatus>,
+        seed: u64,
+        wake: Box<dyn Fn() + Send + Sync>,
+    ) -> Result<CommandLink, TlsUnsupported> {
+        if config.url.tls {
+            return Err(TlsUnsupported);
+        }
+        Ok(CommandLink {
+            rng: Rng::with_seed(seed),
+            breaker: Breaker::new(config.breaker),
+            backoff: Backoff::new(config.backoff),
+            resolver: Resolver::new(Arc::from(wake)),
+            session: CommandSession::new(config.url.clone(), &config.scripts, config.bounds),
+            phase: Phase::Waiting { until_us: 0 },
+            generation: 0,
+            seeks_master: false,
+            status,
+            config,
+        })
+    }
+
+    /// Takes a command; it leaves with the next turn, and is answered by that or a later one, once.
+    ///
+    /// # Errors
+    /// [`NotTaken`]: it was not taken and will not be answered.
+    pub fn submit(&mut self, now: Now, ticket: Ticket, command: Command<'_>) -> Result<(), NotTaken> {
+        let stopped = matches!(self.phase, Phase::Stopped);
+        let taken = match stopped || self.breaker.state() == BreakerState::Open {
+            true => Err(NotTaken::Unavailable),
+            false => {
+                let deadline_us = self.command_deadline_us(now.mono_us);
+                self.session.push(now.mono_us, deadline_us, ticket, command)
+            }
+        };
+        match taken {
+            Ok(()) => self.status.set_unanswered(self.session.commands()),
+            Err(NotTaken::Unavailable) => self.status.counted(command.operation, OperationResult::Unavailable),
+            Err(NotTaken::Full { .. } | NotTaken::TooLarge { .. }) => {
+                self.status.counted(command.operation, OperationResult::Full);
+            }
+        }
+        taken
+    }
+
+    /// Does what can be done now: writes what was submitted, reads at most [`limits::READ_BYTES_MAX`], and tells what
+    /// became of commands.
+    pub fn turn(&mut self, now: Now, readable: bool, writable: bool, on_reply: &mut OnReply<'_>) -> CommandWants {
+        let now_us = now.mono_us;
+        let mut ready = Ready { readable, writable };
+        // Each round but the last ends a phase or an address, and an attempt has a bounded number of them.
+        while let Flow::Go = self.step(now_us, ready, on_reply) {
+            ready = Ready { readable: false, writable: false };
+        }
+        while let Some(ask) = self.session.expire(now_us) {
+            self.status.counted(ask.operation, OperationResult::NotSent);
+            on_reply(ask.ticket, Outcome::NotSent);
+        }
+        self.status.set_unanswered(self.session.commands());
+        self.wants()
+    }
+
+    /// The socket of [`CommandWants::socket`].
+    pub fn socket(&self) -> Option<BorrowedFd<'_>> {
+        match &self.phase {
+            Phase::Connected(connection) => Some(connection.wire.as_fd()),
+            _ => None,
+        }
+    }
+
+    /// Commands that were taken and are not answered.
+    pub fn unanswered(&self) -> usize {
+        self.session.commands()
+    }
+
+    /// Closes the link for good; later turns want nothing. What is not answered is answered now.
+    pub fn stop(&mut self, on_reply: &mut OnReply<'_>) {
+        self.phase = Phase::Stopped;
+        self.resolver.stop();
+        self.give_up(on_reply);
+        self.status.set_link(LinkState::Reconnecting);
+    }
+
+    fn command_deadline_us(&self, now_us: u64) -> u64 {
+        now_us.saturating_add(self.config.timing.command_timeout_ms.saturating_mul(1_000))
+    }
+
+    fn step(&mut self, now_us: u64, ready: Ready, on_reply: &mut OnReply<'_>) -> Flow {
+        match &mut self.phase {
+            Phase::Stopped => Flow::Rest,
+            Phase::Waiting { until_us } if now_us < *until_us => Flow::Rest,
+            Phase::Waiting { .. } => self.attempt(now_us, on_reply),
+            Phase::Resolving { deadline_us } => {
+                let deadline_us = *deadline_us;
+                match self.resolver.poll() {
+                    Lookup::Pending if now_us >= deadline_us => {
+                        let ms = self.config.timing.connect_deadline_ms;
+                        self.end(now_us, Trouble::LookupDeadline { ms }.into(), on_reply)
+                    }
+                    Lookup::Pending => Flow::Rest,
+                    Lookup::Done(answer) => self.resolved(now_us, deadline_us, answer, on_reply),
+                }
+            }
+            Phase::Connected(_) => match self.converse(now_us, ready, on_reply) {
+                Ok(flow) => flow,
+                Err(ended) => self.connection_ended(now_us, ended, on_reply),
+            },
+        }
+    }
+
+    /// Begins an attempt if the breaker grants one.
+    fn attempt(&mut self, now_us: u64, on_reply: &mut OnReply<'_>) -> Flow {
+        if let Admission::OpenUntil { us } = self.breaker.admit(now_us) {
+            self.phase = Phase::Waiting { until_us: us };
+            return Flow::Rest;
+        }
+        self.status.attempted();
+        self.status.set_link(LinkState::Reconnecting);
+        self.status.set_breaker(&self.breaker);
+        let deadline_us = now_us.saturating_add(self.config.timing.connect_deadline_ms.saturating_mul(1_000));
+        match self.resolver.start(&self.config.url.host, self.config.url.port) {
+            Lookup::Pending => {
+                self.phase = Phase::Resolving { deadline_us };
+                Flow::Rest
+            }
+            Lookup::Done(answer) => self.resolved(now_us, deadline_us, answer, on_reply),
+        }
+    }
+
+    fn resolved(
+        &mut self,
+        now_us: u64,
+        deadline_us: u64,
+        answer: std::io::Result<Vec<SocketAddr>>,
+        on_reply: &mut OnReply<'_>,
+    ) -> Flow {
+        match answer {
+            Ok(mut addresses) => {
+                addresses.reverse();
+                self.connect(now_us, deadline_us, addresses, None, on_reply)
+            }
+            Err(error) => self.end(now_us, Trouble::Resolve(error.to_string()).into(), on_reply),
+        }
+    }
+
+    /// Tries the last of `remaining`, and those before it while they fail at once.
+    fn connect(
+        &mut self,
+        now_us: u64,
+        deadline_us: u64,
+        mut remaining: Vec<SocketAddr>,
+        mut ended: Option<Ended>,
+        on_reply: &mut OnReply<'_>,
+    ) -> Flow {
+        while let Some(address) = remaining.pop() {
+            match Wire::connect(address) {
+                Err(errno) => ended = Some(Trouble::Connect { address, errno }.into()),
+                Ok(wire) => {
+                    let share_us = deadline_us.saturating_sub(now_us) / (remaining.len() as u64 + 1);
+                    let address_deadline_us = now_us.saturating_add(share_us);
+                    let attempt = Attempt { address, remaining, address_deadline_us, deadline_us };
+                    let stage = Stage::Connecting(attempt);
+                    self.generation = self.generation.wrapping_add(1);
+                    self.session.begin();
+                    let connection = Connection { wire, stage, write_blocked: false, more: false, leaving: None };
+                    self.phase = Phase::Connected(connection);
+                    return Flow::Rest;
+                }
+            }
+        }
+        let ended = ended.unwrap_or_else(|| Trouble::Resolve("the name has no address".to_owned()).into());
+        self.end(now_us, ended, on_reply)
+    }
+
+    /// The connection is of no use any more: the next address, or the end of the attempt.
+    fn connection_ended(&mut self, now_us: u64, ended: Ended, on_reply: &mut OnReply<'_>) -> Flow {
+        // What the server refused at one address it refuses at all; only what did not get through is tried elsewhere.
+        let goes_on = ended.is_of_connection();
+        match std::mem::replace(&mut self.phase, Phase::Waiting { until_us: now_us }) {
+            Phase::Connected(Connection { stage: Stage::Connecting(attempt) | Stage::Greeting(attempt), .. })
+                if goes_on =>
+            {
+                self.connect(now_us, attempt.deadline_us, attempt.remaining, Some(ended), on_reply)
+            }
+            _ => self.end(now_us, ended, on_reply),
+        }
+    }
+
+    /// The attempt, or the link, is over: says so, to those who wait for answers as well, and when the next one is.
+    fn end(&mut self, now_us: u64, ended: Ended, on_reply: &mut OnReply<'_>) -> Flow {
+        match ended.is_of_connection() {
+            true => self.breaker.fail(now_us),
+            false => self.breaker.abandon(),
+        }
+        let delay_us = self.backoff.next_delay_us(&mut self.rng);
+        let until_us = now_us.saturating_add(delay_us).max(self.breaker.open_until_us().unwrap_or(0));
+        self.phase = Phase::Waiting { until_us };
+        self.seeks_master = matches!(ended, Ended::ReadOnly { .. });
+        self.status.ended(ended.kind());
+        self.status.set_breaker(&self.breaker);
+        let open = self.breaker.state() == BreakerState::Open;
+        self.status.set_link(if open { LinkState::CircuitOpen } else { LinkState::Reconnecting });
+        tracing::warn!(
+            server = %self.config.url,
+            cause = %ended,
+            kind = ended.kind().as_str(),
+            commands = self.session.commands(),
+            retry_in_ms = (until_us - now_us) / 1_000,
+            circuit = self.breaker.state().as_str(),
+            "Redis commands are down"
+        );
+        self.give_up(on_reply);
+        Flow::Rest
+    }
+
+    /// Answers everything that is not answered.
+    fn give_up(&mut self, on_reply: &mut OnReply<'_>) {
+        let status = &self.status;
+        self.session.end(|ask, fate| {
+            let (result, outcome) = match fate {
+                Fate::Unknown => (OperationResult::Unknown, Outcome::Unknown),
+                Fate::NotSent => (OperationResult::NotSent, Outcome::NotSent),
+            };
+            status.counted(ask.operation, result);
+            on_reply(ask.ticket, outcome);
+        });
+        self.status.set_unanswered(0);
+    }
+
+    fn wants(&self) -> CommandWants {
+        let waiting_us = self.session.waiting_deadline_us();
+        let sooner = |us: u64| Some(waiting_us.map_or(us, |waiting_us| waiting_us.min(us)));
+        let connection = match &self.phase {
+            Phase::Stopped => return CommandWants::default(),
+            Phase::Waiting { until_us: us } | Phase::Resolving { deadline_us: us } => {
+                return CommandWants { wake_at_us: sooner(*us), ..CommandWants::default() };
+            }
+            Phase::Connected(connection) => connection,
+        };
+        let connecting = matches!(connection.stage, Stage::Connecting(_));
+        CommandWants {
+            socket: Some((connection.wire.as_raw_fd(), self.generation)),
+            read: !connecting,
+            write: connecting || !self.session.output().is_empty(),
+            wake_at_us: sooner(self.deadline_us(connection)),
+            again: connection.more,
+        }
+    }
+}

@@ -1,0 +1,496 @@
+//! A conversation of commands without a socket: what to say, and what became of it.
+//!
+//! ```text
+//! we      AUTH, SELECT, SCRIPT LOAD for each script, PING     at once; nothing else before their answers
+//! server  +OK, +OK, one SHA-1 per script, +PONG               now commands flow, as many as there are
+//! ```
+//! **Order.** Answers come in the order of the commands, which is all that ties them together. A server that has lost
+//! a script answers NOSCRIPT to each command that names it. Then nothing new is sent until everything on its way is
+//! answered; what was refused so is sent again behind the scripts, in its old order, and only then what came later.
+//! So one command never overtakes another that was taken before, except that a command without a script, or with a
+//! script the server still had, is executed where it stood.
+//!
+//! Commands are encoded once, when they are taken, and kept in the output until they are answered: sending one again
+//! costs a copy. Time is an argument; the session keeps deadlines and does nothing about them.
+use crate::redis::commands::answer::{Failure, Refusal, RefusalCode};
+use crate::redis::commands::event::{Answer, Ask, Bounds, Event, Fate, NotTaken, SessionError, Step};
+use crate::redis::commands::reply::Decoder;
+use crate::redis::commands::script::Script;
+use crate::redis::commands::{COMMAND_BYTES_MAX, Command, Ticket, encode};
+use crate::redis::session::printable_error;
+use crate::redis::url::RedisUrl;
+use protocol::limits;
+use std::collections::VecDeque;
+
+/// Output that is answered and lies before what is not, above which it is thrown away.
+const ANSWERED_BYTES_MAX: usize = 64 * 1024;
+/// Room that an empty buffer keeps.
+const ROOM_KEPT: usize = 256 * 1024;
+
+/// One conversation; begun anew for each connection, while what waits may stay.
+pub struct CommandSession {
+    credentials: RedisUrl,
+    bounds: Bounds,
+    /// Scripts that are loaded with each greeting; those that commands brought join them.
+    scripts: Vec<&'static Script>,
+    /// Bytes from the server; `start..end` are not taken yet.
+    input: Vec<u8>,
+    start: usize,
+    end: usize,
+    decoder: Decoder,
+    /// Bytes of the reply that was handed out, still at `start`.
+    handed_out: usize,
+    gate: Gate,
+    /// Bytes for the server; those before `answered` are of no use any more, those before `sent` are on their way.
+    output: Vec<u8>,
+    answered: usize,
+    sent: usize,
+    /// Whose answers are due, in the order of the output.
+    expected: VecDeque<Expected>,
+    /// Refused for the want of their scripts; to be sent again before what waits.
+    again: Queue,
+    /// Not to be sent yet.
+    waiting: Queue,
+    commands: usize,
+}
+
+/// Whether commands go to the output at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gate {
+    /// There is no connection.
+    Off,
+    /// The greeting is not over.
+    Greeting,
+    /// They do.
+    Open,
+    /// A script was lost: when everything is answered, the scripts go first.
+    Reloading,
+    /// Nothing is sent any more, what is on its way is still answered.
+    Closing,
+}
+
+#[derive(Debug)]
+struct Expected {
+    due: Due,
+    bytes: usize,
+    deadline_us: u64,
+}
+
+#[derive(Debug)]
+enum Due {
+    Auth,
+    Select,
+    Load(&'static Script),
+    Hello,
+    Ping,
+    Command(Ask),
+}
+
+/// Encoded commands that are not in the output.
+#[derive(Default)]
+struct Queue {
+    asks: VecDeque<Ask>,
+    bytes: Vec<u8>,
+    /// Bytes of those that were taken out in front.
+    gone: usize,
+}
+
+impl Queue {
+    fn len_bytes(&self) -> usize {
+        self.bytes.len() - self.gone
+    }
+
+    fn pop_front(&mut self) -> Option<Ask> {
+        let ask = self.asks.pop_front()?;
+        self.gone += ask.bytes;
+        if self.asks.is_empty() {
+            *self = Queue::default();
+        } else if self.gone > ANSWERED_BYTES_MAX && self.gone > self.bytes.len() / 2 {
+            self.bytes.drain(..self.gone);
+            self.gone = 0;
+        }
+        Some(ask)
+    }
+}
+
+impl CommandSession {
+    /// A session without a connection. `scripts` are loaded in each greeting.
+    pub fn new(credentials: RedisUrl, scripts: &[&'static Script], bounds: Bounds) -> CommandSession {
+        CommandSession {
+            credentials,
+            bounds,
+            scripts: scripts.to_vec(),
+            input: Vec::new(),
+            start: 0,
+            end: 0,
+            decoder: Decoder::default(),
+            handed_out: 0,
+            gate: Gate::Off,
+            output: Vec::new(),
+            answered: 0,
+            sent: 0,
+            expected: VecDeque::new(),
+            again: Queue::default(),
+            waiting: Queue::default(),
+            commands: 0,
+        }
+    }
+
+    /// There is a connection: the first words are ready to be sent. What the one before left behind is forgotten, but
+    /// not the commands that wait; end that one first ([`CommandSession::end`]) unless its greeting failed.
+    pub fn begin(&mut self) {
+        debug_assert!(!self.expected.iter().any(|expected| matches!(expected.due, Due::Command(_))));
+        self.forget_connection();
+        self.gate = Gate::Greeting;
+        let RedisUrl { user, password, database, .. } = &self.credentials;
+        let mut greeting = Vec::new();
+        if user.is_some() || password.is_some() {
+            // A user without a password has the empty one: what an ACL user with `nopass` accepts.
+            let password = password.as_deref().unwrap_or_default();
+            let words = |out: &mut Vec<u8>| match user {
+                Some(user) => encode(out, &[&[b"AUTH", user, password]]),
+                None => encode(out, &[&[b"AUTH", password]]),
+            };
+            words(&mut self.output);
+            greeting.push((Due::Auth, self.output.len()));
+        }
+        if *database != 0 {
+            encode(&mut self.output, &[&[b"SELECT", database.to_string().as_bytes()]]);
+            greeting.push((Due::Select, self.output.len()));
+        }
+        for script in &self.scripts {
+            encode(&mut self.output, &[&[b"SCRIPT", b"LOAD", script.body().as_bytes()]]);
+            greeting.push((Due::Load(script), self.output.len()));
+        }
+        // Asks nothing of the user's rights but to be one, and is refused by a server that loads its data.
+        encode(&mut self.output, &[&[b"PING"]]);
+        greeting.push((Due::Hello, self.output.len()));
+        let mut from = 0;
+        for (due, to) in greeting {
+            self.expected.push_back(Expected { due, bytes: to - from, deadline_us: u64::MAX });
+            from = to;
+        }
+    }
+
+    /// Takes a command. It is sent when the greeting is over.
+    ///
+    /// # Errors
+    /// [`NotTaken::Full`] and [`NotTaken::TooLarge`]; nothing is remembered of it then.
+    pub fn push(
+        &mut self,
+        now_us: u64,
+        deadline_us: u64,
+        ticket: Ticket,
+        command: Command<'_>,
+    ) -> Result<(), NotTaken> {
+        let Command { operation, words } = command;
+        let bytes_max = words.bytes_max();
+        if bytes_max > COMMAND_BYTES_MAX {
+            return Err(NotTaken::TooLarge { bytes: bytes_max });
+        }
+        let bytes = self.bytes();
+        if self.commands >= self.bounds.commands_max || bytes + bytes_max > self.bounds.bytes_max {
+            return Err(NotTaken::Full { commands: self.commands, bytes });
+        }
+        let script = words.script();
+        if let Some(script) = script
+            && !self.scripts.contains(&script)
+        {
+            self.scripts.push(script);
+        }
+        let open = self.gate == Gate::Open;
+        let out = if open { &mut self.output } else { &mut self.waiting.bytes };
+        let before = out.len();
+        words.encode(out);
+        let bytes = out.len() - before;
+        let ask = Ask { ticket, operation, asked_us: now_us, deadline_us, script, reloads: 0, bytes };
+        match open {
+            true => self.expected.push_back(Expected { due: Due::Command(ask), bytes, deadline_us }),
+            false => self.waiting.asks.push_back(ask),
+        }
+        self.commands += 1;
+        Ok(())
+    }
+
+    /// Asks for a sign of life, if the greeting is over.
+    pub fn ping(&mut self, deadline_us: u64) {
+        if matches!(self.gate, Gate::Open | Gate::Reloading) {
+            let before = self.output.len();
+            encode(&mut self.output, &[&[b"PING"]]);
+            let bytes = self.output.len() - before;
+            self.expected.push_back(Expected { due: Due::Ping, bytes, deadline_us });
+        }
+    }
+
+    /// From now on nothing new is sent; what is on its way is still answered.
+    pub fn close(&mut self) {
+        self.gate = Gate::Closing;
+    }
+
+    /// Whether nothing is on its way.
+    pub fn is_quiet(&self) -> bool {
+        self.expected.is_empty()
+    }
+
+    /// How far the conversation is.
+    pub fn step(&self) -> Step {
+        match (self.gate, self.expected.front().map(|expected| &expected.due)) {
+            (Gate::Open | Gate::Reloading | Gate::Closing, _) => Step::Talk,
+            (_, Some(Due::Auth)) => Step::Auth,
+            (_, Some(Due::Select)) => Step::Select,
+            _ => Step::Hello,
+        }
+    }
+
+    /// Commands that are not answered, on their way or waiting.
+    pub fn commands(&self) -> usize {
+        self.commands
+    }
+
+    /// Bytes of what is not answered.
+    pub fn bytes(&self) -> usize {
+        self.output.len() - self.answered + self.again.len_bytes() + self.waiting.len_bytes()
+    }
+
+    /// When the next answer is late, in microseconds.
+    pub fn answer_deadline_us(&self) -> Option<u64> {
+        self.expected.front().map(|expected| expected.deadline_us)
+    }
+
+    /// When the first of those that wait to be sent is late, in microseconds.
+    pub fn waiting_deadline_us(&self) -> Option<u64> {
+        self.waiting.asks.front().map(|ask| ask.deadline_us)
+    }
+
+    /// Takes out the first of those that wait to be sent, if it is late. It was not sent.
+    pub fn expire(&mut self, now_us: u64) -> Option<Ask> {
+        if self.waiting_deadline_us()? > now_us {
+            return None;
+        }
+        self.commands -= 1;
+        self.waiting.pop_front()
+    }
+
+    /// What is to be sent; empty most of the time.
+    pub fn output(&self) -> &[u8] {
+        &self.output[self.sent..]
+    }
+
+    /// The first `bytes` of [`CommandSession::output`] are on their way.
+    pub fn sent(&mut self, bytes: usize) {
+        self.sent = (self.sent + bytes).min(self.output.len());
+    }
+
+    /// Where to read to: at least half of, and at most, [`limits::READ_BYTES_MAX`]. Take all events first, so that
+    /// only a partial reply is left, which is bounded.
+    pub fn room(&mut self) -> &mut [u8] {
+        self.take_back();
+        self.input.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+        if self.end == 0 && self.input.len() > limits::READ_BYTES_MAX {
+            self.input = Vec::new();
+        }
+        if self.input.len() - self.end < limits::READ_BYTES_MAX / 2 {
+            // Twice what came, so that a long reply is moved a few times only.
+            let bytes_max = limits::REDIS_REPLY_BYTES_MAX + limits::READ_BYTES_MAX;
+            self.input.resize((self.end * 2).clamp(limits::READ_BYTES_MAX, bytes_max), 0);
+        }
+        let stop = self.input.len().min(self.end + limits::READ_BYTES_MAX);
+        &mut self.input[self.end..stop]
+    }
+
+    /// The first `bytes` of [`CommandSession::room`] have come.
+    pub fn filled(&mut self, bytes: usize) {
+        self.end = (self.end + bytes).min(self.input.len());
+    }
+
+    /// The next thing that was said, or `None` until more bytes come.
+    ///
+    /// # Errors
+    /// [`SessionError`]: the connection must end. What was asked is answered by [`CommandSession::end`].
+    pub fn next_event(&mut self) -> Result<Option<Event<'_>>, SessionError> {
+        loop {
+            self.take_back();
+            if self.gate == Gate::Off {
+                // What comes after a refused greeting is meant for somebody we did not want to be.
+                self.start = self.end;
+                return Ok(None);
+            }
+            let decoded = self.decoder.decode(&self.input[self.start..self.end]).map_err(SessionError::Reply)?;
+            let Some(reply_bytes) = decoded else { return Ok(None) };
+            let step = self.step();
+            match self.expected.front() {
+                None => return Err(SessionError::Unexpected("nothing was asked")),
+                Some(expected) if self.answered + expected.bytes > self.sent => {
+                    return Err(SessionError::Unexpected("the command is not sent yet"));
+                }
+                Some(_) => self.handed_out = reply_bytes,
+            }
+            // There is one: it was looked at just now.
+            let Some(Expected { due, bytes, .. }) = self.expected.pop_front() else { return Ok(None) };
+            let heard = self.understand(step, due, bytes)?;
+            self.advance(bytes);
+            if matches!(heard, Heard::Nothing) {
+                continue;
+            }
+            let reply = self.decoder.reply(&self.input[self.start..self.end]);
+            return Ok(match heard {
+                Heard::Nothing => None,
+                Heard::Ready => Some(Event::Ready),
+                Heard::Pong => Some(Event::Pong),
+                Heard::NotLoaded { script, text } => Some(Event::NotLoaded { script, text }),
+                Heard::GreetingRefused { text } => Some(Event::GreetingRefused { step, text }),
+                Heard::Done { ask } => Some(Event::Answered { ask, answer: Answer::Done(reply) }),
+                Heard::Refused { ask, refusal } => Some(Event::Answered { ask, answer: Answer::Refused(refusal) }),
+                Heard::Failed { ask, failure } => Some(Event::Answered { ask, answer: Answer::Failed(failure) }),
+            });
+        }
+    }
+
+    /// The connection is over: everything that was taken ends with it, those that wait included.
+    pub fn end(&mut self, mut on_end: impl FnMut(Ask, Fate)) {
+        let mut at = self.answered;
+        for Expected { due, bytes, .. } in std::mem::take(&mut self.expected) {
+            at += bytes;
+            if let Due::Command(ask) = due {
+                on_end(ask, if at <= self.sent { Fate::Unknown } else { Fate::NotSent });
+            }
+        }
+        // These were refused, and not sent again since.
+        for queue in [std::mem::take(&mut self.again), std::mem::take(&mut self.waiting)] {
+            queue.asks.into_iter().for_each(|ask| on_end(ask, Fate::NotSent));
+        }
+        self.commands = 0;
+        self.forget_connection();
+    }
+
+    /// What the reply at hand means to whoever it is due to.
+    fn understand(&mut self, step: Step, due: Due, bytes: usize) -> Result<Heard, SessionError> {
+        let reply = self.decoder.reply(&self.input[self.start..self.end]);
+        let error = reply.error();
+        let code = error.and_then(RefusalCode::of);
+        let text = error.map(|error| printable_error(error, self.credentials.password.as_deref()));
+        let heard = match (due, text) {
+            (Due::Auth | Due::Select | Due::Hello, Some(text)) => {
+                debug_assert_ne!(step, Step::Talk, "the greeting is over");
+                self.gate = Gate::Off;
+                self.expected.clear();
+                Heard::GreetingRefused { text }
+            }
+            (Due::Auth | Due::Select, None) if reply.bytes() == Some(b"OK") => Heard::Nothing,
+            (Due::Auth | Due::Select, None) => return Err(SessionError::Unexpected("no OK")),
+            (Due::Hello, None) => {
+                self.open();
+                Heard::Ready
+            }
+            (Due::Load(script), Some(text)) => Heard::NotLoaded { script, text },
+            (Due::Load(script), None) if reply.bytes() == Some(script.sha1().as_bytes()) => Heard::Nothing,
+            (Due::Load(_), None) => return Err(SessionError::Unexpected("not the SHA-1 of the script")),
+            // A server that refuses a PING is there all the same.
+            (Due::Ping, _) => Heard::Pong,
+            (Due::Command(ask), None) => Heard::Done { ask },
+            (Due::Command(ask), Some(text)) => match code {
+                Some(RefusalCode::NoScript) if ask.script.is_some() && ask.reloads == 0 => {
+                    self.send_again(ask, bytes);
+                    Heard::Nothing
+                }
+                Some(code) => Heard::Refused { ask, refusal: Refusal { code, text } },
+                None => Heard::Failed { ask, failure: Failure::of(text) },
+            },
+        };
+        if matches!(heard, Heard::Done { .. } | Heard::Refused { .. } | Heard::Failed { .. }) {
+            self.commands -= 1;
+        }
+        Ok(heard)
+    }
+
+    /// The command in front of the output is answered.
+    fn advance(&mut self, bytes: usize) {
+        self.answered += bytes;
+        if self.answered == self.output.len() {
+            if self.output.capacity() > ROOM_KEPT {
+                self.output = Vec::new();
+            }
+            self.output.clear();
+            (self.answered, self.sent) = (0, 0);
+        } else if self.answered > ANSWERED_BYTES_MAX && self.answered > self.output.len() / 2 {
+            self.output.drain(..self.answered);
+            self.sent -= self.answered;
+            self.answered = 0;
+        }
+        if self.gate == Gate::Reloading && self.expected.is_empty() {
+            self.reload();
+        }
+    }
+
+    /// Keeps a command whose script was lost, until everything else is answered.
+    fn send_again(&mut self, mut ask: Ask, bytes: usize) {
+        ask.reloads += 1;
+        self.again.asks.push_back(ask);
+        self.again.bytes.extend_from_slice(&self.output[self.answered..self.answered + bytes]);
+        if self.gate == Gate::Open {
+            self.gate = Gate::Reloading;
+        }
+    }
+
+    /// Sends the scripts, then what was refused for the want of them, then what waits.
+    fn reload(&mut self) {
+        let deadline_us = self.again.asks.front().map_or(u64::MAX, |ask| ask.deadline_us);
+        for script in &self.scripts {
+            let before = self.output.len();
+            encode(&mut self.output, &[&[b"SCRIPT", b"LOAD", script.body().as_bytes()]]);
+            let bytes = self.output.len() - before;
+            self.expected.push_back(Expected { due: Due::Load(script), bytes, deadline_us });
+        }
+        let again = std::mem::take(&mut self.again);
+        self.append(again);
+        self.open();
+    }
+
+    /// Commands flow from now on.
+    fn open(&mut self) {
+        self.gate = Gate::Open;
+        let waiting = std::mem::take(&mut self.waiting);
+        self.append(waiting);
+    }
+
+    fn append(&mut self, queue: Queue) {
+        self.output.extend_from_slice(&queue.bytes[queue.gone..]);
+        for ask in queue.asks {
+            let (bytes, deadline_us) = (ask.bytes, ask.deadline_us);
+            self.expected.push_back(Expected { due: Due::Command(ask), bytes, deadline_us });
+        }
+    }
+
+    /// The reply that was handed out is of no use any more.
+    fn take_back(&mut self) {
+        if self.handed_out > 0 {
+            self.start += std::mem::take(&mut self.handed_out);
+            self.decoder.reset();
+        }
+    }
+
+    fn forget_connection(&mut self) {
+        self.gate = Gate::Off;
+        (self.input, self.start, self.end, self.handed_out) = (Vec::new(), 0, 0, 0);
+        self.decoder.reset();
+        (self.output, self.answered, self.sent) = (Vec::new(), 0, 0);
+        self.expected.clear();
+    }
+}
+
+/// What a reply means, without the reply.
+enum Heard {
+    Nothing,
+    Ready,
+    Pong,
+    NotLoaded { script: &'static Script, text: String },
+    GreetingRefused { text: String },
+    Done { ask: Ask },
+    Refused { ask: Ask, refusal: Refusal },
+    Failed { ask: Ask, failure: Failure },
+}
+
+#[cfg(test)]
+mod tests;

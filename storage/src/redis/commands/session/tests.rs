@@ -1,0 +1,290 @@
+use super::*;
+use crate::redis::commands::Words;
+use crate::redis::commands::status::Operation;
+
+static ONE: Script = Script::new("one", "return 1");
+static TWO: Script = Script::new("two", "return 2");
+
+const BOUNDS: Bounds = Bounds { commands_max: 8, bytes_max: 2_000 };
+
+fn session(url: &str, scripts: &[&'static Script]) -> CommandSession {
+    CommandSession::new(RedisUrl::parse(url).unwrap(), scripts, BOUNDS)
+}
+
+/// A session whose greeting is over.
+fn greeted(scripts: &[&'static Script]) -> CommandSession {
+    let mut session = session("redis://h", scripts);
+    session.begin();
+    said(&mut session);
+    for script in scripts {
+        assert!(hear(&mut session, &format!("$40\r\n{}\r\n", script.sha1())).is_empty());
+    }
+    assert_eq!(hear(&mut session, "+PONG\r\n"), ["ready"]);
+    session
+}
+
+fn ask(session: &mut CommandSession, ticket: u64, words: Words<'_>) -> Result<(), NotTaken> {
+    session.push(ticket, ticket + 100, Ticket(ticket), Command { operation: Operation::Other, words })
+}
+
+fn get(session: &mut CommandSession, ticket: u64) {
+    ask(session, ticket, Words::Plain(&[b"GET", ticket.to_string().as_bytes()])).unwrap();
+}
+
+fn run(session: &mut CommandSession, ticket: u64, script: &'static Script) {
+    ask(session, ticket, Words::Script { script, keys: &[], arguments: &[ticket.to_string().as_bytes()] }).unwrap();
+}
+
+/// Sends what is to be sent, and shows it on one line without the lengths and the SHA-1s.
+fn said(session: &mut CommandSession) -> String {
+    let output = String::from_utf8(session.output().to_vec()).unwrap();
+    session.sent(output.len());
+    let words = output.split("\r\n").filter(|word| !word.starts_with(['*', '$']) && !word.is_empty());
+    words.map(|word| if word.len() == 40 { "sha1" } else { word }).collect::<Vec<_>>().join(" ")
+}
+
+fn hear(session: &mut CommandSession, text: &str) -> Vec<String> {
+    try_hear(session, text).unwrap()
+}
+
+fn try_hear(session: &mut CommandSession, text: &str) -> Result<Vec<String>, SessionError> {
+    let room = session.room();
+    room[..text.len()].copy_from_slice(text.as_bytes());
+    session.filled(text.len());
+    let mut heard = Vec::new();
+    while let Some(event) = session.next_event()? {
+        heard.push(match event {
+            Event::Ready => "ready".to_owned(),
+            Event::Pong => "pong".to_owned(),
+            Event::NotLoaded { script, text } => format!("not loaded {}: {text}", script.name()),
+            Event::GreetingRefused { step, text } => format!("refused {step:?}: {text}"),
+            Event::Answered { ask, answer } => match answer {
+                Answer::Done(reply) => format!("{} {reply:?}", ask.ticket.0),
+                Answer::Refused(refusal) => format!("{} refused {:?}", ask.ticket.0, refusal.code),
+                Answer::Failed(failure) => format!("{} failed: {failure}", ask.ticket.0),
+            },
+        });
+    }
+    Ok(heard)
+}
+
+fn ended(session: &mut CommandSession) -> Vec<(u64, Fate)> {
+    let mut fates = Vec::new();
+    session.end(|ask, fate| fates.push((ask.ticket.0, fate)));
+    fates
+}
+
+#[test]
+fn the_greeting_comes_first_and_commands_follow_it() {
+    let mut session = session("redis://ara:p%40ss@h/3", &[&ONE]);
+    get(&mut session, 1);
+    assert_eq!(said(&mut session), "", "there is no connection");
+    session.begin();
+    get(&mut session, 2);
+    assert_eq!(said(&mut session), "AUTH ara p@ss SELECT 3 SCRIPT LOAD return 1 PING");
+    assert_eq!(session.step(), Step::Auth);
+    assert!(hear(&mut session, "+OK\r\n").is_empty());
+    assert_eq!(session.step(), Step::Select);
+    assert!(hear(&mut session, "+OK\r\n$40\r\ne0e1f9fabfc9d4800c877a703b823ac0578ff8db\r\n").is_empty());
+    assert_eq!((session.step(), said(&mut session)), (Step::Hello, String::new()));
+    assert_eq!(hear(&mut session, "+PONG\r\n"), ["ready"]);
+    assert_eq!((session.step(), said(&mut session)), (Step::Talk, "GET 1 GET 2".to_owned()));
+    assert_eq!(hear(&mut session, "$1\r\na\r\n$-1\r\n"), ["1 \"a\"", "2 (nil)"]);
+    assert_eq!((session.commands(), session.bytes()), (0, 0));
+}
+
+#[test]
+fn a_refused_greeting_hears_nothing_else_and_keeps_what_waits() {
+    let rows = [
+        ("redis://:pw@h", "-WRONGPASS no pw\r\n+PONG\r\n", "refused Auth: WRONGPASS no ***"),
+        ("redis://h/16", "-ERR DB index is out of range\r\n+PONG\r\n", "refused Select: ERR DB index is out of range"),
+        ("redis://h", "-NOAUTH Authentication required.\r\n", "refused Hello: NOAUTH Authentication required."),
+        ("redis://h", "-LOADING Redis is loading\r\n", "refused Hello: LOADING Redis is loading"),
+    ];
+    for (url, answers, heard) in rows {
+        let mut session = session(url, &[]);
+        get(&mut session, 1);
+        session.begin();
+        said(&mut session);
+        assert_eq!(hear(&mut session, answers), [heard]);
+        assert_eq!(said(&mut session), "");
+        session.begin();
+        assert!(said(&mut session).ends_with("PING"));
+        assert_eq!(ended(&mut session), [(1, Fate::NotSent)]);
+    }
+}
+
+#[test]
+fn a_script_that_is_not_taken_does_not_keep_commands_from_flowing() {
+    let mut session = session("redis://h", &[&ONE]);
+    session.begin();
+    said(&mut session);
+    let heard = hear(&mut session, "-NOPERM no script\r\n+PONG\r\n");
+    assert_eq!(heard, ["not loaded one: NOPERM no script", "ready"]);
+    run(&mut session, 1, &ONE);
+    said(&mut session);
+    assert!(hear(&mut session, "-NOSCRIPT No matching script.\r\n").is_empty());
+    assert_eq!(said(&mut session), "SCRIPT LOAD return 1 EVALSHA sha1 0 1");
+    let heard = hear(&mut session, "-NOPERM no script\r\n-NOSCRIPT No matching script.\r\n");
+    assert_eq!(heard, ["not loaded one: NOPERM no script", "1 refused NoScript"], "once is enough");
+    get(&mut session, 2);
+    assert_eq!(said(&mut session), "GET 2");
+}
+
+#[test]
+fn answers_are_told_apart_by_whose_doing_they_are() {
+    let mut session = greeted(&[]);
+    for ticket in 1..=4 {
+        get(&mut session, ticket);
+    }
+    said(&mut session);
+    let heard = hear(&mut session, ":7\r\n-OOM no room\r\n-WRONGTYPE Operation\r\n*1\r\n-ERR inside\r\n");
+    assert_eq!(heard, ["1 7", "2 refused OutOfMemory", "3 failed: WRONGTYPE Operation", "4 [(error) ERR inside]"]);
+}
+
+#[test]
+fn lost_scripts_are_loaded_and_what_needs_them_keeps_its_order() {
+    let mut session = greeted(&[&ONE]);
+    run(&mut session, 1, &ONE);
+    run(&mut session, 2, &TWO);
+    get(&mut session, 3);
+    said(&mut session);
+    run(&mut session, 4, &ONE);
+    // The first refusal comes while 4 is not even sent.
+    assert!(hear(&mut session, "-NOSCRIPT No\r\n").is_empty());
+    run(&mut session, 5, &ONE);
+    get(&mut session, 6);
+    assert_eq!(said(&mut session), "EVALSHA sha1 0 4", "5 and 6 wait");
+    assert_eq!(hear(&mut session, "-NOSCRIPT No\r\n$1\r\nx\r\n-NOSCRIPT No\r\n"), ["3 \"x\""]);
+    let again = "EVALSHA sha1 0 1 EVALSHA sha1 0 2 EVALSHA sha1 0 4 EVALSHA sha1 0 5 GET 6";
+    assert_eq!(said(&mut session), format!("SCRIPT LOAD return 1 SCRIPT LOAD return 2 {again}"));
+    let loaded = format!("$40\r\n{}\r\n$40\r\n{}\r\n", ONE.sha1(), TWO.sha1());
+    assert_eq!(
+        hear(&mut session, &format!("{loaded}:1\r\n:2\r\n:1\r\n:1\r\n$-1\r\n")),
+        ["1 1", "2 2", "4 1", "5 1", "6 (nil)"]
+    );
+    assert_eq!((session.commands(), session.bytes()), (0, 0));
+}
+
+#[test]
+fn bounds_hold_for_what_is_sent_what_waits_and_what_is_sent_again() {
+    let mut session = greeted(&[&ONE]);
+    for ticket in 0..8 {
+        get(&mut session, ticket);
+    }
+    let full = ask(&mut session, 9, Words::Plain(&[b"PING"])).unwrap_err();
+    assert!(matches!(full, NotTaken::Full { commands: 8, .. }), "{full}");
+    said(&mut session);
+    hear(&mut session, ":0\r\n");
+    get(&mut session, 9);
+    assert!(ask(&mut session, 10, Words::Plain(&[b"PING"])).is_err());
+
+    let mut session = greeted(&[]);
+    let long = [b'x'; 1_000];
+    ask(&mut session, 1, Words::Plain(&[b"SET", b"k", &long])).unwrap();
+    let full = ask(&mut session, 2, Words::Plain(&[b"SET", b"k", &long])).unwrap_err();
+    assert!(matches!(full, NotTaken::Full { commands: 1, bytes: 1_001.. }), "{full}");
+    let huge = vec![b'x'; COMMAND_BYTES_MAX];
+    let huge = ask(&mut session, 2, Words::Plain(&[b"SET", b"k", &huge])).unwrap_err();
+    assert!(matches!(huge, NotTaken::TooLarge { .. }), "{huge}");
+    assert_eq!(session.commands(), 1);
+}
+
+#[test]
+fn at_the_end_only_what_left_wholly_is_unknown() {
+    let mut session = greeted(&[&ONE]);
+    run(&mut session, 1, &ONE);
+    run(&mut session, 2, &ONE);
+    said(&mut session);
+    hear(&mut session, ":1\r\n");
+    let before = session.output().len();
+    get(&mut session, 3);
+    let bytes = session.output().len() - before;
+    get(&mut session, 4);
+    session.sent(bytes);
+    get(&mut session, 5);
+    let mut cut = greeted(&[]);
+    get(&mut cut, 1);
+    cut.sent(cut.output().len() - 1);
+    assert_eq!(ended(&mut cut), [(1, Fate::NotSent)], "a server does not execute what it has not wholly");
+    let fates = [(2, Fate::Unknown), (3, Fate::Unknown), (4, Fate::NotSent), (5, Fate::NotSent)];
+    assert_eq!(ended(&mut session), fates);
+
+    let mut session = greeted(&[&ONE]);
+    run(&mut session, 1, &ONE);
+    get(&mut session, 2);
+    said(&mut session);
+    hear(&mut session, "-NOSCRIPT No\r\n");
+    get(&mut session, 3);
+    assert_eq!(ended(&mut session), [(2, Fate::Unknown), (1, Fate::NotSent), (3, Fate::NotSent)]);
+    assert_eq!((session.commands(), session.bytes(), ended(&mut session).len()), (0, 0, 0));
+}
+
+#[test]
+fn what_waits_expires_in_its_order_and_is_never_sent() {
+    let mut session = session("redis://h", &[]);
+    get(&mut session, 1);
+    get(&mut session, 2);
+    get(&mut session, 3);
+    assert_eq!(session.waiting_deadline_us(), Some(101));
+    assert!(session.expire(100).is_none());
+    assert_eq!(session.expire(102).map(|ask| ask.ticket), Some(Ticket(1)));
+    assert_eq!(session.expire(102).map(|ask| ask.ticket), Some(Ticket(2)));
+    assert!(session.expire(102).is_none());
+    session.begin();
+    said(&mut session);
+    assert_eq!(session.answer_deadline_us(), Some(u64::MAX), "the greeting has a clock of its own");
+    hear(&mut session, "+PONG\r\n");
+    assert_eq!(said(&mut session), "GET 3");
+    assert_eq!((session.answer_deadline_us(), session.waiting_deadline_us()), (Some(103), None));
+}
+
+#[test]
+fn a_closed_session_hears_out_what_is_on_its_way() {
+    let mut session = greeted(&[]);
+    get(&mut session, 1);
+    said(&mut session);
+    session.close();
+    get(&mut session, 2);
+    assert_eq!((said(&mut session), session.is_quiet()), (String::new(), false));
+    assert_eq!(hear(&mut session, ":1\r\n"), ["1 1"]);
+    assert!(session.is_quiet());
+    assert_eq!(ended(&mut session), [(2, Fate::NotSent)]);
+}
+
+#[test]
+fn what_nobody_asked_for_ends_the_session() {
+    let error = try_hear(&mut greeted(&[]), "+OK\r\n").unwrap_err();
+    assert_eq!(error, SessionError::Unexpected("nothing was asked"));
+    assert!(matches!(try_hear(&mut greeted(&[]), "HTTP/1.1 400\r\n"), Err(SessionError::Reply(_))));
+    let mut early = greeted(&[]);
+    get(&mut early, 1);
+    let error = try_hear(&mut early, ":1\r\n").unwrap_err();
+    assert_eq!(error, SessionError::Unexpected("the command is not sent yet"));
+    let mut wrong = session("redis://h", &[&ONE]);
+    wrong.begin();
+    said(&mut wrong);
+    assert!(try_hear(&mut wrong, "$2\r\nno\r\n").is_err(), "not the SHA-1");
+}
+
+#[test]
+fn thousands_of_commands_leave_no_room_behind() {
+    let bounds = Bounds { commands_max: 20_000, bytes_max: 100_000_000 };
+    let mut session = CommandSession::new(RedisUrl::parse("redis://h").unwrap(), &[], bounds);
+    session.begin();
+    said(&mut session);
+    hear(&mut session, "+PONG\r\n");
+    for ticket in 0..20_000 {
+        get(&mut session, ticket);
+    }
+    said(&mut session);
+    let mut next = 0;
+    while next < 20_000 {
+        let answers: String = (next..next + 1_000).map(|n| format!(":{n}\r\n")).collect();
+        for line in hear(&mut session, &answers) {
+            assert_eq!(line, format!("{next} {next}"));
+            next += 1;
+        }
+    }
+    assert_eq!((session.bytes(), session.output.capacity()), (0, 0), "a large buffer is given back");
+}

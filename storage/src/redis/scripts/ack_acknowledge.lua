@@ -1,0 +1,32 @@
+-- A recipient acknowledges a notification.
+--
+-- KEYS  1 the notification (hash)  2 what is pending, by its time (zset)  3 the figures (hash)
+-- ARGV  1 notification id  2 scoped user  3 now, ms  4 '1' if one that is late counts, too
+-- gives 0 if it is not pending, 1 and the latency in ms, or 2 if it was late
+
+local owner = redis.call('HGET', KEYS[1], 'user')
+local data, sent, member = 'data', 'sent', ARGV[1]
+if owner ~= ARGV[2] then
+    data, sent, member = 'data:' .. ARGV[2], 'sent:' .. ARGV[2], ARGV[1] .. ':' .. ARGV[2]
+end
+local sent_ms = redis.call('HGET', KEYS[1], sent)
+local expires = redis.call('ZSCORE', KEYS[2], member)
+redis.call('HLEN', KEYS[3])
+if redis.call('HEXISTS', KEYS[1], data) == 0 then
+    return {0}
+end
+
+redis.call('HDEL', KEYS[1], data, sent)
+if owner == ARGV[2] then
+    redis.call('HDEL', KEYS[1], 'user')
+end
+redis.call('ZREM', KEYS[2], member)
+local now = tonumber(ARGV[3])
+if ARGV[4] ~= '1' and expires and tonumber(expires) * 1000 <= now then
+    redis.call('HINCRBY', KEYS[3], 'total_expired', 1)
+    return {2}
+end
+local latency = math.max(now - (tonumber(sent_ms) or now), 0)
+redis.call('HINCRBY', KEYS[3], 'total_acked', 1)
+redis.call('HINCRBY', KEYS[3], 'total_latency_ms', string.format('%.0f', latency))
+return {1, latency}

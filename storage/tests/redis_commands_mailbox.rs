@@ -1,0 +1,485 @@
+//! Mailboxes against a real redis-server, which each test starts for itself.
+mod common;
+mod redis_commands_driver;
+
+use common::RedisServer;
+use protocol::clock::Now;
+use protocol::ids::{NotificationId, TenantId, uuid_v7};
+use redis_commands_driver::{CommandDriver, Submit, Told};
+use std::collections::BTreeSet;
+use storage::redis::commands::answer::RefusalCode;
+use storage::redis::mailbox::page::{Enqueued, MailboxStats, Page, Removed, StreamId};
+use storage::redis::mailbox::{ENTRY_BYTES_MAX, Mail, Mailboxes, PAGE_BYTES_MAX, Removal, SCRIPTS};
+
+/// Mailboxes over a link, with time that only the test lets pass.
+struct Post<'s> {
+    server: &'s RedisServer,
+    driver: CommandDriver,
+    mailboxes: Mailboxes,
+    tenant: TenantId,
+    now: Now,
+    /// What the next notification says.
+    number: u64,
+}
+
+/// What a page gives: the number and the `seq` of each entry.
+type Seen = Vec<(u64, Option<u64>)>;
+
+impl<'s> Post<'s> {
+    fn new(server: &'s RedisServer, entries_max: u32, ttl_seconds: u32) -> Post<'s> {
+        let driver = CommandDriver::healthy(server, &SCRIPTS);
+        let mailboxes = Mailboxes::new("ara:queue", entries_max, ttl_seconds);
+        let now = driver.now();
+        Post { server, driver, mailboxes, tenant: TenantId::default_tenant(), now, number: 1 }
+    }
+
+    fn pass_ms(&mut self, ms: u64) {
+        self.now.unix_ns += ms * 1_000_000;
+    }
+
+    fn put(&mut self, user: &str) -> Enqueued {
+        self.put_with(user, None)
+    }
+
+    fn put_with(&mut self, user: &str, ttl_seconds: Option<u32>) -> Enqueued {
+        let Post { driver, mailboxes, tenant, now, number, .. } = self;
+        let event = event(*number);
+        let mail = mail(*number, &event, *now, ttl_seconds);
+        *number += 1;
+        let submit =
+            |submit: &mut Submit<'_>| mailboxes.enqueue(tenant, user, &mail, *now, 7, submit).expect("it fits");
+        driver.ask(submit, |reply| Enqueued::read(reply).expect("its shape"))
+    }
+
+    /// What is submitted for an enqueue, without waiting.
+    fn submit_put(&mut self, user: &str) {
+        let Post { driver, mailboxes, tenant, now, number, .. } = self;
+        let event = event(*number);
+        let mail = mail(*number, &event, *now, None);
+        *number += 1;
+        let submit = |command: storage::redis::commands::Command<'_>| driver.submit(command).expect("there is room");
+        mailboxes.enqueue(tenant, user, &mail, *now, 7, submit).expect("it fits");
+    }
+
+    fn page<T>(&mut self, user: &str, behind: Option<StreamId>, count: u32, read: impl FnOnce(Page<'_>) -> T) -> T {
+        let Post { driver, mailboxes, tenant, now, .. } = self;
+        let ttl_seconds = mailboxes.ttl_seconds();
+        driver.ask(
+            |submit| mailboxes.read(tenant, user, behind, count, submit),
+            |reply| read(Page::read(reply, now.unix_ms(), ttl_seconds).expect("its shape")),
+        )
+    }
+
+    /// All entries, over as many pages as it takes.
+    fn all(&mut self, user: &str) -> Seen {
+        let (mut all, mut behind) = (Vec::new(), None);
+        loop {
+            behind = self.page(user, behind, 7, |page| {
+                all.extend(page.entries.iter().map(|entry| (number(entry.event), entry.seq)));
+                page.next
+            });
+            if behind.is_none() {
+                return all;
+            }
+        }
+    }
+
+    fn remove(&mut self, user: &str, ids: &[StreamId], why: Removal) -> Removed {
+        let Post { driver, mailboxes, tenant, .. } = self;
+        driver.ask(
+            |submit| mailboxes.remove(tenant, user, ids, why, submit).expect("there are ids"),
+            |reply| Removed::read(reply).expect("its shape"),
+        )
+    }
+
+    fn due(&mut self) -> Vec<String> {
+        let Post { driver, mailboxes, now, .. } = self;
+        driver.ask(
+            |submit| mailboxes.due(*now, 100, submit),
+            |reply| reply.items().expect("a list").map(|item| item.text().expect("a text").to_owned()).collect(),
+        )
+    }
+
+    fn sweep(&mut self, scoped: &str) -> Removed {
+        let Post { driver, mailboxes, now, .. } = self;
+        driver.ask(
+            |submit| mailboxes.sweep(scoped.as_bytes(), *now, submit),
+            |reply| Removed::read(reply).expect("its shape"),
+        )
+    }
+
+    fn stats(&mut self) -> MailboxStats {
+        let Post { driver, mailboxes, .. } = self;
+        driver.ask(|submit| mailboxes.stats(submit), |reply| MailboxStats::read(reply).expect("its shape"))
+    }
+
+    /// A plain command over a connection of its own.
+    fn raw(&self, words: &[&str]) -> String {
+        let mut other = CommandDriver::healthy(self.server, &[]);
+        match other.command(words) {
+            Told::Done(shown) => shown,
+            told => panic!("{words:?}: {told:?}"),
+        }
+    }
+}
+
+fn event(number: u64) -> String {
+    format!("{{\"payload\": {number}}}")
+}
+
+fn number(event: &str) -> u64 {
+    event.strip_prefix("{\"payload\": ").and_then(|rest| rest.strip_suffix('}')).unwrap().parse().unwrap()
+}
+
+fn mail(number: u64, event: &str, now: Now, ttl_seconds: Option<u32>) -> Mail<'_> {
+    let id = NotificationId(uuid_v7(number, [0; 10]));
+    Mail { id, event: event.as_bytes(), occurred_unix_ns: now.unix_ns, ttl_seconds, attempts: 0 }
+}
+
+#[test]
+fn of_150_sends_exactly_the_newest_100_are_kept_in_order() {
+    let server = RedisServer::start();
+    let mut mailbox = Post::new(&server, 100, 3_600);
+    for n in 1..=150 {
+        let enqueued = mailbox.put("u1");
+        assert_eq!((enqueued.epoch, enqueued.seq, enqueued.depth), (7, n, n.min(100)));
+        assert_eq!((enqueued.dropped, enqueued.expired), (u64::from(n > 100), 0));
+    }
+    assert_eq!(mailbox.all("u1"), (51..=150).map(|n| (n, Some(n))).collect::<Seen>());
+    assert_eq!(mailbox.raw(&["XLEN", "ara:queue:default:u1"]), "100");
+    assert_eq!(mailbox.raw(&["TTL", "ara:queue:default:u1"]).parse::<u32>().unwrap().div_ceil(60), 60);
+    assert_eq!(mailbox.raw(&["HLEN", "ara:queue:meta:{ara:queue:default:u1}"]), "103", "marks go with their entries");
+    let first = mailbox.raw(&["XRANGE", "ara:queue:default:u1", "-", "+", "COUNT", "1"]);
+    assert!(first.contains("[\"data\", ") && first.contains("\\\"event\\\":{\\\"payload\\\": 51},\\\"queued_at\\\":"));
+    let stats = mailbox.stats();
+    assert_eq!((stats.users, stats.depth, stats.enqueued, stats.dropped), (1, 100, 150, 50));
+}
+
+#[test]
+fn what_is_put_in_while_a_reader_takes_out_is_not_lost() {
+    const COUNT: u64 = 3_000;
+    let server = RedisServer::start();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut writer = Post::new(&server, 1_000_000, 3_600);
+            for n in 0..COUNT {
+                writer.submit_put("u1");
+                if n % 17 == 0 {
+                    writer.driver.step();
+                }
+            }
+            assert!(writer.driver.answers().iter().all(|(_, told)| matches!(told, Told::Done(_))));
+        });
+        let mut reader = Post::new(&server, 1_000_000, 3_600);
+        let mut seen = Vec::new();
+        while seen.len() < COUNT as usize {
+            let ids = reader.page("u1", None, 10, |page| {
+                seen.extend(page.entries.iter().map(|entry| entry.seq.unwrap()));
+                page.entries.iter().map(|entry| entry.stream_id).collect::<Vec<_>>()
+            });
+            if !ids.is_empty() {
+                assert_eq!(reader.remove("u1", &ids, Removal::Delivered).removed, ids.len() as u64);
+            }
+        }
+        assert_eq!(seen, (1..=COUNT).collect::<Vec<_>>());
+        let stats = reader.stats();
+        assert_eq!((stats.users, stats.depth, stats.enqueued, stats.delivered), (0, 0, COUNT, COUNT));
+    });
+}
+
+#[test]
+fn an_emptied_mailbox_leaves_its_epoch_and_seq_and_nothing_else() {
+    let server = RedisServer::start();
+    let mut mailbox = Post::new(&server, 10, 3_600);
+    let ids = [mailbox.put("u1").id, mailbox.put("u1").id, mailbox.put("u1").id];
+    assert_eq!(mailbox.remove("u1", &ids[1..2], Removal::Delivered), Removed { removed: 1, depth: 2 });
+    assert_eq!(mailbox.all("u1"), [(1, Some(1)), (3, Some(3))], "a hole is a removal");
+    assert_eq!(mailbox.remove("u1", &ids, Removal::Delivered), Removed { removed: 2, depth: 0 });
+    assert_eq!(mailbox.remove("u1", &ids, Removal::Delivered), Removed { removed: 0, depth: 0 });
+    assert_eq!(mailbox.raw(&["EXISTS", "ara:queue:default:u1"]), "0");
+    let meta = "ara:queue:meta:{ara:queue:default:u1}";
+    assert_eq!(mailbox.raw(&["HGETALL", meta]), "[\"epoch\", \"7\", \"seq\", \"3\", \"depth\", \"0\"]");
+    assert!(mailbox.raw(&["TTL", meta]).parse::<u64>().unwrap() > 86_400);
+    let stats = mailbox.stats();
+    assert_eq!((stats.users, stats.depth, stats.delivered), (0, 0, 3));
+    assert_eq!(mailbox.put("u1").seq, 4);
+    mailbox.page("u1", None, 10, |page| assert_eq!((page.epoch, page.newest_seq), (Some(7), 4)));
+    // A reader of nothing learns that there is nothing, and a removal from nothing leaves nothing.
+    mailbox.page("nobody", None, 10, |page| assert_eq!(page, Page::default()));
+    assert_eq!(mailbox.remove("nobody", &ids, Removal::Delivered), Removed { removed: 0, depth: 0 });
+    assert_eq!(mailbox.raw(&["EXISTS", "ara:queue:meta:{ara:queue:default:nobody}"]), "0");
+}
+
+#[test]
+fn pages_go_on_behind_the_last_entry_and_end_by_count_and_by_bytes() {
+    let server = RedisServer::start();
+    let mut mailbox = Post::new(&server, 1_000, 3_600);
+    for _ in 0..20 {
+        mailbox.put("u1");
+    }
+    for count in [1, 7, 8, 9, 20, 21, 1_000] {
+        let (mut numbers, mut behind) = (Vec::new(), None);
+        loop {
+            behind = mailbox.page("u1", behind, count, |page| {
+                assert!(page.entries.len() <= count as usize);
+                numbers.extend(page.entries.iter().map(|entry| number(entry.event)));
+                page.next
+            });
+            if behind.is_none() {
+                break;
+            }
+        }
+        assert_eq!(numbers, (1..=20).collect::<Vec<_>>(), "{count} a page");
+    }
+    // The longest entries there are: a page holds the one that goes over its bytes, and a reply holds the page.
+    let long = format!("{{\"payload\":\"{}\"}}", "x".repeat(ENTRY_BYTES_MAX - 200));
+    let mail = mail(1, &long, mailbox.now, None);
+    for _ in 0..3 {
+        let Post { driver, mailboxes, tenant, now, .. } = &mut mailbox;
+        let submit = |submit: &mut Submit<'_>| mailboxes.enqueue(tenant, "u2", &mail, *now, 7, submit).unwrap();
+        driver.ask(submit, |reply| Enqueued::read(reply).unwrap());
+    }
+    assert!(long.len() > PAGE_BYTES_MAX);
+    let next = mailbox.page("u2", None, 10, |page| {
+        assert_eq!((page.entries.len(), page.entries[0].event == long), (1, true));
+        page.next
+    });
+    let next = mailbox.page("u2", next, 10, |page| page.next);
+    mailbox.page("u2", next, 10, |page| assert_eq!(page.entries.len(), 1));
+    assert_eq!(mailbox.driver.status().ends, 0);
+}
+
+#[test]
+fn entries_of_other_writers_never_block() {
+    let server = RedisServer::start();
+    let mut mailbox = Post::new(&server, 1_000, 3_600);
+    let key = "ara:queue:default:u1";
+    let good = "{\"id\":\"550e8400-e29b-41d4-a716-446655440000\",\"event\":{\"payload\": 77},\
+                \"queued_at\":\"2026-01-02T03:04:05.123456789Z\",\"attempts\":0}";
+    mailbox.raw(&["XADD", key, "*", "data", "no JSON"]);
+    mailbox.raw(&["XADD", key, "*", "other", "field"]);
+    mailbox.raw(&["XADD", key, "*", "data", &"x".repeat(ENTRY_BYTES_MAX + 1)]);
+    mailbox.raw(&["XADD", key, "*", "data", good]);
+    mailbox.put("u1");
+    let ids = mailbox.page("u1", None, 100, |page| {
+        let seen: Seen = page.entries.iter().map(|entry| (number(entry.event), entry.seq)).collect();
+        assert_eq!(seen, [(77, None), (1, Some(1))]);
+        page.undecodable
+    });
+    assert_eq!(ids.len(), 3);
+    // Before anything is removed, a page of nothing else still leads on.
+    let next = mailbox.page("u1", None, 2, |page| {
+        assert_eq!((page.entries.len(), page.undecodable.len()), (0, 2));
+        page.next
+    });
+    assert_eq!(next, Some(ids[1]));
+    assert_eq!(mailbox.stats().depth, 5, "an enqueue counts what it finds");
+    assert_eq!(mailbox.remove("u1", &ids, Removal::Undecodable), Removed { removed: 3, depth: 2 });
+    assert_eq!(mailbox.all("u1"), [(77, None), (1, Some(1))]);
+    let stats = mailbox.stats();
+    assert_eq!((stats.depth, stats.undecodable), (2, 3));
+}
+
+#[test]
+fn mail_expires_by_its_own_ttl_or_that_of_all_and_a_sweep_takes_it_out() {
+    let server = RedisServer::start();
+    let mut mailbox = Post::new(&server, 100, 60);
+    mailbox.put_with("u1", None);
+    mailbox.put_with("u1", Some(10));
+    mailbox.put_with("u1", Some(3_600));
+    mailbox.put_with("u2", Some(20));
+    assert!(mailbox.due().is_empty());
+    mailbox.pass_ms(9_999);
+    assert!(mailbox.due().is_empty());
+    assert_eq!(mailbox.all("u1").len(), 3);
+    mailbox.pass_ms(1);
+    assert_eq!(mailbox.all("u1"), [(1, Some(1)), (3, Some(3))], "not given, swept or not");
+    mailbox.page("u1", None, 100, |page| assert_eq!(page.expired.len(), 1));
+    assert_eq!(mailbox.due(), ["u1"]);
+    assert_eq!(mailbox.sweep("u1"), Removed { removed: 1, depth: 2 });
+    assert_eq!(mailbox.sweep("u1"), Removed { removed: 0, depth: 2 }, "a second node does no harm");
+    assert!(mailbox.due().is_empty());
+    mailbox.pass_ms(10_000);
+    assert_eq!(mailbox.due(), ["u2"]);
+    assert_eq!(mailbox.sweep("u2"), Removed { removed: 1, depth: 0 });
+    assert_eq!(mailbox.raw(&["EXISTS", "ara:queue:default:u2"]), "0");
+    let stats = mailbox.stats();
+    assert_eq!((stats.users, stats.depth, stats.expired), (1, 2, 2));
+    mailbox.pass_ms(40_000);
+    assert_eq!(mailbox.due(), ["u1"]);
+    assert_eq!(mailbox.sweep("u1"), Removed { removed: 2, depth: 0 });
+    let stats = mailbox.stats();
+    assert_eq!((stats.users, stats.depth, stats.expired, stats.enqueued), (0, 0, 4, 4));
+}
+
+#[test]
+fn an_expired_entry_that_makes_room_is_expired_and_not_dropped() {
+    let server = RedisServer::start();
+    let mut mailbox = Post::new(&server, 2, 60);
+    mailbox.put_with("u1", Some(1));
+    mailbox.put("u1");
+    mailbox.pass_ms(1_000);
+    let enqueued = mailbox.put("u1");
+    assert_eq!((enqueued.depth, enqueued.dropped, enqueued.expired), (2, 0, 1));
+    let enqueued = mailbox.put("u1");
+    assert_eq!((enqueued.depth, enqueued.dropped, enqueued.expired), (2, 1, 0));
+    let stats = mailbox.stats();
+    assert_eq!((stats.depth, stats.dropped, stats.expired), (2, 1, 1));
+}
+
+#[test]
+fn a_lowered_bound_is_kept_with_the_next_enqueue() {
+    let server = RedisServer::start();
+    let mut mailbox = Post::new(&server, 1_000, 60);
+    for _ in 0..50 {
+        mailbox.put("u1");
+    }
+    mailbox.mailboxes = Mailboxes::new("ara:queue", 10, 60);
+    let enqueued = mailbox.put("u1");
+    assert_eq!((enqueued.depth, enqueued.dropped), (10, 41));
+    assert_eq!(mailbox.all("u1"), (42..=51).map(|n| (n, Some(n))).collect::<Seen>());
+    assert_eq!(mailbox.raw(&["HLEN", "ara:queue:meta:{ara:queue:default:u1}"]), "13");
+    let stats = mailbox.stats();
+    assert_eq!((stats.depth, stats.dropped), (10, 41));
+}
+
+#[test]
+fn entries_without_a_mark_are_as_old_as_their_ids() {
+    let server = RedisServer::start();
+    let mut mailbox = Post::new(&server, 100, 60);
+    let key = "ara:queue:default:u1";
+    let good = "{\"id\":\"550e8400-e29b-41d4-a716-446655440000\",\"event\":{\"payload\": 77},\
+                \"queued_at\":\"2026-01-02T03:04:05.123456789Z\",\"attempts\":0}";
+    let now_ms = mailbox.now.unix_ms();
+    mailbox.raw(&["XADD", key, &format!("{}-0", now_ms - 100_000), "data", good]);
+    mailbox.raw(&["XADD", key, &format!("{}-0", now_ms - 10_000), "data", good]);
+    mailbox.page("u1", None, 10, |page| assert_eq!((page.entries.len(), page.expired.len()), (1, 1)));
+    mailbox.put("u1");
+    assert_eq!(mailbox.sweep("u1"), Removed { removed: 1, depth: 2 });
+    mailbox.pass_ms(55_000);
+    assert_eq!(mailbox.due(), ["u1"], "it is looked at when the next of them is old enough");
+    assert_eq!(mailbox.all("u1"), [(77, None), (1, Some(1))], "by the server's clock it is not");
+}
+
+#[test]
+fn a_mailbox_that_went_by_itself_is_made_up_for_in_the_figures() {
+    let server = RedisServer::start();
+    let mut mailbox = Post::new(&server, 100, 60);
+    for user in ["u1", "u2", "u3"] {
+        mailbox.put(user);
+        mailbox.put(user);
+    }
+    // As if their TTL were over.
+    for user in ["u1", "u2"] {
+        mailbox.raw(&["DEL", &format!("ara:queue:default:{user}")]);
+    }
+    assert_eq!((mailbox.stats().users, mailbox.stats().depth), (3, 6), "nobody has looked yet");
+    let enqueued = mailbox.put("u1");
+    assert_eq!((enqueued.seq, enqueued.depth, enqueued.expired), (3, 1, 2));
+    assert_eq!(mailbox.raw(&["HLEN", "ara:queue:meta:{ara:queue:default:u1}"]), "4", "no marks of what is gone");
+    mailbox.pass_ms(60_000);
+    let due: BTreeSet<String> = mailbox.due().into_iter().collect();
+    assert_eq!(due, ["u1", "u2", "u3"].map(str::to_owned).into());
+    assert_eq!(mailbox.sweep("u2"), Removed { removed: 2, depth: 0 });
+    let stats = mailbox.stats();
+    assert_eq!((stats.users, stats.depth, stats.expired), (2, 3, 4));
+    // Figures that were lost are right again when everything is empty.
+    mailbox.raw(&["DEL", "ara:queue:stats"]);
+    mailbox.sweep("u1");
+    assert_eq!(mailbox.stats().depth, 0);
+    mailbox.sweep("u3");
+    assert_eq!(mailbox.raw(&["HGET", "ara:queue:stats", "depth"]), "\"0\"");
+    mailbox.put("u1");
+    assert_eq!((mailbox.stats().users, mailbox.stats().depth), (1, 1));
+}
+
+#[test]
+fn a_lost_sibling_begins_a_new_epoch() {
+    let server = RedisServer::start();
+    let mut mailbox = Post::new(&server, 100, 60);
+    mailbox.put("u1");
+    mailbox.put("u1");
+    mailbox.raw(&["DEL", "ara:queue:meta:{ara:queue:default:u1}"]);
+    mailbox.page("u1", None, 10, |page| assert_eq!((page.epoch, page.newest_seq), (None, 0)));
+    assert_eq!(mailbox.put("u1").seq, 1);
+    assert_eq!(mailbox.all("u1"), [(1, None), (2, None), (3, Some(1))]);
+}
+
+#[test]
+fn a_key_of_a_wrong_type_fails_the_act_and_changes_nothing() {
+    let server = RedisServer::start();
+    let keys = ["ara:queue:default:u1", "ara:queue:meta:{ara:queue:default:u1}", "ara:queue:users", "ara:queue:stats"];
+    for wrong in keys {
+        let mut mailbox = Post::new(&server, 100, 60);
+        mailbox.raw(&["FLUSHALL"]);
+        mailbox.raw(&["SET", wrong, "text"]);
+        mailbox.submit_put("u1");
+        let Post { driver, mailboxes, tenant, now, .. } = &mut mailbox;
+        mailboxes.sweep(b"u1", *now, |command| driver.submit(command).unwrap());
+        let ids = [StreamId { ms: 1, seq: 1 }];
+        mailboxes.remove(tenant, "u1", &ids, Removal::Delivered, |command| driver.submit(command).unwrap());
+        for (_, told) in mailbox.driver.answers() {
+            assert!(matches!(&told, Told::Failed(text) if text.contains("WRONGTYPE")), "{wrong}: {told:?}");
+        }
+        assert_eq!(mailbox.raw(&["KEYS", "*"]), format!("[\"{wrong}\"]"));
+        let status = mailbox.driver.status();
+        assert_eq!((status.ends, status.failures), (0, 0));
+    }
+}
+
+#[test]
+fn a_full_server_refuses_mail_wholly_and_still_lets_it_be_taken_out() {
+    let server = RedisServer::start();
+    let mut mailbox = Post::new(&server, 2, 60);
+    let ids = [mailbox.put("u1").id, mailbox.put("u1").id];
+    mailbox.raw(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
+    mailbox.raw(&["CONFIG", "SET", "maxmemory", "1"]);
+    let before = mailbox.stats();
+    mailbox.submit_put("u1");
+    mailbox.submit_put("u2");
+    let told: Vec<Told> = mailbox.driver.answers().into_iter().map(|(_, told)| told).collect();
+    assert_eq!(told, [Told::Refused(RefusalCode::OutOfMemory), Told::Refused(RefusalCode::OutOfMemory)]);
+    assert_eq!(mailbox.stats(), before);
+    assert_eq!(mailbox.raw(&["EXISTS", "ara:queue:meta:{ara:queue:default:u2}"]), "0");
+    assert_eq!(mailbox.all("u1"), [(1, Some(1)), (2, Some(2))]);
+    assert_eq!(mailbox.remove("u1", &ids, Removal::Delivered), Removed { removed: 2, depth: 0 });
+    assert_eq!((mailbox.stats().users, mailbox.stats().depth), (0, 0));
+    mailbox.raw(&["CONFIG", "SET", "maxmemory", "0"]);
+    assert_eq!(mailbox.put("u1").seq, 3);
+}
+
+#[test]
+fn tenants_have_mailboxes_of_their_own() {
+    let server = RedisServer::start();
+    let mut mailbox = Post::new(&server, 100, 60);
+    mailbox.put("u1");
+    mailbox.tenant = TenantId::parse("acme").unwrap();
+    mailbox.put("u1");
+    mailbox.put("a{b}c");
+    assert_eq!(mailbox.all("u1"), [(2, Some(1))]);
+    assert_eq!(mailbox.raw(&["XLEN", "ara:queue:default:acme:u1"]), "1");
+    assert_eq!(mailbox.all("a{b}c"), [(3, Some(1))]);
+    mailbox.pass_ms(60_000);
+    let due: BTreeSet<String> = mailbox.due().into_iter().collect();
+    assert_eq!(due, ["u1", "acme:u1", "acme:a{b}c"].map(str::to_owned).into());
+    for scoped in due {
+        assert_eq!(mailbox.sweep(&scoped), Removed { removed: 1, depth: 0 });
+    }
+}
+
+#[test]
+fn mail_keeps_its_order_though_the_scripts_are_flushed() {
+    let server = RedisServer::start();
+    let mut mailbox = Post::new(&server, 10_000, 60);
+    for n in 0..1_000 {
+        mailbox.submit_put("u1");
+        if n % 100 == 50 {
+            mailbox.raw(&["SCRIPT", "FLUSH"]);
+            mailbox.driver.step();
+        }
+    }
+    let answers = mailbox.driver.answers();
+    assert!(answers.iter().all(|(_, told)| matches!(told, Told::Done(_))));
+    assert_eq!(mailbox.all("u1"), (1..=1_000).map(|n| (n, Some(n))).collect::<Seen>());
+    assert_eq!(mailbox.driver.status().ends, 0);
+}
