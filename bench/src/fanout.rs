@@ -77,6 +77,8 @@ impl Room {
             sockets_max: connections as usize,
             connections_per_user_max: 1,
             subscriptions_max: 1,
+            queue: None,
+            ack: None,
             trusted_proxies: Vec::new(),
         };
         let metrics = Arc::new(NodeMetrics::new(1, ROUTE_LABELS.len()));

@@ -30,7 +30,7 @@ fn check_path(path: &str) {
                 assert_eq!(found.is_protected(), path.starts_with("/api/v1/"));
                 if let Some(parameter) = parameter(&found) {
                     assert!(!parameter.is_empty());
-                    let template = ROUTE_LABELS[found.label_index()];
+                    let (_, template) = ROUTE_LABELS[found.label_index()];
                     let (before, after) = template.split_once('{').expect("a template with a parameter");
                     let escaped: String = parameter.bytes().map(|byte| format!("%{byte:02X}")).collect();
                     let spelled = [before, &escaped, after.split_once('}').expect("closed").1].concat();

@@ -54,7 +54,7 @@ impl Responder<'_> {
             write_header(out, "content-length", itoa::Buffer::new().format(body.len()));
         }
         self.write_common(out, extra);
-        self.write_connection(out);
+        self.write_connection(out, extra);
         out.extend_from_slice(b"\r\n");
         out.extend_from_slice(body_sent);
     }
@@ -91,7 +91,7 @@ impl Responder<'_> {
         }
         self.cors.write_preflight(out);
         self.write_common(out, &[]);
-        self.write_connection(out);
+        self.write_connection(out, &[]);
         out.extend_from_slice(b"\r\n");
     }
 
@@ -112,7 +112,7 @@ impl Responder<'_> {
             Version::Http10 => write_header(out, "connection", "close"),
             Version::Http11 => {
                 write_header(out, "transfer-encoding", "chunked");
-                self.write_connection(out);
+                self.write_connection(out, &[]);
             }
         }
         out.extend_from_slice(b"\r\n");
@@ -149,9 +149,13 @@ impl Responder<'_> {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// Says what differs from the dialect's habit (RFC 9112 §9.3).
-    fn write_connection(&self, out: &mut Vec<u8>) {
+    /// Says what differs from the dialect's habit (RFC 9112 §9.3). An `upgrade` among the other fields is named here, too
+    /// (RFC 9110 §7.8), because the options of a connection stand in one field.
+    fn write_connection(&self, out: &mut Vec<u8>, extra: &[(&str, &str)]) {
+        let upgrades = extra.iter().any(|(name, _)| *name == "upgrade");
         match (self.version, self.keep_alive) {
+            (Version::Http11, false) if upgrades => write_header(out, "connection", "upgrade, close"),
+            (Version::Http11, true) if upgrades => write_header(out, "connection", "upgrade"),
             (Version::Http11, false) => write_header(out, "connection", "close"),
             (Version::Http10, true) => write_header(out, "connection", "keep-alive"),
             _ => {}

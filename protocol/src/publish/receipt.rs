@@ -335,8 +335,10 @@ mod tests {
 
     #[test]
     fn a_batch_is_answered_item_by_item() {
-        let sent =
-            |delivered_to, queued| ItemOutcome::Sent { id: ID, receipt: Receipt { delivered_to, queued, ..Receipt::default() } };
+        let sent = |delivered_to, queued| ItemOutcome::Sent {
+            id: ID,
+            receipt: Receipt { delivered_to, queued, ..Receipt::default() },
+        };
         let outcomes =
             [sent(1, 0), ItemOutcome::Skipped, ItemOutcome::Failed("Validation error: Template not found: x".into())];
         assert_eq!(

@@ -101,6 +101,8 @@ impl World {
             sockets_max: 2,
             connections_per_user_max: 1,
             subscriptions_max: 5,
+            queue: None,
+            ack: None,
             trusted_proxies: Vec::new(),
         };
         let node = Arc::new(NodeMetrics::new(1, ROUTE_LABELS.len()));

@@ -153,7 +153,7 @@ impl Shard {
         self.respond_with(now, key, &request, |responder, out| {
             if version_header {
                 // RFC 6455 §4.4, RFC 9110 §15.5.22 and §7.8.
-                let extra = [("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-version", "13")];
+                let extra = [("upgrade", "websocket"), ("sec-websocket-version", "13")];
                 responder.write_error_with(out, &error, production, &extra);
             } else {
                 responder.write_error(out, &error, production);
