@@ -12,4 +12,5 @@ mod redis;
 mod seed;
 mod sse;
 mod support;
+mod tenants;
 mod websocket;
