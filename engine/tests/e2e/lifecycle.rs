@@ -86,6 +86,28 @@ fn a_stop_does_not_wait_for_clients_that_do_not_answer() {
 }
 
 #[test]
+fn a_second_signal_ends_at_once() {
+    for (first, second, code) in [(Signal::TERM, Signal::TERM, 143), (Signal::TERM, Signal::INT, 130)] {
+        let mut server = Server::start();
+        // It neither reads what waits for it nor answers the Close: the first signal alone would wait for it.
+        let mut deaf = RawWs::connect(server.port, &token::of("deaf"));
+        deaf.send(frame(op::FIN | op::TEXT, br#"{"type":"Ping"}"#));
+        deaf.read();
+        let body = format!(r#"{{"event_type":"e","payload":"{}"}}"#, "x".repeat(60_000));
+        for _ in 0..60 {
+            assert_eq!(server.publish("broadcast", &body)["delivered_to"], 1);
+        }
+        server.process.signal(first);
+        server.process.await_output("a second signal ends at once");
+        server.process.signal(second);
+        let status = server.await_exit();
+        assert_eq!(status.code(), Some(code), "{status}");
+        assert!(!server.process.output().contains("stopped"), "the node went through its whole stop");
+        drop(deaf);
+    }
+}
+
+#[test]
 fn every_problem_of_the_settings_is_listed_at_once() {
     let bad = [
         ("SERVER_PORT", "0"),

@@ -13,4 +13,5 @@ mod redis;
 mod seed;
 mod sse;
 mod support;
+mod tenants;
 mod websocket;

@@ -247,6 +247,11 @@ fn ten_thousand_arrive_on_the_default_driver() {
 }
 
 #[test]
+fn ten_thousand_arrive_with_more_shards_than_cores() {
+    ten_thousand_arrive_once_and_in_order(&[("SHARDS", "8")]);
+}
+
+#[test]
 fn ten_thousand_arrive_on_epoll() {
     ten_thousand_arrive_once_and_in_order(&[("MONOIO_FORCE_LEGACY_DRIVER", "1")]);
 }
