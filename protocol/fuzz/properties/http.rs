@@ -100,8 +100,17 @@ pub fn body(bytes: &[u8]) {
         let whole = fed(framing, &[bytes]);
         assert_eq!(fed(framing, &torn(bytes, &mut rng)), whole, "{framing:?}, torn and whole");
         match (framing, whole) {
-            (BodyFraming::Chunked, Err(BodyError::Malformed(what))) => assert_telling(what, 100),
-            (BodyFraming::Chunked, _) => {}
+            (BodyFraming::Chunked, Ok((body, consumed, true))) => {
+                let by_hand = unchunked(bytes).expect("by hand it comes to an end, too");
+                assert_eq!((by_hand.body, by_hand.consumed), (body, consumed));
+            }
+            (BodyFraming::Chunked, refused) => {
+                if let Err(BodyError::Malformed(what)) = refused {
+                    assert_telling(what, 100);
+                }
+                let is_taken = |by_hand: &Unchunked| by_hand.is_plain && by_hand.body.len() <= BODY_BYTES_MAX;
+                assert!(!unchunked(bytes).as_ref().is_some_and(is_taken), "{refused:?}");
+            }
             (_, Err(error)) => assert_eq!(error, BodyError::TooLarge { bytes_max: BODY_BYTES_MAX }),
             (BodyFraming::None, Ok(fed)) => assert_eq!(fed, (Vec::new(), 0, true)),
             (BodyFraming::Length(length), Ok((body, consumed, done))) => {
@@ -110,6 +119,46 @@ pub fn body(bytes: &[u8]) {
                 assert_eq!(done, length as usize <= bytes.len());
             }
         }
+    }
+}
+
+/// A body of chunks that is all there.
+struct Unchunked {
+    body: Vec<u8>,
+    /// Bytes with all framing.
+    consumed: usize,
+    /// Without extensions and trailers, in which more could be wrong.
+    is_plain: bool,
+}
+
+/// The slow way.
+fn unchunked(bytes: &[u8]) -> Option<Unchunked> {
+    let (mut body, mut rest, mut is_plain) = (Vec::new(), bytes, true);
+    let line = |rest: &mut &[u8]| {
+        let (line, behind) = rest.split_at(rest.windows(2).position(|two| two == b"\r\n")?);
+        *rest = &behind[2..];
+        Some(String::from_utf8_lossy(line).into_owned())
+    };
+    loop {
+        let size_line = line(&mut rest)?;
+        let size = match size_line.split_once(';') {
+            Some((size, _)) => size.trim_end_matches([' ', '\t']),
+            None => &*size_line,
+        };
+        is_plain &= size == size_line;
+        if size.is_empty() || size.len() > 16 || !size.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
+        let size = usize::from_str_radix(size, 16).ok()?;
+        if size == 0 {
+            while !line(&mut rest)?.is_empty() {
+                is_plain = false;
+            }
+            return Some(Unchunked { body, consumed: bytes.len() - rest.len(), is_plain });
+        }
+        let (chunk, behind) = rest.split_at_checked(size)?;
+        body.extend_from_slice(chunk);
+        rest = behind.strip_prefix(b"\r\n")?;
     }
 }
 
