@@ -79,7 +79,6 @@ impl Room {
             subscriptions_max: 1,
             queue: None,
             ack: None,
-            trusted_proxies: Vec::new(),
         };
         let metrics = Arc::new(NodeMetrics::new(1, ROUTE_LABELS.len()));
         let shard = Shard::new(ShardId(0), 1, Arc::new(config), Arc::clone(&metrics), Arc::new(NoPages), 1);

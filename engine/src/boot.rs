@@ -258,7 +258,6 @@ fn shard_config(settings: &Settings, sockets_max: usize) -> Result<ShardConfig, 
         ack: Feature::Ack
             .is_on(settings)
             .then(|| AckRules { timeout_ms: settings.ack.timeout_seconds.saturating_mul(1_000) }),
-        trusted_proxies: settings.server.trusted_proxies.clone(),
     })
 }
 

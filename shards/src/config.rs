@@ -1,5 +1,4 @@
 //! What the shards of a node need to know; made by the engine from the settings, shared read-only.
-use ipnet::IpNet;
 use protocol::auth::token::Verifier;
 use protocol::http::cors::Cors;
 
@@ -33,8 +32,6 @@ pub struct ShardConfig {
     pub queue: Option<QueueRules>,
     /// `ACK_*`; absent while acknowledgements are off.
     pub ack: Option<AckRules>,
-    /// Peers whose `X-Real-IP` and `X-Forwarded-For` are believed (C-10).
-    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// How mail is kept. The bound of a mailbox is the store's.

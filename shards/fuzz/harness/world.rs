@@ -103,7 +103,6 @@ impl World {
             subscriptions_max: 5,
             queue: None,
             ack: None,
-            trusted_proxies: Vec::new(),
         };
         let node = Arc::new(NodeMetrics::new(1, ROUTE_LABELS.len()));
         let mut shard = Shard::new(ShardId(0), 1, Arc::new(config), Arc::clone(&node), Arc::new(Pages), rng.u64(..));

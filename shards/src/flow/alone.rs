@@ -55,7 +55,6 @@ pub(super) fn alone() -> Shard {
         subscriptions_max: 0,
         queue: None,
         ack: None,
-        trusted_proxies: Vec::new(),
     };
     Shard::new(ShardId(0), 1, Arc::new(config), Arc::new(NodeMetrics::new(1, 1)), Arc::new(NoPages), 1)
 }

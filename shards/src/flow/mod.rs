@@ -1,5 +1,6 @@
 //! What happens on a shard, one flow a file. A flow is a block of `Shard` methods: it reads and changes the tables, and
 //! pushes effects. `deliver` and `gather` are the leaves that the others call.
+mod ack;
 #[cfg(test)]
 mod alone;
 mod answer;

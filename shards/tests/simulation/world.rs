@@ -97,7 +97,6 @@ impl World {
             subscriptions_max: 50,
             queue: None,
             ack: None,
-            trusted_proxies: Vec::new(),
         };
         change(&mut config);
         let config = Arc::new(config);
