@@ -3,9 +3,7 @@
 pub mod feed;
 mod link;
 mod reply;
-mod resolver;
 pub mod session;
-mod socket;
 pub mod status;
 mod trouble;
 pub mod url;
