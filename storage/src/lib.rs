@@ -7,6 +7,7 @@
 //! | [`redis::url`] | `REDIS_URL`, taken apart and never printed with its password | no |
 //! | [`redis::session`] | the words of a RESP2 subscription: commands to bytes, bytes to events | no |
 //! | [`redis::feed`] | the subscription that is always there: connects, proves, reconnects for ever | yes |
+//! | [`postgres`] | the PostgreSQL client: links that come back, commands pipelined over them, the tables | yes |
 //! | [`link`] | what every link has in common: lookup, connect, socket, state | yes |
 //! | [`breaker`], [`backoff`] | when to try again; pure, given the time | no |
 //!
@@ -19,5 +20,6 @@ pub mod backoff;
 pub mod breaker;
 pub mod link;
 pub mod memory;
+pub mod postgres;
 pub mod redis;
 pub mod store;

@@ -1,6 +1,7 @@
-//! What every link to a server has in common, whichever language it speaks: how the server is found ([`resolver`],
-//! [`attempt`]), how bytes go to and fro ([`socket`]), what may keep it from being reached ([`unreached`]), and how the
-//! link stands ([`state`]).
+//! What every link to a server has in common, whichever language it speaks: where the server is (`address`,
+//! `resolver`, `attempt`), how bytes go to and fro (`socket`), what may keep it from being reached (`unreached`), and
+//! how the link stands ([`state`]).
+pub(crate) mod address;
 pub(crate) mod attempt;
 pub(crate) mod resolver;
 pub(crate) mod socket;
