@@ -15,6 +15,7 @@ use crate::breaker::{Admission, Breaker, BreakerConfig, BreakerState};
 use crate::link::attempt::Attempt;
 use crate::link::resolver::{Lookup, Resolver};
 use crate::link::unreached::Unreached;
+use crate::link::wants::Wants;
 use crate::redis::link::{Flow, Link, LinkTurn, Ready, Stage};
 use crate::redis::session::Session;
 use crate::redis::status::{FeedStatus, LinkState};
@@ -23,7 +24,7 @@ use crate::redis::url::RedisUrl;
 use fastrand::Rng;
 use protocol::clock::Now;
 use protocol::limits;
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -98,20 +99,7 @@ impl fmt::Display for FeedError {
 impl std::error::Error for FeedError {}
 
 /// When to turn the feed again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FeedWants {
-    /// The socket to watch, level-triggered, and a number that differs for each socket: a new one may get the
-    /// descriptor of the one before. The feed closes it; [`Feed::socket`] borrows it.
-    pub socket: Option<(RawFd, u32)>,
-    /// Turn it when the socket is readable. Errors and hang-ups count as readable and writable, wanted or not.
-    pub read: bool,
-    /// Turn it when the socket is writable.
-    pub write: bool,
-    /// Turn it at this time, in microseconds of [`Now::mono_us`].
-    pub wake_at_us: Option<u64>,
-    /// Turn it again without waiting: there is probably more to read.
-    pub again: bool,
-}
+pub type FeedWants = Wants;
 
 /// One subscription link.
 pub struct Feed {
