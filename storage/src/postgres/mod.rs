@@ -33,6 +33,7 @@ pub mod reply;
 pub mod schema;
 pub mod session;
 pub mod status;
+mod talk;
 mod trouble;
 pub mod url;
 pub mod wire;
