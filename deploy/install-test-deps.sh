@@ -32,9 +32,11 @@ need_command() {
 }
 need_command redis-server redis-server
 need_command redis-cli redis-tools
-need_command psql postgresql
+# psql alone may be only the client.
+compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
 need_command nginx nginx-light
 need_command curl curl
+need_command openssl openssl
 need_command chromium chromium
 need_command promtool prometheus
 need_command cc build-essential

@@ -6,7 +6,7 @@ use std::process::Command;
 
 /// What the script looks for. A stand-in only has to be there, and to agree to everything.
 const NEEDS: &[&str] =
-    &["redis-server", "redis-cli", "psql", "nginx", "curl", "chromium", "promtool", "cc", "cargo", "rustup"];
+    &["redis-server", "redis-cli", "openssl", "nginx", "curl", "chromium", "promtool", "cc", "cargo", "rustup"];
 
 /// A machine: a folder that is the whole `PATH`, and a record of what was called.
 struct Machine(PathBuf);

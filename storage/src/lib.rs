@@ -7,6 +7,8 @@
 //! | [`redis::url`] | `REDIS_URL`, taken apart and never printed with its password | no |
 //! | [`redis::session`] | the words of a RESP2 subscription: commands to bytes, bytes to events | no |
 //! | [`redis::feed`] | the subscription that is always there: connects, proves, reconnects for ever | yes |
+//! | [`postgres`] | the PostgreSQL client: links that come back, commands pipelined over them, the tables | yes |
+//! | [`link`] | what every link has in common: lookup, connect, socket, state | yes |
 //! | [`breaker`], [`backoff`] | when to try again; pure, given the time | no |
 //!
 //! A link belongs to the thread that turns it and is never waited for: a turn makes only non-blocking calls and says
@@ -16,6 +18,8 @@
 //! [`protocol::clock::Now`], given by the caller). Every bound stands in [`protocol::limits`].
 pub mod backoff;
 pub mod breaker;
+pub mod link;
 pub mod memory;
+pub mod postgres;
 pub mod redis;
 pub mod store;

@@ -12,17 +12,19 @@
 //! the back-pressure to the server. Time the feed did not listen is not counted as silence.
 use crate::backoff::{Backoff, BackoffConfig};
 use crate::breaker::{Admission, Breaker, BreakerConfig, BreakerState};
-use crate::redis::link::{Attempt, Flow, Link, LinkTurn, Ready, Stage};
-use crate::redis::resolver::{Lookup, Resolver};
+use crate::link::attempt::Attempt;
+use crate::link::resolver::{Lookup, Resolver};
+use crate::link::unreached::Unreached;
+use crate::link::wants::Wants;
+use crate::redis::link::{Flow, Link, LinkTurn, Ready, Stage};
 use crate::redis::session::Session;
-use crate::redis::socket;
 use crate::redis::status::{FeedStatus, LinkState};
 use crate::redis::trouble::Trouble;
 use crate::redis::url::RedisUrl;
 use fastrand::Rng;
 use protocol::clock::Now;
 use protocol::limits;
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -97,20 +99,7 @@ impl fmt::Display for FeedError {
 impl std::error::Error for FeedError {}
 
 /// When to turn the feed again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FeedWants {
-    /// The socket to watch, level-triggered, and a number that differs for each socket: a new one may get the
-    /// descriptor of the one before. The feed closes it; [`Feed::socket`] borrows it.
-    pub socket: Option<(RawFd, u32)>,
-    /// Turn it when the socket is readable. Errors and hang-ups count as readable and writable, wanted or not.
-    pub read: bool,
-    /// Turn it when the socket is writable.
-    pub write: bool,
-    /// Turn it at this time, in microseconds of [`Now::mono_us`].
-    pub wake_at_us: Option<u64>,
-    /// Turn it again without waiting: there is probably more to read.
-    pub again: bool,
-}
+pub type FeedWants = Wants;
 
 /// One subscription link.
 pub struct Feed {
@@ -211,7 +200,8 @@ impl Feed {
                 let deadline_us = *deadline_us;
                 return match self.resolver.poll() {
                     Lookup::Pending if now_us >= deadline_us => {
-                        self.end(now_us, Trouble::LookupDeadline { ms: self.config.timing.connect_deadline_ms })
+                        let ms = self.config.timing.connect_deadline_ms;
+                        self.end(now_us, Unreached::LookupDeadline { ms }.into())
                     }
                     Lookup::Pending => Flow::Rest,
                     Lookup::Done(answer) => self.resolved(now_us, deadline_us, answer),
@@ -277,40 +267,23 @@ impl Feed {
     }
 
     fn resolved(&mut self, now_us: u64, deadline_us: u64, answer: std::io::Result<Vec<SocketAddr>>) -> Flow {
-        match answer {
-            Ok(mut addresses) => {
-                addresses.reverse();
-                self.connect(now_us, deadline_us, addresses, None)
-            }
-            Err(error) => self.end(now_us, Trouble::Resolve(error.to_string())),
-        }
+        let attempt = answer
+            .map_err(|error| Unreached::Resolve(error.to_string()))
+            .and_then(|addresses| Attempt::begin(now_us, deadline_us, addresses));
+        self.connecting(now_us, attempt.map_err(Trouble::Unreached))
     }
 
-    /// Tries the last of `remaining`, and those before it while they fail at once.
-    fn connect(
-        &mut self,
-        now_us: u64,
-        deadline_us: u64,
-        mut remaining: Vec<SocketAddr>,
-        mut trouble: Option<Trouble>,
-    ) -> Flow {
-        while let Some(address) = remaining.pop() {
-            match socket::connect(address) {
-                Err(errno) => trouble = Some(Trouble::Connect { address, errno }),
-                Ok(socket) => {
-                    let share_us = deadline_us.saturating_sub(now_us) / (remaining.len() as u64 + 1);
-                    let address_deadline_us = now_us.saturating_add(share_us);
-                    let attempt = Attempt { address, remaining, address_deadline_us, deadline_us };
-                    let session = Session::new(&self.config.url, &self.config.channels);
-                    let stage = Stage::Connecting(attempt);
-                    self.generation = self.generation.wrapping_add(1);
-                    self.phase = Phase::Linked(Link::new(socket, stage, session));
-                    return Flow::Rest;
-                }
+    /// The next address is tried, or there is none left.
+    fn connecting(&mut self, now_us: u64, attempt: Result<(OwnedFd, Attempt), Trouble>) -> Flow {
+        match attempt {
+            Ok((socket, attempt)) => {
+                let session = Session::new(&self.config.url, &self.config.channels);
+                self.generation = self.generation.wrapping_add(1);
+                self.phase = Phase::Linked(Link::new(socket, Stage::Connecting(attempt), session));
+                Flow::Rest
             }
+            Err(trouble) => self.end(now_us, trouble),
         }
-        let trouble = trouble.unwrap_or_else(|| Trouble::Resolve("the name has no address".to_owned()));
-        self.end(now_us, trouble)
     }
 
     /// The link is of no use any more: the next address, or the end of the attempt.
@@ -319,7 +292,7 @@ impl Feed {
         let goes_on = trouble.is_of_connection();
         match std::mem::replace(&mut self.phase, Phase::Waiting { until_us: now_us }) {
             Phase::Linked(Link { stage: Stage::Connecting(attempt) | Stage::Greeting(attempt), .. }) if goes_on => {
-                self.connect(now_us, attempt.deadline_us, attempt.remaining, Some(trouble))
+                self.connecting(now_us, attempt.next(now_us, trouble))
             }
             _ => self.end(now_us, trouble),
         }

@@ -3,13 +3,14 @@
 //! A link only tells why it ended; what follows is the feed's to decide.
 use crate::backoff::Backoff;
 use crate::breaker::{Admission, Breaker, BreakerState};
+use crate::link::attempt::Attempt;
+use crate::link::socket::{self, Transfer};
+use crate::link::unreached::Unreached;
 use crate::redis::feed::{FeedConfig, FeedTiming};
 use crate::redis::session::{Event, Session};
-use crate::redis::socket::{self, Transfer};
 use crate::redis::status::FeedStatus;
 use crate::redis::trouble::Trouble;
 use rustix::fd::OwnedFd;
-use std::net::SocketAddr;
 
 /// A socket and what goes over it.
 pub(super) struct Link {
@@ -31,17 +32,6 @@ pub(super) enum Stage {
         heard_us: u64,
         pinged_us: Option<u64>,
     },
-}
-
-/// One attempt goes through all addresses of the name; only when the last one failed it is a failure.
-pub(super) struct Attempt {
-    pub(super) address: SocketAddr,
-    /// Those not tried, the next one last.
-    pub(super) remaining: Vec<SocketAddr>,
-    /// For this address: a fair share of what is left, so that one that swallows packets leaves time for the others.
-    pub(super) address_deadline_us: u64,
-    /// For all of them.
-    pub(super) deadline_us: u64,
 }
 
 /// How one step of a turn ended.
@@ -102,7 +92,7 @@ impl Link {
         let Stage::Connecting(attempt) = &self.stage else { return Ok(Flow::Rest) };
         let address = attempt.address;
         if ready.writable {
-            socket::connected(&self.socket).map_err(|errno| Trouble::Connect { address, errno })?;
+            socket::connected(&self.socket).map_err(|errno| Unreached::Connect { address, errno })?;
             // `replace` needs a value for the moment in between; the clocks of a live link begin at zero.
             let connecting = std::mem::replace(&mut self.stage, Stage::Live { heard_us: 0, pinged_us: None });
             if let Stage::Connecting(attempt) = connecting {
@@ -111,7 +101,7 @@ impl Link {
             return Ok(Flow::Go);
         }
         match now_us >= deadline_us {
-            true => Err(Trouble::ConnectDeadline { address }),
+            true => Err(Unreached::ConnectDeadline { address }.into()),
             false => Ok(Flow::Rest),
         }
     }
@@ -142,8 +132,8 @@ impl LinkTurn<'_> {
         written?;
         if ready.paused {
             // A reset shows even to those who do not want to read; unlooked-at it would be reported without end.
-            if ready.readable && socket::peek(&link.socket).map_err(Trouble::Io)? == Transfer::Closed {
-                return Err(Trouble::Closed);
+            if ready.readable && socket::peek(&link.socket).map_err(Unreached::Io)? == Transfer::Closed {
+                return Err(Unreached::Closed.into());
             }
             return Ok(Flow::Rest);
         }
@@ -159,7 +149,7 @@ impl LinkTurn<'_> {
 
     fn write(&mut self, link: &mut Link) -> Result<(), Trouble> {
         while !link.write_blocked && !link.session.output().is_empty() {
-            match socket::send(&link.socket, link.session.output()).map_err(Trouble::Io)? {
+            match socket::send(&link.socket, link.session.output()).map_err(Unreached::Io)? {
                 Transfer::Bytes(bytes) => link.session.sent(bytes),
                 Transfer::Blocked | Transfer::Closed => link.write_blocked = true,
             }
@@ -170,11 +160,11 @@ impl LinkTurn<'_> {
     fn read(&mut self, link: &mut Link, on_message: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), Trouble> {
         let room = link.session.room();
         let room_bytes = room.len();
-        let transfer = socket::receive(&link.socket, room).map_err(Trouble::Io)?;
+        let transfer = socket::receive(&link.socket, room).map_err(Unreached::Io)?;
         link.more = transfer == Transfer::Bytes(room_bytes);
         match transfer {
             Transfer::Blocked => return Ok(()),
-            Transfer::Closed => return Err(Trouble::Closed),
+            Transfer::Closed => return Err(Unreached::Closed.into()),
             Transfer::Bytes(bytes) => link.session.filled(bytes),
         }
         if let Stage::Live { heard_us, pinged_us } = &mut link.stage {
@@ -241,7 +231,7 @@ impl LinkTurn<'_> {
         }
         let Link { session, stage, .. } = link;
         match stage {
-            Stage::Connecting(attempt) => Err(Trouble::ConnectDeadline { address: attempt.address }),
+            Stage::Connecting(attempt) => Err(Unreached::ConnectDeadline { address: attempt.address }.into()),
             Stage::Greeting(attempt) => {
                 Err(Trouble::GreetingDeadline { address: attempt.address, step: session.step() })
             }

@@ -1,29 +1,7 @@
 //! How the link does: written by the thread that turns it, read by any.
 use crate::breaker::{Breaker, BreakerState};
+pub use crate::link::state::LinkState;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
-
-/// The state of the link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum LinkState {
-    /// Not subscribed: the next attempt is due or under way.
-    Reconnecting = 0,
-    /// Subscribed to everything; messages flow.
-    Healthy = 1,
-    /// Not subscribed, and the breaker keeps the next attempt back.
-    CircuitOpen = 2,
-}
-
-impl LinkState {
-    /// The word of `/health` and `/stats` (contract §1.9).
-    pub fn as_str(self) -> &'static str {
-        match self {
-            LinkState::Reconnecting => "reconnecting",
-            LinkState::Healthy => "healthy",
-            LinkState::CircuitOpen => "circuit_open",
-        }
-    }
-}
 
 /// What ended the link, or kept it from being made, the last time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,11 +101,7 @@ impl FeedStatus {
     pub fn snapshot(&self) -> FeedSnapshot {
         let last_error = self.last_error.load(Relaxed);
         FeedSnapshot {
-            link: match self.link.load(Relaxed) {
-                1 => LinkState::Healthy,
-                2 => LinkState::CircuitOpen,
-                _ => LinkState::Reconnecting,
-            },
+            link: LinkState::from_number(self.link.load(Relaxed)),
             breaker: match self.breaker.load(Relaxed) {
                 1 => BreakerState::Open,
                 2 => BreakerState::HalfOpen,
@@ -177,8 +151,6 @@ mod tests {
 
     #[test]
     fn the_words_and_numbers_are_those_of_the_contract() {
-        let links = [LinkState::Healthy, LinkState::Reconnecting, LinkState::CircuitOpen].map(LinkState::as_str);
-        assert_eq!(links, ["healthy", "reconnecting", "circuit_open"]);
         let breakers = [BreakerState::Closed, BreakerState::Open, BreakerState::HalfOpen];
         assert_eq!(breakers.map(|state| state as u8), [0, 1, 2]);
         assert_eq!(breakers.map(BreakerState::as_str), ["closed", "open", "half_open"]);

@@ -1,27 +1,17 @@
 //! What can go wrong with a link, in words for the log: the cause and, where it is one, the setting to look at.
+use crate::link::unreached::Unreached;
 use crate::redis::session::{SessionError, Step};
 use crate::redis::status::FeedErrorKind;
-use rustix::io::Errno;
 use std::fmt;
 use std::net::SocketAddr;
 
 /// Why an attempt failed or a link ended. No text holds a secret.
 #[derive(Debug)]
 pub(crate) enum Trouble {
-    /// The name lookup failed.
-    Resolve(String),
-    /// The name lookup did not answer.
-    LookupDeadline { ms: u64 },
-    /// An address did not take the connection.
-    Connect { address: SocketAddr, errno: Errno },
-    /// An address did not answer.
-    ConnectDeadline { address: SocketAddr },
+    /// The server was not reached, or was lost.
+    Unreached(Unreached),
     /// The server took the connection and then did not answer.
     GreetingDeadline { address: SocketAddr, step: Step },
-    /// The server closed the connection.
-    Closed,
-    /// Reading or writing failed.
-    Io(Errno),
     /// No answer to a PING.
     Silent { ms: u64 },
     /// The server refused.
@@ -30,15 +20,22 @@ pub(crate) enum Trouble {
     Session(SessionError),
 }
 
+impl From<Unreached> for Trouble {
+    fn from(unreached: Unreached) -> Trouble {
+        Trouble::Unreached(unreached)
+    }
+}
+
 impl Trouble {
     pub(crate) fn kind(&self) -> FeedErrorKind {
         match self {
-            Self::Resolve(_) => FeedErrorKind::Resolve,
-            Self::Connect { .. } => FeedErrorKind::Connect,
-            Self::LookupDeadline { .. } | Self::ConnectDeadline { .. } | Self::GreetingDeadline { .. } => {
-                FeedErrorKind::Deadline
-            }
-            Self::Closed | Self::Io(_) => FeedErrorKind::Closed,
+            Self::Unreached(unreached) => match unreached {
+                Unreached::Resolve(_) => FeedErrorKind::Resolve,
+                Unreached::Connect { .. } => FeedErrorKind::Connect,
+                Unreached::LookupDeadline { .. } | Unreached::ConnectDeadline { .. } => FeedErrorKind::Deadline,
+                Unreached::Closed | Unreached::Io(_) => FeedErrorKind::Closed,
+            },
+            Self::GreetingDeadline { .. } => FeedErrorKind::Deadline,
             Self::Silent { .. } => FeedErrorKind::Silent,
             Self::Server { step, text } => refusal(*step, text),
             Self::Session(_) => FeedErrorKind::Protocol,
@@ -70,10 +67,7 @@ fn refusal(step: Step, text: &str) -> FeedErrorKind {
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Resolve(error) => write!(f, "the host of REDIS_URL was not resolved: {error}"),
-            Self::LookupDeadline { ms } => write!(f, "the host of REDIS_URL was not resolved within {ms} ms"),
-            Self::Connect { address, errno } => write!(f, "no connection to {address}: {errno}"),
-            Self::ConnectDeadline { address } => write!(f, "no connection to {address} in time"),
+            Self::Unreached(unreached) => unreached.write(f, "REDIS_URL"),
             Self::GreetingDeadline { address, step } => {
                 let command = match step {
                     Step::Auth => "AUTH",
@@ -82,8 +76,6 @@ impl fmt::Display for Trouble {
                 };
                 write!(f, "{address} took the connection but did not answer {command} in time")
             }
-            Self::Closed => f.write_str("the server closed the connection"),
-            Self::Io(errno) => write!(f, "the connection broke: {errno}"),
             Self::Silent { ms } => write!(f, "nothing came for {ms} ms, not even the answer to a PING"),
             Self::Server { text, .. } => match self.kind() {
                 FeedErrorKind::Auth if text.starts_with("NOPERM") => {
@@ -101,6 +93,7 @@ impl fmt::Display for Trouble {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::io::Errno;
 
     #[test]
     fn refusals_name_the_setting_to_look_at() {
@@ -127,10 +120,10 @@ mod tests {
     fn only_what_did_not_get_through_is_trouble_of_the_connection() {
         let address = SocketAddr::from(([127, 0, 0, 1], 6379));
         let rows = [
-            (Trouble::Resolve(String::new()), true),
-            (Trouble::Connect { address, errno: Errno::CONNREFUSED }, true),
+            (Unreached::Resolve(String::new()).into(), true),
+            (Unreached::Connect { address, errno: Errno::CONNREFUSED }.into(), true),
             (Trouble::GreetingDeadline { address, step: Step::Auth }, true),
-            (Trouble::Closed, true),
+            (Unreached::Closed.into(), true),
             (Trouble::Silent { ms: 1 }, true),
             (Trouble::Session(SessionError::TooLarge { bytes: 1 }), false),
         ];

@@ -1,9 +1,9 @@
 //! `REDIS_URL`: `redis://[[user][:password]@]host[:port][/db]`.
 //!
 //! Error texts and [`std::fmt::Display`] never repeat what may be part of a password, not even of a mistyped one.
+use crate::link::address::{self, AddressError};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 use std::fmt;
-use std::net::Ipv6Addr;
 
 /// The port where none is named.
 pub const PORT_DEFAULT: u16 = 6379;
@@ -69,6 +69,16 @@ impl fmt::Display for RedisUrlError {
 
 impl std::error::Error for RedisUrlError {}
 
+impl From<AddressError> for RedisUrlError {
+    fn from(error: AddressError) -> Self {
+        match error {
+            AddressError::NoHost => RedisUrlError::NoHost,
+            AddressError::BadHost => RedisUrlError::BadHost,
+            AddressError::BadPort => RedisUrlError::BadPort,
+        }
+    }
+}
+
 impl RedisUrl {
     /// Takes a text apart; blanks around it are trimmed.
     ///
@@ -93,16 +103,10 @@ impl RedisUrl {
             Some((credentials, address)) => (Some(credentials), address),
             None => (None, authority),
         };
-        let (host, port) = split_address(address)?;
-        let port = match port {
-            "" => PORT_DEFAULT,
-            digits => {
-                number(digits).and_then(|n| u16::try_from(n).ok()).filter(|n| *n != 0).ok_or(RedisUrlError::BadPort)?
-            }
-        };
+        let (host, port) = address::parse(address, PORT_DEFAULT)?;
         let database = match path {
             "" => 0,
-            digits => number(digits).ok_or(RedisUrlError::BadDatabase)?,
+            digits => address::number(digits).ok_or(RedisUrlError::BadDatabase)?,
         };
         let (user, password) = credentials.map_or((None, None), split_credentials);
         Ok(RedisUrl { tls, host: host.to_owned(), port, user, password, database })
@@ -113,34 +117,6 @@ impl RedisUrl {
 fn printable_scheme(scheme: &str) -> Option<String> {
     let looks_like_one = scheme.len() <= 20 && scheme.chars().all(|c| c.is_ascii_lowercase() || matches!(c, '+' | '-'));
     (looks_like_one && !scheme.is_empty()).then(|| scheme.to_owned())
-}
-
-/// `host`, `host:port`, `[v6]` or `[v6]:port`; the port is empty if there is none.
-fn split_address(address: &str) -> Result<(&str, &str), RedisUrlError> {
-    if let Some(bracketed) = address.strip_prefix('[') {
-        let (host, after) = bracketed.split_once(']').ok_or(RedisUrlError::BadHost)?;
-        host.parse::<Ipv6Addr>().map_err(|_| RedisUrlError::BadHost)?;
-        return match after.strip_prefix(':') {
-            Some(port) => Ok((host, port)),
-            None if after.is_empty() => Ok((host, "")),
-            None => Err(RedisUrlError::BadHost),
-        };
-    }
-    let (host, port) = address.split_once(':').unwrap_or((address, ""));
-    if port.contains(':') {
-        return Err(RedisUrlError::BadHost);
-    }
-    if host.is_empty() {
-        return Err(RedisUrlError::NoHost);
-    }
-    // The resolver takes any script; what it must not get are blanks, control characters and marks of a broken URL.
-    let fits = host.len() <= 253 && host.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.'));
-    if fits { Ok((host, port)) } else { Err(RedisUrlError::BadHost) }
-}
-
-/// Decimal digits only: `u32::from_str` alone would take a sign.
-fn number(digits: &str) -> Option<u32> {
-    if digits.bytes().all(|b| b.is_ascii_digit()) { digits.parse().ok() } else { None }
 }
 
 fn split_credentials(credentials: &str) -> (Option<Vec<u8>>, Option<Vec<u8>>) {

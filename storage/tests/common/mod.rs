@@ -1,6 +1,7 @@
-//! What the tests of the link share: a Redis server of their own, a client to publish with, and a loop that turns a
-//! feed.
+//! What the tests of the links share: servers of their own, a client to publish with, and loops that turn a link.
 #![allow(dead_code, reason = "each test binary uses its part")]
+
+pub(crate) mod postgres;
 
 use protocol::clock::Now;
 use redis_protocol::resp2::decode::decode;
@@ -144,7 +145,7 @@ pub(crate) fn free_port() -> u16 {
     panic!("no free port from 20000 to 32000");
 }
 
-fn since_epoch_ns() -> u64 {
+pub(crate) fn since_epoch_ns() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("it is after 1970");
     since.as_nanos() as u64
 }

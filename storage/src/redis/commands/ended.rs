@@ -1,4 +1,5 @@
 //! Why a command link, or the attempt to make one, ended, in words for the log.
+use crate::link::unreached::Unreached;
 use crate::redis::commands::answer::RefusalCode;
 use crate::redis::commands::event::SessionError;
 use crate::redis::status::FeedErrorKind;
@@ -45,6 +46,12 @@ impl Ended {
             Self::Late { .. } | Self::GreetingLate { .. } => true,
             Self::Hello { .. } | Self::ReadOnly { .. } | Self::Session(_) => false,
         }
+    }
+}
+
+impl From<Unreached> for Ended {
+    fn from(unreached: Unreached) -> Ended {
+        Ended::Link(unreached.into())
     }
 }
 

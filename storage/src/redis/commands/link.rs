@@ -22,6 +22,8 @@ mod connection;
 
 use crate::backoff::{Backoff, BackoffConfig};
 use crate::breaker::{Admission, Breaker, BreakerConfig, BreakerState};
+use crate::link::resolver::{Lookup, Resolver};
+use crate::link::unreached::Unreached;
 use crate::redis::commands::answer::Outcome;
 use crate::redis::commands::ended::Ended;
 use crate::redis::commands::event::{Bounds, Fate, NotTaken};
@@ -30,9 +32,7 @@ use crate::redis::commands::session::CommandSession;
 use crate::redis::commands::status::{CommandStatus, OperationResult};
 use crate::redis::commands::wire::Wire;
 use crate::redis::commands::{COMMAND_TIMEOUT_MS, COMMANDS_BYTES_MAX, COMMANDS_UNANSWERED_MAX, Command, Ticket};
-use crate::redis::resolver::{Lookup, Resolver};
 use crate::redis::status::LinkState;
-use crate::redis::trouble::Trouble;
 use crate::redis::url::RedisUrl;
 use connection::{Attempt, Connection, Stage};
 use fastrand::Rng;
@@ -272,7 +272,7 @@ impl CommandLink {
                 match self.resolver.poll() {
                     Lookup::Pending if now_us >= deadline_us => {
                         let ms = self.config.timing.connect_deadline_ms;
-                        self.end(now_us, Trouble::LookupDeadline { ms }.into(), on_reply)
+                        self.end(now_us, Unreached::LookupDeadline { ms }.into(), on_reply)
                     }
                     Lookup::Pending => Flow::Rest,
                     Lookup::Done(answer) => self.resolved(now_us, deadline_us, answer, on_reply),
@@ -316,7 +316,7 @@ impl CommandLink {
                 addresses.reverse();
                 self.connect(now_us, deadline_us, addresses, None, on_reply)
             }
-            Err(error) => self.end(now_us, Trouble::Resolve(error.to_string()).into(), on_reply),
+            Err(error) => self.end(now_us, Unreached::Resolve(error.to_string()).into(), on_reply),
         }
     }
 
@@ -331,7 +331,7 @@ impl CommandLink {
     ) -> Flow {
         while let Some(address) = remaining.pop() {
             match Wire::connect(address) {
-                Err(errno) => ended = Some(Trouble::Connect { address, errno }.into()),
+                Err(errno) => ended = Some(Unreached::Connect { address, errno }.into()),
                 Ok(wire) => {
                     let share_us = deadline_us.saturating_sub(now_us) / (remaining.len() as u64 + 1);
                     let address_deadline_us = now_us.saturating_add(share_us);
@@ -345,7 +345,7 @@ impl CommandLink {
                 }
             }
         }
-        let ended = ended.unwrap_or_else(|| Trouble::Resolve("the name has no address".to_owned()).into());
+        let ended = ended.unwrap_or_else(|| Unreached::Resolve("the name has no address".to_owned()).into());
         self.end(now_us, ended, on_reply)
     }
 

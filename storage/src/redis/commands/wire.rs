@@ -2,7 +2,7 @@
 //!
 //! Today it is a bare TCP socket. A layer of encryption belongs here and nowhere else: the session above asks for room
 //! and gives output, the link turns on readiness, and neither sees more of the socket than these calls.
-use crate::redis::socket::{self, Transfer};
+use crate::link::socket::{self, Transfer};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 use std::net::SocketAddr;

@@ -2,6 +2,8 @@
 //!
 //! It only tells why it ended; what follows is the link's to decide.
 use crate::breaker::{Admission, BreakerState};
+use crate::link::socket::Transfer;
+use crate::link::unreached::Unreached;
 use crate::redis::commands::answer::{Outcome, RefusalCode};
 use crate::redis::commands::ended::Ended;
 use crate::redis::commands::event::{Answer, Event, Step};
@@ -9,7 +11,6 @@ use crate::redis::commands::link::{CommandLink, Flow, OnReply, Phase, Ready};
 use crate::redis::commands::status::OperationResult;
 use crate::redis::commands::wire::Wire;
 use crate::redis::session as subscription;
-use crate::redis::socket::Transfer;
 use crate::redis::trouble::Trouble;
 use std::net::SocketAddr;
 
@@ -60,11 +61,11 @@ impl CommandLink {
         if let Stage::Connecting(Attempt { address, address_deadline_us, .. }) = connection.stage {
             if !ready.writable {
                 return match now_us >= address_deadline_us {
-                    true => Err(Trouble::ConnectDeadline { address }.into()),
+                    true => Err(Unreached::ConnectDeadline { address }.into()),
                     false => Ok(Flow::Rest),
                 };
             }
-            connection.wire.connected().map_err(|errno| Trouble::Connect { address, errno })?;
+            connection.wire.connected().map_err(|errno| Unreached::Connect { address, errno })?;
             // `replace` needs a value for the moment in between.
             let connecting = std::mem::replace(&mut connection.stage, Stage::Live { heard_us: now_us });
             if let Stage::Connecting(attempt) = connecting {
@@ -93,7 +94,7 @@ impl CommandLink {
     fn write(&mut self) -> Result<(), Ended> {
         let Phase::Connected(connection) = &mut self.phase else { return Ok(()) };
         while !connection.write_blocked && !self.session.output().is_empty() {
-            match connection.wire.send(self.session.output()).map_err(Trouble::Io)? {
+            match connection.wire.send(self.session.output()).map_err(Unreached::Io)? {
                 Transfer::Bytes(bytes) => self.session.sent(bytes),
                 Transfer::Blocked | Transfer::Closed => connection.write_blocked = true,
             }
@@ -105,12 +106,12 @@ impl CommandLink {
         let Phase::Connected(connection) = &mut self.phase else { return Ok(()) };
         let room = self.session.room();
         let room_bytes = room.len();
-        let transfer = connection.wire.receive(room).map_err(Trouble::Io)?;
+        let transfer = connection.wire.receive(room).map_err(Unreached::Io)?;
         connection.more = transfer == Transfer::Bytes(room_bytes);
         match transfer {
             Transfer::Blocked => return Ok(()),
             // Whoever has said that it is no master and then goes has gone because of that.
-            Transfer::Closed => return Err(connection.leaving.take().unwrap_or(Trouble::Closed.into())),
+            Transfer::Closed => return Err(connection.leaving.take().unwrap_or(Unreached::Closed.into())),
             Transfer::Bytes(bytes) => self.session.filled(bytes),
         }
         if let Stage::Live { heard_us } = &mut connection.stage {
@@ -203,7 +204,7 @@ impl CommandLink {
             return Ok(());
         }
         match &connection.stage {
-            Stage::Connecting(attempt) => Err(Trouble::ConnectDeadline { address: attempt.address }.into()),
+            Stage::Connecting(attempt) => Err(Unreached::ConnectDeadline { address: attempt.address }.into()),
             Stage::Greeting(attempt) => Err(Ended::GreetingLate { address: attempt.address }),
             Stage::Live { .. } if self.session.is_quiet() => {
                 self.session.ping(self.command_deadline_us(now_us));

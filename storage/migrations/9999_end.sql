@@ -1,0 +1,2 @@
+-- The last row of the script: what was changed.
+SELECT current_setting('ara.changes');

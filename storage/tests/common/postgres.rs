@@ -1,0 +1,429 @@
+//! A PostgreSQL server of a test's own, and a loop that turns a link to it.
+use super::{PATIENCE, free_port, since_epoch_ns};
+use protocol::clock::Now;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Signal, kill_process};
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command as Process, Stdio};
+use std::sync::Arc;
+use std::time::Instant;
+use storage::backoff::BackoffConfig;
+use storage::breaker::BreakerConfig;
+use storage::link::state::LinkState;
+use storage::link::wants::Wants;
+use storage::postgres::command::Command;
+use storage::postgres::link::{Link, LinkConfig, LinkTiming};
+use storage::postgres::reply::{Cause, Reply, Ticket};
+use storage::postgres::status::{LinkSnapshot, LinkStatus};
+use storage::postgres::url::PostgresUrl;
+
+const MISSING: &str = "these tests need PostgreSQL 14 or newer; deploy/install-test-deps.sh installs it";
+
+/// Everybody may come in without proof.
+pub(crate) const TRUST: &str = "host all all 127.0.0.1/32 trust\n";
+
+/// A server on a loopback port of its own, ended when it goes out of scope. It refuses to run as root, so a test that
+/// does runs it as the user that Debian's package made.
+pub(crate) struct PostgresServer {
+    child: Option<Child>,
+    pub(crate) port: u16,
+    pub(crate) directory: PathBuf,
+    settings: Vec<String>,
+}
+
+impl PostgresServer {
+    /// Starts one that lets everybody in.
+    pub(crate) fn start() -> PostgresServer {
+        PostgresServer::start_with(&[])
+    }
+
+    /// The same with settings of its own, each `name=value`.
+    pub(crate) fn start_with(settings: &[&str]) -> PostgresServer {
+        let mut server = PostgresServer::prepare();
+        server.settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        server.restart();
+        server
+    }
+
+    /// A cluster where a server may be started later, and none yet.
+    pub(crate) fn prepare() -> PostgresServer {
+        let port = free_port();
+        let directory = std::env::temp_dir().join(format!("ara-postgres-{}-{port}", std::process::id()));
+        std::fs::create_dir_all(&directory).expect("a directory for the server");
+        let server = PostgresServer { child: None, port, directory, settings: Vec::new() };
+        if let Some((uid, gid)) = server_user() {
+            chown(&server.directory, Some(uid), Some(gid)).expect("root may give it away");
+        }
+        let mut initdb = server.process("initdb");
+        initdb.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"]);
+        let made = initdb.arg("-D").arg(server.data()).output().unwrap_or_else(|error| panic!("{MISSING}: {error}"));
+        assert!(made.status.success(), "{MISSING}: initdb: {}", String::from_utf8_lossy(&made.stderr));
+        server.write("data/pg_hba.conf", TRUST);
+        server
+    }
+
+    fn data(&self) -> PathBuf {
+        self.directory.join("data")
+    }
+
+    /// A program of the server's, to run as whoever the server runs as. It dies with the test.
+    fn process(&self, program: &str) -> Process {
+        let program = programs().join(program);
+        let mut process = Process::new("setpriv");
+        process.args(["--pdeathsig", "KILL"]);
+        if let Some((uid, gid)) = server_user() {
+            process.args([format!("--reuid={uid}"), format!("--regid={gid}"), "--clear-groups".to_owned()]);
+        }
+        process.arg(program).current_dir(&self.directory).stdin(Stdio::null());
+        process
+    }
+
+    /// Writes a file the server may read and nobody else, below [`PostgresServer::directory`].
+    pub(crate) fn write(&self, name: &str, content: &str) {
+        let file = self.directory.join(name);
+        std::fs::write(&file, content).expect("a file for the server");
+        self.give(&file);
+    }
+
+    /// Gives a file to the server.
+    pub(crate) fn give(&self, file: &Path) {
+        std::fs::set_permissions(file, PermissionsExt::from_mode(0o600)).expect("it is ours");
+        if let Some((uid, gid)) = server_user() {
+            chown(file, Some(uid), Some(gid)).expect("root may give it away");
+        }
+    }
+
+    /// Starts it on its port, after [`PostgresServer::kill`] or [`PostgresServer::prepare`].
+    pub(crate) fn restart(&mut self) {
+        let begun = Instant::now();
+        let mut said = String::new();
+        while begun.elapsed() < PATIENCE {
+            match self.spawn() {
+                Ok(()) => return,
+                Err(words) => said = words,
+            }
+        }
+        panic!("PostgreSQL did not start on port {}: {said}", self.port);
+    }
+
+    fn spawn(&mut self) -> Result<(), String> {
+        let mut process = self.process("postgres");
+        process.arg("-D").arg(self.data()).args(["-p", &self.port.to_string()]);
+        let usual = [
+            "listen_addresses=127.0.0.1",
+            "unix_socket_directories=",
+            "fsync=off",
+            "shared_buffers=8MB",
+            "max_connections=40",
+            "autovacuum=off",
+            "max_wal_senders=0",
+            "logging_collector=off",
+            "log_destination=stderr",
+            "lc_messages=C",
+        ];
+        for setting in usual.iter().copied().chain(self.settings.iter().map(String::as_str)) {
+            process.args(["-c", setting]);
+        }
+        let mut child = process.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect(MISSING);
+        let mut log = BufReader::new(child.stderr.take().expect("its output is piped"));
+        let (mut said, mut line) = (String::new(), String::new());
+        while log.read_line(&mut line).is_ok_and(|bytes| bytes > 0) {
+            if line.contains("database system is ready to accept connections") {
+                // Whoever listens to a log must listen on, or its writer stands still.
+                std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+                self.child = Some(child);
+                return Ok(());
+            }
+            said.push_str(&line);
+            line.clear();
+        }
+        child.wait().expect("its end is reported");
+        Err(said)
+    }
+
+    /// Kills it and all its processes without a word.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // The first one first: it would take the death of another for a crash, and tell the rest.
+            let children = children_of(child.id());
+            child.kill().expect("it is ours");
+            for pid in children {
+                // It may have followed its parent already.
+                let _ = kill_process(pid, Signal::KILL);
+            }
+            child.wait().expect("its end is reported");
+        }
+    }
+
+    /// Has it end at once, and bury its processes itself.
+    fn quit(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            for signal in [Signal::QUIT, Signal::CONT] {
+                let _ = kill_process(pid_of(&child), signal);
+            }
+            for pid in children_of(child.id()) {
+                let _ = kill_process(pid, Signal::CONT);
+            }
+            let _ = child.wait();
+        }
+    }
+
+    /// Holds it: connections stand, nothing is answered.
+    pub(crate) fn hold(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub(crate) fn release(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let child = self.child.as_ref().expect("it runs");
+        kill_process(pid_of(child), signal).expect("it is ours");
+        for pid in children_of(child.id()) {
+            let _ = kill_process(pid, signal);
+        }
+    }
+
+    /// Has psql do something, as the superuser, and returns what it prints: rows as lines, columns joined by `|`.
+    pub(crate) fn psql(&self, sql: &str) -> String {
+        let port = self.port.to_string();
+        let mut psql = Process::new(programs().join("psql"));
+        psql.args([
+            "-XAtq",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-h",
+            "127.0.0.1",
+            "-U",
+            "postgres",
+            "-d",
+            "postgres",
+            "-p",
+            &port,
+        ]);
+        let done = psql.arg("-c").arg(sql).env_clear().output().expect(MISSING);
+        assert!(done.status.success(), "{sql}: {}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).expect("our rows are UTF-8").trim_end().to_owned()
+    }
+
+    /// `who` is `user[:password]`; `more` is what follows the database.
+    pub(crate) fn url_as(&self, who: &str, more: &str) -> String {
+        format!("postgres://{who}@127.0.0.1:{}/postgres{more}", self.port)
+    }
+
+    pub(crate) fn url(&self) -> String {
+        self.url_as("postgres", "?sslmode=disable")
+    }
+}
+
+impl Drop for PostgresServer {
+    fn drop(&mut self) {
+        self.quit();
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// Where the newest server is installed.
+fn programs() -> PathBuf {
+    let installed = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let versions = installed.filter_map(|entry| {
+        let version: u32 = entry.file_name().to_str()?.parse().ok()?;
+        Some((version, entry.path().join("bin")))
+    });
+    let newest = versions.filter(|(_, programs)| programs.join("postgres").exists()).max();
+    newest.unwrap_or_else(|| panic!("{MISSING}: no postgres below /usr/lib/postgresql")).1
+}
+
+/// Whom the server runs as; `None` is whoever we are.
+fn server_user() -> Option<(u32, u32)> {
+    if !rustix::process::getuid().is_root() {
+        return None;
+    }
+    let users = std::fs::read_to_string("/etc/passwd").expect("a list of users");
+    let user = users.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields[0] == "postgres");
+    let user = user.unwrap_or_else(|| panic!("{MISSING}: there is no user postgres, and root may not run it"));
+    Some((user[2].parse().expect("a number"), user[3].parse().expect("a number")))
+}
+
+fn pid_of(child: &Child) -> Pid {
+    Pid::from_raw(child.id().try_into().expect("a pid is positive")).expect("a pid is not zero")
+}
+
+fn children_of(parent: u32) -> Vec<Pid> {
+    let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
+    children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
+}
+
+/// Turns one link, as a shard would.
+pub(crate) struct LinkDriver {
+    pub(crate) link: Link,
+    pub(crate) wants: Wants,
+    /// The number of each ticket and what came for it, in the order it came.
+    pub(crate) heard: VecDeque<(u64, String)>,
+    status: Arc<LinkStatus>,
+    bell: UnixStream,
+    started: Instant,
+    skipped_us: u64,
+}
+
+/// Settings for tests: short delays, a breaker that does not open by itself, no deadline that a slow machine meets.
+pub(crate) fn link_config(url: &str) -> LinkConfig {
+    let breaker = BreakerConfig { failure_threshold: u32::MAX, success_threshold: 2, reset_timeout_ms: 50 };
+    let backoff = BackoffConfig { initial_ms: 10, max_ms: 50 };
+    let url = PostgresUrl::parse(url).expect("a valid URL");
+    let mut config = LinkConfig::new(url, breaker, backoff).expect("valid certificates");
+    config.timing = LinkTiming { connect_deadline_ms: 60_000, ping_interval_ms: 60_000 };
+    config
+}
+
+/// What came for a command, in a word or two.
+pub(crate) fn in_words(reply: &Reply<'_>) -> String {
+    let because = |cause: &Cause| match cause {
+        Cause::Link(kind) => kind.as_str(),
+        Cause::Late => "too late",
+        Cause::Unsayable => "unsayable",
+        Cause::Stopped => "stopped",
+    };
+    match reply {
+        Reply::Row(row) => {
+            let columns: Vec<_> =
+                row.columns().map(|column| column.map_or("NULL".into(), String::from_utf8_lossy)).collect();
+            format!("row {}", columns.join("|"))
+        }
+        Reply::Done { rows } => format!("done {rows}"),
+        Reply::Failed(error) => format!("failed {}", error.code.as_str()),
+        Reply::Unknown(cause) => format!("unknown {}", because(cause)),
+        Reply::NotSent(cause) => format!("not sent {}", because(cause)),
+    }
+}
+
+impl LinkDriver {
+    /// With [`link_config`].
+    pub(crate) fn to(url: &str) -> LinkDriver {
+        LinkDriver::new(link_config(url))
+    }
+
+    pub(crate) fn new(config: LinkConfig) -> LinkDriver {
+        let (bell, ringer) = UnixStream::pair().expect("a pair of sockets");
+        bell.set_nonblocking(true).expect("non-blocking");
+        let status = Arc::new(LinkStatus::new());
+        let wake = Arc::new(move || (&ringer).write_all(b"!").expect("the driver lives"));
+        let link = Link::new(Arc::new(config), Arc::clone(&status), 7, wake);
+        let wants = Wants { again: true, ..Wants::default() };
+        LinkDriver { link, wants, heard: VecDeque::new(), status, bell, started: Instant::now(), skipped_us: 0 }
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        let mono_us = self.started.elapsed().as_micros() as u64 + self.skipped_us;
+        Now { mono_us, unix_ns: since_epoch_ns() }
+    }
+
+    pub(crate) fn status(&self) -> LinkSnapshot {
+        self.status.snapshot()
+    }
+
+    /// Lets time pass for the link alone, and turns it.
+    pub(crate) fn skip_ms(&mut self, ms: u64) {
+        self.skipped_us += ms * 1_000;
+        self.turn(false, false);
+    }
+
+    pub(crate) fn submit(&mut self, number: u64, command: Command) {
+        self.link.submit(Ticket { number, order: None }, command).expect("there is room");
+        self.wants.again = true;
+    }
+
+    pub(crate) fn turn(&mut self, readable: bool, writable: bool) {
+        let (now, heard) = (self.now(), &mut self.heard);
+        self.wants = self.link.turn(now, readable, writable, &mut |ticket, reply| {
+            heard.push_back((ticket.number, in_words(&reply)));
+        });
+    }
+
+    pub(crate) fn stop(&mut self) {
+        let heard = &mut self.heard;
+        self.link.stop(&mut |ticket, reply| heard.push_back((ticket.number, in_words(&reply))));
+    }
+
+    /// Waits for what the link wants, at most a little while, and turns it.
+    pub(crate) fn step(&mut self) {
+        let (readable, writable) = self.wait();
+        self.turn(readable, writable);
+    }
+
+    /// Whether the socket is readable and writable, after a little while at most.
+    pub(crate) fn wait(&mut self) -> (bool, bool) {
+        let now_us = self.now().mono_us;
+        let socket = self.link.socket().filter(|_| self.wants.socket.is_some());
+        let ready = wait_for(&self.bell, &[(socket, self.wants)], now_us);
+        ready[0]
+    }
+
+    /// Turns the link until something holds.
+    pub(crate) fn until(&mut self, what: &str, mut holds: impl FnMut(&LinkDriver) -> bool) {
+        let begun = Instant::now();
+        while !holds(self) {
+            assert!(begun.elapsed() < PATIENCE, "waited in vain until {what}: {:?}, {:?}", self.status(), self.wants);
+            self.step();
+        }
+    }
+
+    /// Turns the link until it was healthy so many times.
+    pub(crate) fn until_healthy(&mut self, times: u64) {
+        self.until("the link is healthy", |d| d.status().connections >= times && d.status().link == LinkState::Healthy);
+    }
+
+    /// Turns the link until so many commands were answered, and takes what was heard.
+    pub(crate) fn hear(&mut self, commands: usize) -> Vec<(u64, String)> {
+        self.until("commands were answered", |d| {
+            d.heard.iter().filter(|(_, words)| !words.starts_with("row")).count() >= commands
+        });
+        std::mem::take(&mut self.heard).into()
+    }
+
+    /// One command and what came for it.
+    pub(crate) fn ask(&mut self, command: Command) -> Vec<String> {
+        self.submit(u64::MAX, command);
+        self.hear(1).into_iter().map(|(_, words)| words).collect()
+    }
+}
+
+/// Which of the sockets are readable and writable, after a little while at most.
+pub(crate) fn wait_for(
+    bell: &UnixStream,
+    links: &[(Option<rustix::fd::BorrowedFd<'_>>, Wants)],
+    now_us: u64,
+) -> Vec<(bool, bool)> {
+    const LITTLE_WHILE_US: u64 = 20_000;
+    let mut wake_us = LITTLE_WHILE_US;
+    let mut fds = vec![PollFd::new(bell, PollFlags::IN)];
+    let mut places = Vec::new();
+    for (socket, wants) in links {
+        wake_us = wake_us.min(wants.wake_at_us.map_or(LITTLE_WHILE_US, |at| at.saturating_sub(now_us)));
+        wake_us = if wants.again { 0 } else { wake_us };
+        let mut flags = PollFlags::empty();
+        flags.set(PollFlags::IN, wants.read);
+        flags.set(PollFlags::OUT, wants.write);
+        places.push(socket.map(|socket| {
+            fds.push(PollFd::from_borrowed_fd(socket, flags));
+            fds.len() - 1
+        }));
+    }
+    let timeout = Timespec { tv_sec: 0, tv_nsec: (wake_us * 1_000) as i64 };
+    poll(&mut fds, Some(&timeout)).expect("poll");
+    let ready = places.iter().map(|place| {
+        let events = place.map_or(PollFlags::empty(), |place| fds[place].revents());
+        let broken = events.intersects(PollFlags::ERR | PollFlags::HUP);
+        (broken || events.contains(PollFlags::IN), broken || events.contains(PollFlags::OUT))
+    });
+    let ready = ready.collect();
+    let mut bell = bell;
+    let _ = bell.read(&mut [0; 16]);
+    ready
+}
