@@ -9,7 +9,7 @@ seconds=10
 [ "${1:-}" = quick ] && seconds=4
 cargo build --release -p engine -p loadtest -p bench
 bin=target/release
-export JWT_SECRET=figures-secret-of-at-least-32-bytes API_KEY=figures-api-key
+export JWT_SECRET=figures-secret-of-at-least-32-bytes API_KEY=figures-api-key-16
 export RUST_LOG=warn SERVER_HOST=127.0.0.1 SERVER_PORT=${PORT:-18200} SHARDS=1
 export WEBSOCKET_MAX_CONNECTIONS=0 WEBSOCKET_HEARTBEAT_INTERVAL=300 WEBSOCKET_CONNECTION_TIMEOUT=900
 redis_port=${REDIS_PORT:-18201}

@@ -31,6 +31,7 @@ impl Keeper {
         let Some(shard) = self.shard else { return };
         let (counts, metrics) = (self.store.mailbox_counts(), &self.metrics.shards[shard.index()]);
         metrics.queue_messages.set(counts.entries as i64);
+        metrics.queue_bytes.set(counts.bytes as i64);
         metrics.queue_users.set(counts.mailboxes as i64);
         metrics.queue_expired.set(counts.expired as i64);
     }

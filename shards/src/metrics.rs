@@ -181,6 +181,8 @@ pub struct ShardMetrics {
     pub http_latency_seconds: Vec<Histogram<9>>,
     /// Mail kept now, told by the shard's store.
     pub queue_messages: Level,
+    /// Memory of mail kept in this process now, told by the shard's store.
+    pub queue_bytes: Level,
     /// Users for whom mail is kept now, told by the shard's store.
     pub queue_users: Level,
     /// Mail whose time was over while it was kept, told by the shard's store.
@@ -257,6 +259,7 @@ impl ShardMetrics {
             http_requests: (0..routes).map(|_| std::array::from_fn(|_| Counter::default())).collect(),
             http_latency_seconds: (0..routes).map(|_| Histogram::new(&HTTP_LATENCY_BOUNDS)).collect(),
             queue_messages: Level::default(),
+            queue_bytes: Level::default(),
             queue_users: Level::default(),
             queue_expired: Level::default(),
             queue_enqueued: Counter::default(),

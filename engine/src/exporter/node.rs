@@ -221,7 +221,8 @@ impl NodeCollector {
         out.gauge("ara_queue_size_total", "The same as ara_queue_messages.", kept)?;
         let users = sum(|shard| shard.queue_users.get());
         out.gauge("ara_queue_users_total", "Users for whom notifications are kept now.", users)?;
-        out.gauge("ara_queue_memory_bytes", "Memory of the notifications kept in this process.", NONE)?;
+        let bytes = sum(|shard| shard.queue_bytes.get());
+        out.gauge("ara_queue_memory_bytes", "Memory of the notifications kept in this process.", bytes)?;
         type Row = (&'static str, &'static str, fn(&ShardMetrics) -> u64);
         let counters: [Row; 9] = [
             ("ara_queue_enqueued_total", "Notifications put into mailboxes.", |shard| shard.queue_enqueued.get()),

@@ -125,8 +125,7 @@ impl Reactor {
         self.take_mesh();
         self.turn_guests();
         self.take_store_replies();
-        self.shard.tick(self.now, &mut self.effects);
-        self.carry_out();
+        self.tick();
         // New deliveries only when the last ones are written: a shard that cannot write fast enough must hold its
         // publishers back, not fill the outboxes of clients that would read.
         if self.scratch.dirty.is_empty() {
@@ -237,6 +236,17 @@ impl Reactor {
             }
         }
         self.guests = guests;
+    }
+
+    /// Fires what is due, and tells how long a turn was busy with heartbeats.
+    fn tick(&mut self) {
+        let (heartbeats, began_us) = (self.metrics().heartbeats.get(), clock::now().mono_us);
+        self.shard.tick(self.now, &mut self.effects);
+        self.carry_out();
+        if self.metrics().heartbeats.get() != heartbeats {
+            let ms = (clock::now().mono_us - began_us) as f64 / 1e3;
+            self.metrics().heartbeat_duration_ms.observe(ms);
+        }
     }
 
     fn take_store_replies(&mut self) {

@@ -17,6 +17,8 @@ pub struct MailboxCounts {
     pub entries: u64,
     /// Mailboxes that hold something now.
     pub mailboxes: u64,
+    /// Memory of the entries kept now, their events and what it takes to keep them, in bytes.
+    pub bytes: u64,
     /// Entries ever taken in.
     pub enqueued: u64,
     /// Entries whose time was over.
@@ -49,10 +51,11 @@ impl MemoryMailboxes {
             self.last_position += 1;
             let position = Position(self.last_position, 0);
             positions.push(position);
+            self.counts.bytes += bytes_of(&mail);
             entries.push_back(Entry { position, mail });
         }
         let dropped = entries.len().saturating_sub(self.limits.entries_max.max(1));
-        entries.drain(..dropped);
+        self.counts.bytes -= entries.drain(..dropped).map(|entry| bytes_of(&entry.mail)).sum::<u64>();
         self.counts.mailboxes += u64::from(before == 0 && !entries.is_empty());
         self.counts.enqueued += positions.len() as u64;
         self.counts.dropped += dropped as u64;
@@ -101,10 +104,15 @@ impl MemoryMailboxes {
         self.counts.expired += gone;
     }
 
-    fn retain(&mut self, mailbox: &MailboxKey, keep: impl FnMut(&Entry) -> bool) -> u64 {
+    fn retain(&mut self, mailbox: &MailboxKey, mut keep: impl FnMut(&Entry) -> bool) -> u64 {
         let Some(entries) = self.mailboxes.get_mut(mailbox) else { return 0 };
-        let before = entries.len();
-        entries.retain(keep);
+        let (before, mut bytes) = (entries.len(), 0);
+        entries.retain(|entry| {
+            let keeps = keep(entry);
+            bytes += if keeps { 0 } else { bytes_of(&entry.mail) };
+            keeps
+        });
+        self.counts.bytes -= bytes;
         let gone = (before - entries.len()) as u64;
         if entries.is_empty() {
             self.mailboxes.remove(mailbox);
@@ -113,6 +121,10 @@ impl MemoryMailboxes {
         self.counts.entries -= gone;
         gone
     }
+}
+
+fn bytes_of(mail: &Mail) -> u64 {
+    (mail.event.len() + size_of::<Entry>()) as u64
 }
 
 #[cfg(test)]
@@ -164,5 +176,6 @@ mod tests {
         mailboxes.remove(&key("ana"), &positions);
         let counts = mailboxes.counts();
         assert_eq!((counts.entries, counts.mailboxes, counts.expired, counts.enqueued), (0, 0, 1, 3));
+        assert_eq!(counts.bytes, 0);
     }
 }
