@@ -180,9 +180,30 @@ fn flapping(seed: u64, with_ack: bool, failures_percent: u8) {
         for (n, accepted) in accepted.iter().enumerate() {
             assert!(!accepted || all.contains(&n), "seed {seed}: {} of {} was accepted and never came", n, users[user]);
         }
+        if with_ack {
+            let done = acknowledged(&world, users[user], &acked);
+            for (n, accepted) in accepted.iter().enumerate() {
+                assert!(!accepted || done.contains(&n), "seed {seed}: {n} of {} was never acknowledged", users[user]);
+            }
+        }
     }
     let kept: usize = world.stores.iter().map(|store| store.len()).sum();
     assert_eq!(kept, 0, "seed {seed}: everything was delivered or acknowledged");
+}
+
+/// The numbers that a user has acknowledged, on any device: it was told so, or it said so and left before it could be told.
+fn acknowledged(world: &World, user: &str, said: &BTreeSet<(ClientId, String)>) -> BTreeSet<usize> {
+    let mut numbers = BTreeSet::new();
+    for id in world.user_clients(user) {
+        let (client, text) = (&world.clients[id], world.clients[id].text());
+        for heard in heard(world, id) {
+            let told = format!(r#"{{"type":"acked","notification_id":"{}"}}"#, heard.id);
+            if text.contains(&told) || client.place.is_none() && said.contains(&(id, heard.id.clone())) {
+                numbers.insert(heard.n);
+            }
+        }
+    }
+    numbers
 }
 
 /// Clients acknowledge what they heard: some of it, or all.
