@@ -59,8 +59,9 @@ pub enum Intake {
         after: Option<Position>,
         /// A page is on its way.
         reading: bool,
-        /// It reads for what was not acknowledged in time, and passes over the rest.
-        redelivery: bool,
+        /// It reads for what was not acknowledged in time: what was last delivered at this time or before, in
+        /// milliseconds on the monotonic clock. The rest is passed over.
+        overdue_ms: Option<u64>,
     },
 }
 

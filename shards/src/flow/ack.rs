@@ -7,6 +7,7 @@ use crate::effect::Effects;
 use crate::key::ConnKey;
 use crate::shard::Shard;
 use crate::tables::mail::{Acknowledged, Sent, UserMail};
+use crate::tables::users::UserIndex;
 use protocol::client::event::{self, ErrorCode};
 use protocol::clock::Now;
 use protocol::ids::NotificationId;
@@ -87,10 +88,19 @@ impl Shard {
                 && may_acknowledge
                 && let Some(live) = self.live_mut(key)
             {
-                live.intake = Intake::Behind { after: None, reading: false, redelivery: true };
+                live.intake = Intake::Behind { after: None, reading: false, overdue_ms: Some(before_ms) };
             }
         }
         self.read_on(now, key, effects);
+    }
+
+    /// The whole mailbox was read for what was overdue: what is overdue still is kept no longer, because it expired there or
+    /// had to go for younger mail. Nobody will deliver it again, so nobody waits for it.
+    pub(crate) fn forget_gone(&mut self, user: UserIndex, overdue_ms: u64) {
+        let Some(mail) = self.users.get_mut(user).and_then(|user| user.mail.as_mut()) else { return };
+        let gone = mail.forget_gone(overdue_ms);
+        self.metrics().ack_expired.add(gone as u64);
+        self.metrics().ack_pending.add(-(gone as i64));
     }
 
     /// When [`Shard::mail_due`] has something to do, in milliseconds on the monotonic clock.

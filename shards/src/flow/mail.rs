@@ -329,7 +329,7 @@ impl Shard {
             return;
         }
         if let Some(live) = self.live_mut(key) {
-            live.intake = Intake::Behind { after: None, reading: false, redelivery: false };
+            live.intake = Intake::Behind { after: None, reading: false, overdue_ms: None };
             self.read_on(now, key, effects);
         }
     }
@@ -341,7 +341,7 @@ impl Shard {
         let Some(mail) = &user.mail else { return };
         let (mailbox, youngest) = (Arc::clone(&mail.key), mail.youngest);
         if let Some(live) = self.live_mut(key) {
-            live.intake = Intake::Behind { after: youngest, reading: false, redelivery: false };
+            live.intake = Intake::Behind { after: youngest, reading: false, overdue_ms: None };
         }
         self.put_back(now, key, mailbox, PutBack::Behind, effects);
     }
@@ -409,15 +409,13 @@ impl Shard {
     fn read(&mut self, now: Now, key: ConnKey, entries: &[Entry], is_end: bool, effects: &mut Effects) {
         let timeout_ms = self.config.ack.map(|ack| ack.timeout_ms);
         let Some(live) = self.live(key) else { return };
-        let Intake::Behind { after, redelivery, .. } = live.intake else { return };
+        let Intake::Behind { after, overdue_ms, .. } = live.intake else { return };
         let (mut after, user) = (after, live.user);
         let mut room = true;
         for entry in entries {
             let sent_at_ms = self.users.get(user).and_then(|user| user.mail.as_ref()?.sent_at_ms(entry.mail.id));
             // A redelivery passes over what was delivered a moment ago.
-            let fresh = redelivery
-                && sent_at_ms
-                    .is_some_and(|at_ms| timeout_ms.is_none_or(|timeout_ms| now.mono_ms() < at_ms + timeout_ms));
+            let fresh = overdue_ms.zip(sent_at_ms).is_some_and(|(overdue_ms, at_ms)| at_ms > overdue_ms);
             if !fresh {
                 let delivery = self.replayed(now, entry);
                 if !self.push_mail(now, key, &delivery) {
@@ -441,10 +439,13 @@ impl Shard {
             let (appending, mailbox) = (mail.appending, Arc::clone(&mail.key));
             is_current &= self.config.ack.is_some() || appending == 0 && !self.is_retried(&mailbox);
         }
+        if is_current && let Some(overdue_ms) = overdue_ms {
+            self.forget_gone(user, overdue_ms);
+        }
         if let Some(live) = self.live_mut(key) {
             live.intake = match is_current {
                 true => Intake::UpToDate,
-                false => Intake::Behind { after, reading: false, redelivery },
+                false => Intake::Behind { after, reading: false, overdue_ms },
             };
         }
         if !is_end || !room {

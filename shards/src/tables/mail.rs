@@ -112,6 +112,13 @@ impl UserMail {
         len - self.awaited.len()
     }
 
+    /// Forgets what should be kept and was last delivered at this time or before; how many.
+    pub fn forget_gone(&mut self, overdue_ms: u64) -> usize {
+        let len = self.awaited.len();
+        self.awaited.retain(|awaited| awaited.position.is_none() || awaited.sent_at_ms > overdue_ms);
+        len - self.awaited.len()
+    }
+
     /// How many are awaited, and how many of them are tracked only.
     pub fn awaited_len(&self) -> (usize, usize) {
         (self.awaited.len(), self.awaited.iter().filter(|awaited| awaited.position.is_none()).count())

@@ -341,3 +341,25 @@ fn a_store_that_stands_still_holds_publishers_back_and_loses_nothing() {
     world.settle();
     assert_eq!(numbers(&world, ana), (0..count).collect::<Vec<_>>());
 }
+
+#[test]
+fn what_a_full_mailbox_let_go_is_awaited_no_longer() {
+    let mut world = world(6, 1, true);
+    world.stores[0].entries_max = 3;
+    let ana = world.websocket("ana");
+    let backend = world.dial();
+    world.settle();
+    for n in 0..5 {
+        send(&mut world, backend, "ana", n);
+    }
+    world.settle();
+    world.pass_ms(45_000);
+    let again: Vec<(usize, u32)> =
+        heard(&world, ana).iter().filter(|heard| heard.attempt > 1).map(|heard| (heard.n, heard.attempt)).collect();
+    assert_eq!(again, [(2, 2), (3, 2), (4, 2)], "once each, those that are still kept");
+    let figures = |of: fn(&shards::metrics::ShardMetrics) -> u64| world.metrics.sum(of);
+    assert_eq!((figures(|m| m.ack_pending.get()), figures(|m| m.ack_expired.get())), (3, 2));
+    let attempts: Vec<u32> =
+        world.stores[0].mailboxes.values().flat_map(|kept| kept.values().map(|entry| entry.mail.attempts)).collect();
+    assert_eq!(attempts, [2, 2, 2], "the mailbox was read once more, not at every tick");
+}
