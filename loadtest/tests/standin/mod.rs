@@ -260,7 +260,11 @@ impl StandIn {
                 Fault::Lose => {}
                 Fault::Double => (0..2).for_each(|_| subscriber.send(&text)),
                 Fault::Swap => subscriber.held = Some(text.clone()),
-                Fault::Damage => subscriber.send(&text.replacen("xx", "xy", 1)),
+                Fault::Damage => {
+                    let damaged = text.replacen(r#""pad":""#, r#""pad":"y"#, 1);
+                    assert_ne!(damaged, text, "nothing was damaged");
+                    subscriber.send(&damaged);
+                }
                 Fault::Hangup => subscriber.stream.shutdown(std::net::Shutdown::Both).unwrap(),
                 Fault::TooSlow | Fault::Collapse => {
                     let code = if fault == Fault::TooSlow { 4008 } else { 1011 };
