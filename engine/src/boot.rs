@@ -12,12 +12,11 @@ use protocol::http::cors::Cors;
 use protocol::http::route::ROUTE_LABELS;
 use protocol::ids::DEFAULT_TENANT;
 use shards::config::{AckRules, QueueRules, ShardConfig};
-use shards::host::StorePort;
 use shards::key::ShardId;
 use shards::mesh::Mesh;
 use shards::metrics::NodeMetrics;
 use shards::reactor::{
-    self, DriverKind, ListenerFd, MakeGuest, MakeStore, ReactorError, ShardSeat, StopSignal, clock, nofile,
+    self, DriverKind, ListenerFd, MakeGuest, MakeStore, ReactorError, ShardSeat, StopSignal, StoreSeat, clock, nofile,
 };
 use shards::shard::Shard;
 use shards::tables::placement;
@@ -338,7 +337,10 @@ fn guest(subscription: Subscription, seed: u64) -> MakeGuest {
 fn keeper(settings: &Settings, metrics: Arc<NodeMetrics>) -> MakeStore {
     let limits = MailboxLimits { entries_max: settings.queue.size_per_user_max };
     let sweep_interval_us = settings.queue.cleanup_interval_seconds.saturating_mul(1_000_000);
-    Box::new(move || Box::new(Keeper::memory(limits, sweep_interval_us, metrics)) as Box<dyn StorePort>)
+    Box::new(move |_bell| StoreSeat {
+        port: Box::new(Keeper::memory(limits, sweep_interval_us, metrics)),
+        links: Vec::new(),
+    })
 }
 
 /// One core per shard, from those this process may run on; none when there are more shards than cores.

@@ -7,7 +7,7 @@
 //! | WebSocket and SSE | [`ws`], [`sse`]; what is said over them in [`client`] |
 //! | publishers | [`publish`]: REST bodies and Redis payloads; [`template`]; what they become in [`notification`] |
 //! | identity | [`auth`]: JWT and API keys |
-//! | storage | [`store`]: the language between the shards and what outlives a connection |
+//! | storage | [`store`]: the language between the shards and what outlives a connection; [`stream`]: how mail is numbered |
 //!
 //! **Absent on purpose:** sockets, threads, clocks, randomness, environment, files, logging. Time comes in as
 //! [`clock::Now`], randomness as an argument. Every bound stands in [`limits`].
@@ -23,5 +23,6 @@ pub mod notification;
 pub mod publish;
 pub mod sse;
 pub mod store;
+pub mod stream;
 pub mod template;
 pub mod ws;

@@ -1,5 +1,6 @@
 //! The language between the shards and what outlives a connection. The engine carries it; neither side knows the other.
-use crate::ids::{NotificationId, TenantId};
+use crate::ids::{ConnectionId, NotificationId, TenantId};
+use crate::stream::StreamSeq;
 use crate::template::Template;
 use std::sync::Arc;
 
@@ -34,6 +35,8 @@ pub struct Mail {
     pub expires_at_unix_ns: u64,
     /// Deliveries begun so far. Reading an entry begins one.
     pub attempts: u32,
+    /// Its place among all mail of this user; kept with it and given back.
+    pub stream: StreamSeq,
 }
 
 /// A kept notification.
@@ -90,6 +93,25 @@ pub enum StoreRequest {
         /// What to forget.
         positions: Vec<Position>,
     },
+    /// Note that a notification goes to a connection of a user, who is to acknowledge it. Asked only of a store that
+    /// keeps such notes (`ACK_BACKEND`).
+    TrackAck {
+        /// Whose mail it is.
+        mailbox: Arc<MailboxKey>,
+        /// Of the notification.
+        id: NotificationId,
+        /// Where it goes.
+        connection: ConnectionId,
+    },
+    /// A user acknowledges a notification. Asked only of a store that keeps such notes.
+    Acknowledge {
+        /// Who.
+        mailbox: Arc<MailboxKey>,
+        /// What.
+        id: NotificationId,
+        /// The mail is kept until it is acknowledged, so that it is never too late.
+        is_kept: bool,
+    },
 }
 
 /// What the store answers.
@@ -108,11 +130,27 @@ pub enum StoreReply {
     },
     /// Answer to [`StoreRequest::ReadMail`].
     Mail {
-        /// Oldest first.
+        /// Oldest first. May be empty though there are more: what was there had expired or could not be read.
         entries: Vec<Entry>,
-        /// Nothing is behind them.
-        is_end: bool,
+        /// Behind which position to go on; `None` when nothing was behind this page.
+        next: Option<Position>,
     },
-    /// It could not be done, or nobody knows whether it was; the caller must not pretend otherwise.
+    /// Answer to [`StoreRequest::Acknowledge`].
+    Acknowledged(AckVerdict),
+    /// It was not done, and will not be.
     Failed,
+    /// Nobody knows whether it was done; the caller must not pretend otherwise. It will not be done any more by the time
+    /// that a later request about the same mailbox is done.
+    Unknown,
+}
+
+/// What an acknowledgement came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AckVerdict {
+    /// It was awaited, and is no more.
+    Done,
+    /// Its time was over; it counts as expired.
+    Late,
+    /// Nobody awaits it.
+    NotPending,
 }

@@ -58,6 +58,11 @@ pub trait Guest {
     /// Called at start, when the socket is ready, when `wake_at_us` has passed, when the bell rang, and after
     /// `again`. Reads at most one buffer per turn.
     fn turn(&mut self, now: Now, ready: Ready, port: &mut dyn Port) -> Wants;
-    /// The node is stopping: read no more, flush what is owed.
+    /// The node is stopping: read no more, flush what is owed. A link of the store goes on serving until the shard ends.
     fn stop(&mut self);
+    /// Whether the shard should not end yet because of it, beyond what its last [`Wants`] say: somebody's request is
+    /// under way.
+    fn owes(&self) -> bool {
+        false
+    }
 }

@@ -15,9 +15,10 @@ pub trait Host: Send + Sync {
     fn cluster_status(&self, now: Now) -> Vec<u8>;
 }
 
-/// A shard's door to the store.
+/// A shard's door to the store. It and the links behind it share what they need, on the shard's thread.
 pub trait StorePort {
-    /// Takes a request; refuses (gives it back as a failure) when too many are in flight.
+    /// Takes a request; refuses (gives it back as a failure) when too many are in flight. The shard's store links have a
+    /// turn before the shard sleeps or writes to its connections.
     fn submit(&mut self, now: Now, shard: ShardId, ticket: StoreTicket, request: StoreRequest);
     /// Answers that have come since the last call.
     fn take_replies(&mut self, now: Now, out: &mut Vec<(StoreTicket, StoreReply)>);

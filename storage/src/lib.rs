@@ -3,6 +3,8 @@
 //! | module | what it is | touches sockets |
 //! |---|---|---|
 //! | [`store`] | [`store::Store`]: one request in, one reply out, over the backend that was chosen | no |
+//! | [`backend`] | [`backend::Backend`]: what a store behind links looks like | no |
+//! | [`figures`] | what a store counts, for any thread to read | no |
 //! | [`memory`] | the embedded backend: nothing to install, nothing survives the process | no |
 //! | [`redis::url`] | `REDIS_URL`, taken apart and never printed with its password | no |
 //! | [`redis::session`] | the words of a RESP2 subscription: commands to bytes, bytes to events | no |
@@ -16,8 +18,10 @@
 //!
 //! **Absent on purpose:** shards, connections, HTTP, WebSocket; an async runtime; a clock (time is
 //! [`protocol::clock::Now`], given by the caller). Every bound stands in [`protocol::limits`].
+pub mod backend;
 pub mod backoff;
 pub mod breaker;
+pub mod figures;
 pub mod link;
 pub mod memory;
 pub mod postgres;

@@ -59,13 +59,15 @@ impl Store {
                 StoreReply::Appended { positions, dropped }
             }
             StoreRequest::ReadMail { mailbox, after, entries_max } => {
-                let (entries, is_end) = mailboxes.read(&mailbox, after, entries_max, now.unix_ns);
-                StoreReply::Mail { entries, is_end }
+                let (entries, next) = mailboxes.read(&mailbox, after, entries_max, now.unix_ns);
+                StoreReply::Mail { entries, next }
             }
             StoreRequest::RemoveMail { mailbox, positions } => {
                 mailboxes.remove(&mailbox, &positions);
                 StoreReply::Done
             }
+            // Nobody asks it of memory: the user's home knows what is awaited.
+            StoreRequest::TrackAck { .. } | StoreRequest::Acknowledge { .. } => StoreReply::Failed,
         }
     }
 }

@@ -23,6 +23,7 @@ use protocol::limits;
 use protocol::notification::{Priority, Publication, Target};
 use protocol::publish::receipt::Receipt;
 use protocol::store::{Entry, Mail, MailboxKey, Position, StoreReply, StoreRequest, StoreTicket};
+use protocol::stream::StreamSeq;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -121,6 +122,7 @@ impl Shard {
             queued_at_unix_ns: now.unix_ns,
             expires_at_unix_ns: now.unix_ns.saturating_add(own_ns.map_or(ttl_ns, |own_ns| own_ns.min(ttl_ns))),
             attempts,
+            stream: StreamSeq::default(),
         }
     }
 
@@ -175,11 +177,15 @@ impl Shard {
                 self.metrics().queue_dropped.add(dropped);
                 self.appended(now, &key, &mail, &deliveries, &positions, job, effects);
             }
-            (Wait::Append { key, mail, deliveries, job, .. }, _) => {
+            (Wait::Append { key, mut mail, deliveries, job, .. }, reply) => {
+                // Kept, perhaps: if it is tried again and then comes twice, the second says so.
+                if matches!(reply, StoreReply::Unknown) {
+                    mail.iter_mut().for_each(|mail| mail.attempts += 1);
+                }
                 self.append_failed(now, key, mail, deliveries, job, effects);
             }
-            (Wait::Read { connection }, StoreReply::Mail { entries, is_end }) => {
-                self.read(now, connection, &entries, is_end, effects);
+            (Wait::Read { connection }, StoreReply::Mail { entries, next }) => {
+                self.read(now, connection, &entries, next, effects);
             }
             // The connection stays behind; the mailbox is read again.
             (Wait::Read { connection }, _) => {
@@ -406,7 +412,7 @@ impl Shard {
     }
 
     /// A page of the mailbox has come.
-    fn read(&mut self, now: Now, key: ConnKey, entries: &[Entry], is_end: bool, effects: &mut Effects) {
+    fn read(&mut self, now: Now, key: ConnKey, entries: &[Entry], next: Option<Position>, effects: &mut Effects) {
         let timeout_ms = self.config.ack.map(|ack| ack.timeout_ms);
         let Some(live) = self.live(key) else { return };
         let Intake::Behind { after, overdue_ms, .. } = live.intake else { return };
@@ -432,6 +438,10 @@ impl Shard {
             }
             after = Some(entry.position);
         }
+        if room && next.is_some() {
+            after = next;
+        }
+        let is_end = next.is_none();
         let mut is_current = is_end && room;
         if let Some(mail) = self.users.get_mut(user).and_then(|user| user.mail.as_mut()) {
             mail.youngest = mail.youngest.max(after);

@@ -55,7 +55,10 @@ impl Reactor {
                 Effect::Shutdown(key) => self.sockets.shutdown(key),
                 Effect::Close(key) => self.close(key),
                 Effect::Read { key, on } => self.sockets.set_reads(&self.poller, key, on),
-                Effect::Store { ticket, request } => self.store.submit(self.now, self.id, ticket, request),
+                Effect::Store { ticket, request } => {
+                    self.store_asked = true;
+                    self.store.submit(self.now, self.id, ticket, request);
+                }
             }
         }
         self.effects = effects;

@@ -20,6 +20,8 @@ pub(super) struct GuestSeat {
     ready: Ready,
     /// Has a turn coming, whatever its socket does.
     due: bool,
+    /// A link of the store.
+    is_store: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -31,9 +33,9 @@ struct Watched {
 
 impl GuestSeat {
     /// A guest that has its first turn coming.
-    pub(super) fn new(index: u8, guest: Box<dyn Guest>) -> GuestSeat {
+    pub(super) fn new(index: u8, guest: Box<dyn Guest>, is_store: bool) -> GuestSeat {
         let (wants, ready) = (Wants::default(), Ready::default());
-        GuestSeat { guest, index, wants, watched: None, ready, due: true }
+        GuestSeat { guest, index, wants, watched: None, ready, due: true, is_store }
     }
 
     /// Its socket is ready; ignored when the event is for an earlier one.
@@ -51,6 +53,16 @@ impl GuestSeat {
         self.due = true;
     }
 
+    /// The store was asked: it may be for this guest.
+    pub(super) fn note_asked(&mut self) {
+        self.due |= self.is_store;
+    }
+
+    /// Whether this is a link of the store.
+    pub(super) fn is_store(&self) -> bool {
+        self.is_store
+    }
+
     /// When it wants to be woken, on `Now::mono_us`.
     pub(super) fn wake_at_us(&self) -> Option<u64> {
         self.wants.wake_at_us
@@ -58,7 +70,7 @@ impl GuestSeat {
 
     /// Whether it has bytes to write or more to do.
     pub(super) fn owes(&self) -> bool {
-        self.wants.write || self.wants.again
+        self.wants.write || self.wants.again || self.guest.owes()
     }
 
     /// The node stops.
@@ -168,7 +180,7 @@ mod tests {
     impl Scene {
         fn new() -> Scene {
             let puppet = Puppet::default();
-            let seat = GuestSeat::new(3, Box::new(puppet.clone()));
+            let seat = GuestSeat::new(3, Box::new(puppet.clone()), false);
             Scene { puppet, seat, poller: Poller::new().unwrap() }
         }
 

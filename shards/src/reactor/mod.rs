@@ -59,9 +59,17 @@ use turn::{Reactor, Scratch};
 
 /// Makes a guest, on its shard's thread. Its helper threads ring the bell when they have left something for it.
 pub type MakeGuest = Box<dyn FnOnce(Bell) -> Box<dyn Guest> + Send>;
-/// Makes a shard's door to the store, on its shard's thread. Whoever puts an answer there rings the shard's bell
-/// ([`MeshPort::bell`]) afterwards.
-pub type MakeStore = Box<dyn FnOnce() -> Box<dyn StorePort> + Send>;
+/// Makes a shard's door to the store with the links behind it, on its shard's thread. Helper threads ring the bell when
+/// they have left something.
+pub type MakeStore = Box<dyn FnOnce(Bell) -> StoreSeat + Send>;
+
+/// A shard's store.
+pub struct StoreSeat {
+    /// Where it is asked.
+    pub port: Box<dyn StorePort>,
+    /// Its links, which live on the shard like other guests and have a turn whenever the port was asked.
+    pub links: Vec<Box<dyn Guest>>,
+}
 
 /// Everything a shard needs to live on a thread.
 pub struct ShardSeat {
@@ -73,7 +81,7 @@ pub struct ShardSeat {
     pub listener: ListenerFd,
     /// Its place in the mesh.
     pub mesh: MeshPort,
-    /// Links that live on this shard, 256 at most.
+    /// Links that live on this shard; 256 at most, with those of the store.
     pub guests: Vec<MakeGuest>,
     /// Its door to the store.
     pub store: MakeStore,
@@ -150,9 +158,6 @@ fn run_on(seat: ShardSeat, make_shard: impl FnOnce() -> Shard, uring: bool) -> R
 
 fn live(seat: ShardSeat, make_shard: impl FnOnce() -> Shard, uring: bool) -> Result<(), ReactorError> {
     let ShardSeat { id, cpu, listener, mesh, guests, store, stop, metrics, ready } = seat;
-    if guests.len() > GUESTS_MAX {
-        return Err(ReactorError::TooManyGuests { guests: guests.len(), guests_max: GUESTS_MAX });
-    }
     if let Some(cpu) = cpu {
         pin(id, cpu);
     }
@@ -164,14 +169,21 @@ fn live(seat: ShardSeat, make_shard: impl FnOnce() -> Shard, uring: bool) -> Res
         let bell = mesh.bell();
         setup("bell", poller.add(&bell, Token::Bell, EventFlags::IN))?;
         let listener = setup("listener", Listener::new(listener, &poller))?;
+        let StoreSeat { port: store, links } = store(bell.clone());
+        let guests = guests.into_iter().map(|make| (make(bell.clone()), false));
+        let guests: Vec<_> = guests.chain(links.into_iter().map(|link| (link, true))).collect();
+        if guests.len() > GUESTS_MAX {
+            return Err(ReactorError::TooManyGuests { guests: guests.len(), guests_max: GUESTS_MAX });
+        }
         let guests = guests.into_iter().enumerate();
         // At most 256, so an index fits a byte.
-        let guests = guests.map(|(index, make)| GuestSeat::new(index as u8, make(bell.clone()))).collect();
+        let guests = guests.map(|(index, (guest, is_store))| GuestSeat::new(index as u8, guest, is_store)).collect();
         let mut reactor = Reactor {
             id,
             shard: make_shard(),
             mesh,
-            store: store(),
+            store,
+            store_asked: false,
             node_metrics: metrics,
             stop,
             poller,

@@ -1,6 +1,6 @@
 //! The reactor end to end: real threads, real sockets on the loopback, both drivers, and the stand-in shard.
 use super::stand_in::{self, Shard};
-use super::{DriverKind, ListenerFd, MakeGuest, ShardSeat, StopSignal, run_on};
+use super::{DriverKind, ListenerFd, MakeGuest, ShardSeat, StopSignal, StoreSeat, run_on};
 use crate::guest::{Guest, Port, Ready, Wants};
 use crate::host::StorePort;
 use crate::key::ShardId;
@@ -77,7 +77,7 @@ impl Node {
                 listener,
                 mesh,
                 guests: std::mem::take(&mut guests),
-                store: Box::new(|| Box::new(HelperStore::new(bell))),
+                store: Box::new(|_| StoreSeat { port: Box::new(HelperStore::new(bell)), links: Vec::new() }),
                 stop: stop.clone(),
                 metrics: metrics.clone(),
                 ready: Box::new(move |driver| {

@@ -1,7 +1,7 @@
 //! One turn of a shard's loop, step by step.
 //!
 //! ```text
-//! poll (no wait) -> accept -> read -> mesh -> guests -> store replies -> tick -> work
+//! poll (no wait) -> accept -> read -> mesh -> guests -> store replies -> tick -> work -> store links
 //!       -> flush: one write per connection that has something -> ring the bells
 //! ```
 //! Every step has a budget, what is left waits for the next turn, and after each call of the shard its effects are
@@ -39,6 +39,8 @@ pub(super) struct Reactor {
     pub(super) shard: Shard,
     pub(super) mesh: MeshPort,
     pub(super) store: Box<dyn StorePort>,
+    /// Its links have not had a turn since the store was asked.
+    pub(super) store_asked: bool,
     pub(super) node_metrics: Arc<NodeMetrics>,
     pub(super) stop: Arc<StopSignal>,
     pub(super) poller: Poller,
@@ -123,7 +125,7 @@ impl Reactor {
         }
         self.scratch.events = events;
         self.take_mesh();
-        self.turn_guests();
+        self.turn_guests(|_| true);
         self.take_store_replies();
         self.tick();
         // New deliveries only when the last ones are written: a shard that cannot write fast enough must hold its
@@ -132,6 +134,7 @@ impl Reactor {
             self.progress |= self.shard.work(self.now, &mut self.effects);
             self.carry_out();
         }
+        self.turn_store();
         self.flush();
         self.mesh.ring_bells();
     }
@@ -225,9 +228,9 @@ impl Reactor {
         }
     }
 
-    fn turn_guests(&mut self) {
+    fn turn_guests(&mut self, which: impl Fn(&GuestSeat) -> bool) {
         let mut guests = std::mem::take(&mut self.guests);
-        for seat in &mut guests {
+        for seat in guests.iter_mut().filter(|seat| which(seat)) {
             let now = self.now;
             let had_turn = seat.turn(now, &mut ShardPort(self));
             if had_turn {
@@ -236,6 +239,15 @@ impl Reactor {
             }
         }
         self.guests = guests;
+    }
+
+    /// What this turn asked of the store leaves with it, in one write per link. Before the outboxes: an answer is on its
+    /// way while those are written.
+    fn turn_store(&mut self) {
+        if std::mem::take(&mut self.store_asked) {
+            self.guests.iter_mut().for_each(GuestSeat::note_asked);
+            self.turn_guests(GuestSeat::is_store);
+        }
     }
 
     /// Fires what is due, and tells how long a turn was busy with heartbeats.

@@ -32,10 +32,11 @@ impl SimStore {
         let (ticket, request) = self.pending.pop_front()?;
         let fails = rng.u8(0..100) < self.failures_percent;
         if fails && rng.bool() {
-            return Some((ticket, StoreReply::Failed));
+            // Not done; and the store may not know that either.
+            return Some((ticket, if rng.bool() { StoreReply::Failed } else { StoreReply::Unknown }));
         }
         let reply = self.handle(request, unix_ns);
-        Some((ticket, if fails { StoreReply::Failed } else { reply }))
+        Some((ticket, if fails { StoreReply::Unknown } else { reply }))
     }
 
     fn handle(&mut self, request: StoreRequest, unix_ns: u64) -> StoreReply {
@@ -60,21 +61,21 @@ impl SimStore {
             }
             StoreRequest::ReadMail { mailbox, after, entries_max } => {
                 let Some(kept) = self.mailboxes.get_mut(&mailbox) else {
-                    return StoreReply::Mail { entries: Vec::new(), is_end: true };
+                    return StoreReply::Mail { entries: Vec::new(), next: None };
                 };
                 kept.retain(|_, entry| entry.mail.expires_at_unix_ns > unix_ns);
                 let behind = kept.range_mut(after.map_or(Position::default(), |at| Position(at.0, at.1 + 1))..);
                 let mut entries = Vec::new();
-                let mut is_end = true;
+                let mut next = None;
                 for (_, entry) in behind {
                     if entries.len() == entries_max {
-                        is_end = false;
+                        next = entries.last().map(|entry: &Entry| entry.position);
                         break;
                     }
                     entry.mail.attempts += 1;
                     entries.push(entry.clone());
                 }
-                StoreReply::Mail { entries, is_end }
+                StoreReply::Mail { entries, next }
             }
             StoreRequest::RemoveMail { mailbox, positions } => {
                 if let Some(kept) = self.mailboxes.get_mut(&mailbox) {
@@ -82,6 +83,7 @@ impl SimStore {
                 }
                 StoreReply::Done
             }
+            StoreRequest::TrackAck { .. } | StoreRequest::Acknowledge { .. } => StoreReply::Failed,
         }
     }
 

@@ -63,22 +63,24 @@ impl MemoryMailboxes {
         (positions, dropped as u64)
     }
 
-    /// The oldest entries behind a position, and whether nothing is behind them. Reading begins a delivery.
+    /// The oldest entries behind a position, and where to go on unless that was the end. Reading begins a delivery.
     pub fn read(
         &mut self,
         mailbox: &MailboxKey,
         after: Option<Position>,
         entries_max: usize,
         unix_ns: u64,
-    ) -> (Vec<Entry>, bool) {
+    ) -> (Vec<Entry>, Option<Position>) {
         self.expire_one(mailbox, unix_ns);
-        let Some(kept) = self.mailboxes.get_mut(mailbox) else { return (Vec::new(), true) };
+        let Some(kept) = self.mailboxes.get_mut(mailbox) else { return (Vec::new(), None) };
         let start = after.map_or(0, |after| kept.partition_point(|entry| entry.position <= after));
         let end = kept.len().min(start + entries_max);
         for entry in kept.range_mut(start..end) {
             entry.mail.attempts += 1;
         }
-        (kept.range(start..end).cloned().collect(), end == kept.len())
+        let entries: Vec<Entry> = kept.range(start..end).cloned().collect();
+        let next = entries.last().map(|entry| entry.position).filter(|_| end < kept.len());
+        (entries, next)
     }
 
     /// Forgets entries.
@@ -131,6 +133,7 @@ fn bytes_of(mail: &Mail) -> u64 {
 mod tests {
     use super::*;
     use protocol::ids::{NotificationId, TenantId, uuid_v7};
+    use protocol::stream::StreamSeq;
 
     fn key(user: &str) -> Arc<MailboxKey> {
         Arc::new(MailboxKey { tenant: TenantId::default_tenant(), user: user.into() })
@@ -138,7 +141,14 @@ mod tests {
 
     fn mail(n: u64, expires_at_unix_ns: u64) -> Mail {
         let id = NotificationId(uuid_v7(n, [0; 10]));
-        Mail { id, event: Arc::from(n.to_string().as_bytes()), queued_at_unix_ns: n, expires_at_unix_ns, attempts: 0 }
+        Mail {
+            id,
+            event: Arc::from(n.to_string().as_bytes()),
+            queued_at_unix_ns: n,
+            expires_at_unix_ns,
+            attempts: 0,
+            stream: StreamSeq::default(),
+        }
     }
 
     fn texts(entries: &[Entry]) -> Vec<String> {
@@ -158,10 +168,10 @@ mod tests {
     fn pages_follow_each_other_and_say_when_they_end() {
         let mut mailboxes = MemoryMailboxes::new(MailboxLimits { entries_max: 10 });
         mailboxes.append(key("ana"), (1..=5).map(|n| mail(n, 100)).collect());
-        let (first, is_end) = mailboxes.read(&key("ana"), None, 2, 0);
-        assert_eq!((texts(&first), is_end), (vec!["1".into(), "2".into()], false));
-        let (rest, is_end) = mailboxes.read(&key("ana"), Some(first[1].position), 9, 0);
-        assert_eq!((texts(&rest), is_end), (vec!["3".into(), "4".into(), "5".into()], true));
+        let (first, next) = mailboxes.read(&key("ana"), None, 2, 0);
+        assert_eq!((texts(&first), next), (vec!["1".into(), "2".into()], Some(first[1].position)));
+        let (rest, next) = mailboxes.read(&key("ana"), next, 9, 0);
+        assert_eq!((texts(&rest), next), (vec!["3".into(), "4".into(), "5".into()], None));
         let again = mailboxes.read(&key("ana"), None, 1, 0).0;
         assert_eq!(again[0].mail.attempts, 2, "the second reading begins a second delivery");
     }
