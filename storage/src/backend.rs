@@ -22,3 +22,14 @@ pub trait Backend {
     /// Whether requests are unanswered.
     fn owes(&self) -> bool;
 }
+
+/// What one shard of a node does for all: sweeps what has expired and asks for the figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chores {
+    /// `QUEUE_CLEANUP_INTERVAL_SECONDS`, in milliseconds.
+    pub queue_interval_ms: u64,
+    /// `ACK_CLEANUP_INTERVAL_SECONDS`, in milliseconds.
+    pub ack_interval_ms: u64,
+    /// How often the figures are asked for.
+    pub figures_interval_ms: u64,
+}
