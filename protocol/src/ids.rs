@@ -59,6 +59,14 @@ pub fn is_user_id(id: &str) -> bool {
     id.len() <= limits::USER_ID_CHARS_MAX || id.chars().count() <= limits::USER_ID_CHARS_MAX
 }
 
+/// Whether a node may be called this: 1..=128 bytes without `:`, white space and control characters. The colon is what
+/// keeps a node's topic apart from those of users and channels.
+pub fn is_server_id(id: &str) -> bool {
+    !id.is_empty()
+        && id.len() <= limits::SERVER_ID_BYTES_MAX
+        && !id.contains(|c: char| c == ':' || c.is_whitespace() || c.is_control())
+}
+
 fn is_name(text: &str, bytes_max: usize) -> bool {
     !text.is_empty()
         && text.len() <= bytes_max
@@ -151,6 +159,17 @@ mod tests {
         let mut text = Vec::new();
         NotificationId(late).write(&mut text);
         assert_eq!(text, late.to_string().as_bytes());
+    }
+
+    #[test]
+    fn server_ids_are_one_word_without_a_colon() {
+        for id in ["notification-1", "ara-0f", "n2.example_org", "節點", "{n}", "user"] {
+            assert!(is_server_id(id), "{id:?}");
+        }
+        for id in ["", "n:1", "user:default:u1", "n 1", "n\n", "n\u{7f}", "n\u{a0}"] {
+            assert!(!is_server_id(id), "{id:?}");
+        }
+        assert!(is_server_id(&"n".repeat(128)) && !is_server_id(&"n".repeat(129)));
     }
 
     #[test]

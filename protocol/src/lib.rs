@@ -7,6 +7,7 @@
 //! | WebSocket and SSE | [`ws`], [`sse`]; what is said over them in [`client`] |
 //! | publishers | [`publish`]: REST bodies and Redis payloads; [`template`]; what they become in [`notification`] |
 //! | identity | [`auth`]: JWT and API keys |
+//! | other nodes | [`cluster`]: topics, parcels, sessions, and the language between a shard and the bridge |
 //! | storage | [`store`]: the language between the shards and what outlives a connection; [`stream`]: how mail is numbered |
 //!
 //! **Absent on purpose:** sockets, threads, clocks, randomness, environment, files, logging. Time comes in as
@@ -14,6 +15,7 @@
 pub mod auth;
 pub mod client;
 pub mod clock;
+pub mod cluster;
 pub mod frame;
 pub mod http;
 pub mod ids;

@@ -146,6 +146,21 @@ pub const REDIS_CONNECT_DEADLINE_MS: u64 = 5_000;
 /// Silence on the subscription after which a PING is sent; twice it without an answer drops the link.
 pub const REDIS_PING_INTERVAL_MS: u64 = 5_000;
 
+// --- Cluster ---------------------------------------------------------------------------------------------------------
+
+/// A parcel between nodes. A longer one is not sent, and skipped and counted when it comes: a reply that breaks
+/// [`REDIS_REPLY_BYTES_MAX`] would cost every node its link. Only what a template made long can reach it, for a quote of
+/// a message takes two bytes in a parcel.
+pub const CLUSTER_PARCEL_BYTES_MAX: usize = 4 * 1024 * 1024 - 64 * 1024;
+/// `CLUSTER_SERVER_ID`. Longer: the node does not start, and a parcel that names such a one is skipped.
+pub const SERVER_ID_BYTES_MAX: usize = 128;
+/// Claims in one parcel. A node that has more to say sends several; a parcel with more is skipped.
+pub const CLUSTER_CLAIMS_MAX: usize = 1_024;
+/// Sessions of a user in one answer. The node that is asked tells no more of them; a parcel with more is skipped.
+pub const CLUSTER_SESSIONS_MAX: usize = 1_024;
+/// The version in a `hello`. Longer: the parcel is skipped.
+pub const CLUSTER_VERSION_BYTES_MAX: usize = 64;
+
 // --- Shutdown --------------------------------------------------------------------------------------------------------
 
 /// From the signal to exit.
@@ -157,6 +172,11 @@ pub const RECONNECT_AFTER_SECONDS: std::ops::RangeInclusive<u32> = 1..=10;
 const _: () = assert!(SEND_BODY_BYTES_MAX < OUTBOX_BYTES_MAX);
 const _: () = assert!(REDIS_PAYLOAD_BYTES_MAX + 64 * 1024 < OUTBOX_BYTES_MAX);
 const _: () = assert!(RENDERED_BYTES_MAX + 64 * 1024 < OUTBOX_BYTES_MAX);
+// A parcel fits a reply together with the name of its topic, and its message an outbox.
+const _: () = assert!(CLUSTER_PARCEL_BYTES_MAX + 32 * 1024 < REDIS_REPLY_BYTES_MAX);
+const _: () = assert!(CLUSTER_PARCEL_BYTES_MAX < OUTBOX_BYTES_MAX);
+// Whatever REST takes fits a parcel, if no template made it longer: a body and, escaped once more, its message.
+const _: () = assert!(3 * BATCH_BODY_BYTES_MAX + 64 * 1024 < CLUSTER_PARCEL_BYTES_MAX);
 // A head must fit the one read that brings it, and a token must fit a head.
 const _: () = assert!(HTTP_HEAD_BYTES_MAX <= READ_BYTES_MAX);
 const _: () = assert!(TOKEN_BYTES_MAX < HTTP_HEAD_BYTES_MAX);

@@ -50,6 +50,8 @@ macro_rules! damaged {
 
 damaged! {
     client_command: 20_000,
+    cluster_parcel: 20_000,
+    cluster_topic: 20_000,
     frame: 10_000,
     http_body: 20_000,
     http_head: 20_000,

@@ -3,6 +3,7 @@
 //! hold.
 //!
 //! libFuzzer calls them from `fuzz_targets/`; `protocol/tests/mutations.rs` calls them from the ordinary test run.
+pub mod cluster;
 pub mod frame;
 pub mod http;
 pub mod json;
@@ -16,8 +17,10 @@ pub mod websocket;
 pub type Property = (&'static str, fn(&[u8]));
 
 /// All of them, by the names of their fuzz targets.
-pub const ALL: [Property; 11] = [
+pub const ALL: [Property; 13] = [
     ("client_command", json::client_command),
+    ("cluster_parcel", cluster::parcel),
+    ("cluster_topic", cluster::topic),
     ("frame", frame::frame),
     ("http_body", http::body),
     ("http_head", http::head),

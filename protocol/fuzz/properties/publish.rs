@@ -83,7 +83,7 @@ pub fn redis(message: &[u8]) {
 
 /// White space outside of strings means nothing: the compact text is read as the text is.
 #[track_caller]
-fn assert_blank_to_white_space<T: PartialEq + std::fmt::Debug, E: PartialEq + std::fmt::Debug>(
+pub fn assert_blank_to_white_space<T: PartialEq + std::fmt::Debug, E: PartialEq + std::fmt::Debug>(
     body: &[u8],
     parsed: &Result<T, E>,
     parse: fn(&[u8]) -> Result<T, E>,

@@ -1,0 +1,83 @@
+//! Which message of Redis this is, so that many nodes that read it keep it once.
+use sha2::{Digest, Sha256};
+use std::fmt;
+
+/// Names one repetition of one message of Redis: every node that reads the message makes the same claim of it, and the
+/// store takes a claim once.
+///
+/// The hash is the first half of a SHA-256 over the length of the Redis channel (eight bytes, little-endian), the
+/// channel and the payload: the same on every machine and in every build. Two of n different messages share it with a
+/// probability of n² / 2¹²⁹ (for 10¹² messages 10⁻¹⁵); then the second would pass for kept already. Whoever makes a
+/// collision on purpose, at 2⁶⁴ steps, has made both messages, and loses one of his own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Claim {
+    /// Of the Redis channel and the payload.
+    pub hash: u128,
+    /// Which of equal messages, from 0.
+    pub nth: u32,
+}
+
+impl Claim {
+    /// That of the `nth` message with this payload on this Redis channel.
+    pub fn of(channel: &[u8], payload: &[u8], nth: u32) -> Claim {
+        let digest = Sha256::new()
+            .chain_update((channel.len() as u64).to_le_bytes())
+            .chain_update(channel)
+            .chain_update(payload)
+            .finalize();
+        Claim { hash: digest.iter().take(16).fold(0, |hash, byte| hash << 8 | u128::from(*byte)), nth }
+    }
+
+    /// Reads what [`fmt::Display`] writes, and nothing else.
+    pub fn parse(text: &str) -> Option<Claim> {
+        let (hash, nth) = text.split_once('-')?;
+        let claim = Claim { hash: u128::from_str_radix(hash, 16).ok()?, nth: nth.parse().ok()? };
+        (claim.to_string() == text).then_some(claim)
+    }
+}
+
+/// The hash in 32 hexadecimal digits, `-`, and which of equal messages.
+impl fmt::Display for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}-{}", self.hash, self.nth)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_is_the_same_for_ever() {
+        // printf '\2\0\0\0\0\0\0\0c1{}' | sha256sum
+        assert_eq!(Claim::of(b"c1", b"{}", 7).to_string(), "4da37882c577f191f52e11f15e44bf43-7");
+    }
+
+    #[test]
+    fn channel_payload_and_repetition_tell_claims_apart() {
+        let claims = [
+            Claim::of(b"ab", b"c", 0),
+            Claim::of(b"a", b"bc", 0),
+            Claim::of(b"", b"abc", 0),
+            Claim::of(b"abc", b"", 0),
+            Claim::of(b"abc", b"", 1),
+        ];
+        for (at, claim) in claims.iter().enumerate() {
+            assert!(!claims[..at].contains(claim));
+            assert_eq!(Claim::parse(&claim.to_string()), Some(*claim));
+        }
+    }
+
+    #[test]
+    fn only_its_own_spelling_is_a_claim() {
+        let zeros = "0".repeat(32);
+        let rows =
+            ["", "-", "0-0", &zeros, &format!("{zeros}-"), &format!("{zeros}-00"), &format!("{zeros}-4294967296")];
+        for text in rows {
+            assert_eq!(Claim::parse(text), None, "{text}");
+        }
+        assert_eq!(Claim::parse(&format!("{}-0", "A".repeat(32))), None);
+        assert_eq!(Claim::parse(&format!("+{}-0", "0".repeat(31))), None);
+        assert_eq!(Claim::parse(&format!("{zeros}-4294967295")), Some(Claim { hash: 0, nth: u32::MAX }));
+    }
+}

@@ -1,0 +1,213 @@
+//! Parcels to bytes.
+use super::{Parcel, ParcelError, ParcelKind, Published};
+use crate::cluster::GatherTicket;
+use crate::json;
+use crate::limits;
+use crate::notification::Target;
+use crate::publish::receipt::{Receipt, SessionRow};
+use crate::store::Position;
+use crate::stream::StreamSeq;
+
+/// Whether the receiver's bounds are kept.
+pub(super) fn check_lists(kind: &ParcelKind) -> Result<(), ParcelError> {
+    let (list, len, len_max) = match kind {
+        ParcelKind::Publication { target: Target::Users(users), .. } => {
+            ("users", users.len(), limits::PUBLISH_USERS_MAX)
+        }
+        ParcelKind::Publication { target: Target::Channels(channels), .. } => {
+            ("channels", channels.len(), limits::PUBLISH_CHANNELS_MAX)
+        }
+        ParcelKind::Stored(claims) => ("claims", claims.len(), limits::CLUSTER_CLAIMS_MAX),
+        ParcelKind::Answer { sessions, .. } => ("sessions", sessions.len(), limits::CLUSTER_SESSIONS_MAX),
+        _ => return Ok(()),
+    };
+    if len > len_max { Err(ParcelError::TooMany(list)) } else { Ok(()) }
+}
+
+/// Appends the whole of a parcel.
+pub(super) fn parcel(out: &mut Vec<u8>, parcel: &Parcel) {
+    let [user, tenant, payload] = addressed(&parcel.kind);
+    out.extend_from_slice(br#"{"user_id":"#);
+    json::write_string(out, user);
+    text(out, "tenant_id", tenant);
+    out.extend_from_slice(br#","connection_id":null"#);
+    text(out, "payload", payload);
+    text(out, "from_server", &parcel.from_server);
+    match &parcel.to_server {
+        Some(server_id) => text(out, "to_server", server_id),
+        None if is_deliverable(&parcel.kind) => out.extend_from_slice(br#","to_server":null"#),
+        None => text(out, "to_server", ""),
+    }
+    if !matches!(parcel.kind, ParcelKind::Plain(_)) {
+        out.extend_from_slice(br#","ara":{"kind":""#);
+        out.extend_from_slice(kind_name(&parcel.kind).as_bytes());
+        out.push(b'"');
+        details(out, &parcel.kind);
+        out.push(b'}');
+    }
+    out.push(b'}');
+}
+
+/// `user_id`, `tenant_id` and `payload`.
+fn addressed(kind: &ParcelKind) -> [&str; 3] {
+    match kind {
+        ParcelKind::Publication { target: Target::User(user), published, .. }
+        | ParcelKind::Hint { user, published, .. } => [user, published.tenant.as_str(), &published.message],
+        ParcelKind::Publication { published, .. } => ["", published.tenant.as_str(), &published.message],
+        ParcelKind::Plain(plain) => [&plain.user, plain.tenant.as_str(), &plain.message],
+        ParcelKind::Question { tenant, user, .. } | ParcelKind::Answer { tenant, user, .. } => {
+            [user, tenant.as_str(), ""]
+        }
+        ParcelKind::Template { tenant, .. } => ["", tenant.as_str(), ""],
+        ParcelKind::Receipt { .. }
+        | ParcelKind::Hello(_)
+        | ParcelKind::Bye
+        | ParcelKind::Stored(_)
+        | ParcelKind::Canary(_) => ["", "", ""],
+    }
+}
+
+/// Whether a node of the original does the right thing with it.
+fn is_deliverable(kind: &ParcelKind) -> bool {
+    matches!(
+        kind,
+        ParcelKind::Publication { target: Target::User(_), .. } | ParcelKind::Hint { .. } | ParcelKind::Plain(_)
+    )
+}
+
+fn kind_name(kind: &ParcelKind) -> &'static str {
+    match kind {
+        ParcelKind::Publication { target, .. } => target.kind().as_str(),
+        ParcelKind::Hint { .. } => "hint",
+        ParcelKind::Receipt { .. } => "receipt",
+        ParcelKind::Hello(_) => "hello",
+        ParcelKind::Bye => "bye",
+        ParcelKind::Stored(_) => "stored",
+        ParcelKind::Template { .. } => "template",
+        ParcelKind::Canary(_) => "canary",
+        ParcelKind::Question { .. } => "question",
+        ParcelKind::Answer { .. } => "answer",
+        // Has no `ara`; see `parcel`.
+        ParcelKind::Plain(_) => "",
+    }
+}
+
+/// What stands in `ara` behind the kind.
+fn details(out: &mut Vec<u8>, kind: &ParcelKind) {
+    match kind {
+        ParcelKind::Publication { target, audience, published } => {
+            publication(out, published);
+            match target {
+                Target::User(_) => {}
+                Target::Users(users) => value(out, "users", users),
+                Target::Channel(channel) => text(out, "channel", channel),
+                Target::Channels(channels) => value(out, "channels", channels),
+                Target::Broadcast => {
+                    if let Some(audience) = audience {
+                        value(out, "audience", audience);
+                    }
+                }
+            }
+        }
+        ParcelKind::Hint { published, position, before, attempt, .. } => {
+            publication(out, published);
+            place(out, "position", *position);
+            if let Some(before) = before {
+                place(out, "before", *before);
+            }
+            number(out, "attempt", u64::from(*attempt));
+        }
+        ParcelKind::Receipt { ticket, receipt: Receipt { delivered_to, failed, queued, unkept } } => {
+            gather(out, *ticket);
+            number(out, "delivered_to", *delivered_to);
+            number(out, "failed", *failed);
+            number(out, "queued", *queued);
+            number(out, "unkept", *unkept);
+        }
+        ParcelKind::Hello(hello) => {
+            number(out, "connections", hello.connections);
+            number(out, "users", hello.users);
+            number(out, "started_unix_ms", hello.started_unix_ms);
+            text(out, "version", &hello.version);
+        }
+        ParcelKind::Stored(claims) => {
+            list(out, "claims", claims, |out, claim| json::write_string(out, &claim.to_string()));
+        }
+        ParcelKind::Template { id, .. } => text(out, "id", id),
+        ParcelKind::Canary(canary) => number(out, "number", *canary),
+        ParcelKind::Question { ticket, .. } => gather(out, *ticket),
+        ParcelKind::Answer { ticket, sessions, .. } => {
+            gather(out, *ticket);
+            list(out, "sessions", sessions, session);
+        }
+        ParcelKind::Bye | ParcelKind::Plain(_) => {}
+    }
+}
+
+fn publication(out: &mut Vec<u8>, published: &Published) {
+    text(out, "priority", published.priority.as_str());
+    if let Some(at_unix_ms) = published.expires_at_unix_ms {
+        number(out, "expires_at_unix_ms", at_unix_ms);
+    }
+    if published.stream != StreamSeq::default() {
+        numbers(out, "stream", &[published.stream.epoch, published.stream.seq]);
+    }
+    if let Some(ticket) = published.ticket {
+        gather(out, ticket);
+    }
+}
+
+fn session(out: &mut Vec<u8>, session: &SessionRow) {
+    out.extend_from_slice(br#"{"connection_id":""#);
+    session.connection_id.write(out);
+    out.push(b'"');
+    number(out, "connected_at", session.connected_at_unix_s);
+    value(out, "channels", &session.channels);
+    out.push(b'}');
+}
+
+fn gather(out: &mut Vec<u8>, ticket: GatherTicket) {
+    numbers(out, "gather", &[u64::from(ticket.shard), u64::from(ticket.slot), u64::from(ticket.generation)]);
+}
+
+fn place(out: &mut Vec<u8>, name: &str, position: Position) {
+    numbers(out, name, &[position.0, position.1]);
+}
+
+fn numbers(out: &mut Vec<u8>, name: &str, numbers: &[u64]) {
+    list(out, name, numbers, |out, number| out.extend_from_slice(itoa::Buffer::new().format(*number).as_bytes()));
+}
+
+fn list<T>(out: &mut Vec<u8>, name: &str, items: &[T], write_item: impl Fn(&mut Vec<u8>, &T)) {
+    key(out, name);
+    out.push(b'[');
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        write_item(out, item);
+    }
+    out.push(b']');
+}
+
+fn number(out: &mut Vec<u8>, name: &str, number: u64) {
+    key(out, name);
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+fn text(out: &mut Vec<u8>, name: &str, text: &str) {
+    key(out, name);
+    json::write_string(out, text);
+}
+
+fn value(out: &mut Vec<u8>, name: &str, value: &impl serde::Serialize) {
+    key(out, name);
+    json::write_value(out, value);
+}
+
+/// Appends `,"name":`; `name` is one of ours and needs no escape.
+fn key(out: &mut Vec<u8>, name: &str) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+}

@@ -1,0 +1,460 @@
+//! What nodes say to each other, byte for byte (contract §12.2 and `protocol::cluster::wire`), and that it is understood.
+use protocol::clock::Now;
+use protocol::cluster::GatherTicket;
+use protocol::cluster::wire::{Claim, Hello, Parcel, ParcelKind, Plain, Published};
+use protocol::frame::{EventName, Frame};
+use protocol::ids::{ConnectionId, NotificationId, TenantId};
+use protocol::json;
+use protocol::limits;
+use protocol::notification::{Audience, Content, Priority, Publication, Source, Target};
+use protocol::publish::receipt::{Receipt, SessionRow};
+use protocol::store::Position;
+use protocol::stream::StreamSeq;
+use uuid::Uuid;
+
+const ID: NotificationId = NotificationId(Uuid::from_u128(0x550e8400_e29b_41d4_a716_446655440000));
+const MESSAGE: &str =
+    r#"{"type":"notification","id":"550e8400-e29b-41d4-a716-446655440000","payload":"x","metadata":{}}"#;
+const ESCAPED: &str =
+    r#"{\"type\":\"notification\",\"id\":\"550e8400-e29b-41d4-a716-446655440000\",\"payload\":\"x\",\"metadata\":{}}"#;
+const TICKET: GatherTicket = GatherTicket { shard: 1, slot: 22, generation: 333 };
+
+fn acme() -> TenantId {
+    TenantId::parse("acme").expect("a name")
+}
+
+fn published() -> Published {
+    Published {
+        id: ID,
+        tenant: acme(),
+        priority: Priority::High,
+        expires_at_unix_ms: Some(1_767_323_045_123),
+        stream: StreamSeq { epoch: 7, seq: 9 },
+        ticket: Some(TICKET),
+        message: MESSAGE.into(),
+    }
+}
+
+/// Without anything that may be absent.
+fn bare() -> Published {
+    Published {
+        priority: Priority::Normal,
+        expires_at_unix_ms: None,
+        stream: StreamSeq::default(),
+        ticket: None,
+        ..published()
+    }
+}
+
+fn names(names: &[&str]) -> Vec<Box<str>> {
+    names.iter().map(|name| Box::from(*name)).collect()
+}
+
+fn publication(target: Target, audience: Option<Audience>, published: Published) -> ParcelKind {
+    ParcelKind::Publication { target, audience, published }
+}
+
+fn hello() -> Hello {
+    Hello {
+        server_id: "n1".into(),
+        connections: 1_000,
+        users: 900,
+        started_unix_ms: 1_767_323_045_123,
+        version: "1.0.0".into(),
+    }
+}
+
+fn sessions() -> Vec<SessionRow> {
+    let row = |channels| SessionRow {
+        connection_id: ConnectionId(Uuid::from_u128(1)),
+        server_id: "n1".into(),
+        connected_at_unix_s: 1_767_323_045,
+        channels,
+    };
+    vec![row(names(&["orders"])), row(Vec::new())]
+}
+
+fn from_n1(kind: ParcelKind) -> Parcel {
+    Parcel { from_server: "n1".into(), to_server: None, kind }
+}
+
+/// What `encode` appends, which must leave alone what is already there.
+fn encoded(parcel: &Parcel) -> String {
+    let mut out = b"before ".to_vec();
+    parcel.encode(&mut out).expect("within its bounds");
+    let text = String::from_utf8(out).expect("a parcel is text");
+    text.strip_prefix("before ").expect("a writer only appends").to_owned()
+}
+
+#[test]
+fn every_kind_has_its_bytes_and_is_understood() {
+    let common = r#""priority":"High","expires_at_unix_ms":1767323045123,"stream":[7,9],"gather":[1,22,333]"#;
+    let user = |ara: &str| {
+        format!(
+            r#"{{"user_id":"u1","tenant_id":"acme","connection_id":null,"payload":"{ESCAPED}","from_server":"n1","to_server":null,"ara":{{{ara}}}}}"#
+        )
+    };
+    let several = |ara: &str| {
+        format!(
+            r#"{{"user_id":"","tenant_id":"acme","connection_id":null,"payload":"{ESCAPED}","from_server":"n1","to_server":"","ara":{{{ara}}}}}"#
+        )
+    };
+    let word = |user: &str, tenant: &str, ara: &str| {
+        format!(
+            r#"{{"user_id":"{user}","tenant_id":"{tenant}","connection_id":null,"payload":"","from_server":"n1","to_server":"","ara":{{{ara}}}}}"#
+        )
+    };
+    let hint = |before| ParcelKind::Hint {
+        user: "u1".into(),
+        published: published(),
+        position: Position(1_767_323_045_123, 1),
+        before,
+        attempt: 1,
+    };
+    let rows = [
+        (
+            publication(Target::User("u1".into()), None, published()),
+            user(&format!(r#""kind":"user",{common}"#)),
+        ),
+        (publication(Target::User("u1".into()), None, bare()), user(r#""kind":"user","priority":"Normal""#)),
+        (
+            publication(Target::Users(names(&["u1", "ü\"2", ""]).into()), None, bare()),
+            several(r#""kind":"users","priority":"Normal","users":["u1","ü\"2",""]"#),
+        ),
+        (
+            publication(Target::Channel("orders".into()), None, published()),
+            several(&format!(r#""kind":"channel",{common},"channel":"orders""#)),
+        ),
+        (
+            publication(Target::Channels(names(&["orders", "a b"]).into()), None, published()),
+            several(&format!(r#""kind":"channels",{common},"channels":["orders","a b"]"#)),
+        ),
+        (publication(Target::Broadcast, None, published()), several(&format!(r#""kind":"broadcast",{common}"#))),
+        (
+            publication(Target::Broadcast, Some(Audience::Roles(names(&["admin"]))), bare()),
+            several(r#""kind":"broadcast","priority":"Normal","audience":{"type":"Roles","value":["admin"]}"#),
+        ),
+        (
+            publication(Target::Broadcast, Some(Audience::All), bare()),
+            several(r#""kind":"broadcast","priority":"Normal","audience":{"type":"All"}"#),
+        ),
+        (
+            hint(Some(Position(1_767_323_045_122, 0))),
+            user(&format!(
+                r#""kind":"hint",{common},"position":[1767323045123,1],"before":[1767323045122,0],"attempt":1"#
+            )),
+        ),
+        (hint(None), user(&format!(r#""kind":"hint",{common},"position":[1767323045123,1],"attempt":1"#))),
+        (
+            ParcelKind::Receipt {
+                ticket: TICKET,
+                receipt: Receipt { delivered_to: 3, failed: 2, queued: 1, unkept: u64::MAX },
+            },
+            word("", "", r#""kind":"receipt","gather":[1,22,333],"delivered_to":3,"failed":2,"queued":1,"unkept":18446744073709551615"#),
+        ),
+        (
+            ParcelKind::Hello(hello()),
+            word("", "", r#""kind":"hello","connections":1000,"users":900,"started_unix_ms":1767323045123,"version":"1.0.0""#),
+        ),
+        (ParcelKind::Bye, word("", "", r#""kind":"bye""#)),
+        (
+            ParcelKind::Stored(vec![Claim { hash: 0xab, nth: 0 }, Claim { hash: u128::MAX, nth: 12 }]),
+            word("", "", r#""kind":"stored","claims":["000000000000000000000000000000ab-0","ffffffffffffffffffffffffffffffff-12"]"#),
+        ),
+        (
+            ParcelKind::Template { tenant: acme(), id: "welcome:1".into() },
+            word("", "acme", r#""kind":"template","id":"welcome:1""#),
+        ),
+        (ParcelKind::Canary(42), word("", "", r#""kind":"canary","number":42"#)),
+        (
+            ParcelKind::Question { ticket: TICKET, tenant: acme(), user: "u1".into() },
+            word("u1", "acme", r#""kind":"question","gather":[1,22,333]"#),
+        ),
+        (
+            ParcelKind::Answer { ticket: TICKET, tenant: acme(), user: "u1".into(), sessions: sessions() },
+            word(
+                "u1",
+                "acme",
+                concat!(
+                    r#""kind":"answer","gather":[1,22,333],"sessions":["#,
+                    r#"{"connection_id":"00000000-0000-0000-0000-000000000001","connected_at":1767323045,"channels":["orders"]},"#,
+                    r#"{"connection_id":"00000000-0000-0000-0000-000000000001","connected_at":1767323045,"channels":[]}]"#
+                ),
+            ),
+        ),
+        (
+            ParcelKind::Plain(Plain {
+                tenant: TenantId::default_tenant(),
+                user: "u1".into(),
+                event: EventName::Heartbeat,
+                id: None,
+                message: r#"{"type":"heartbeat"}"#.into(),
+            }),
+            r#"{"user_id":"u1","tenant_id":"default","connection_id":null,"payload":"{\"type\":\"heartbeat\"}","from_server":"n1","to_server":null}"#.to_owned(),
+        ),
+    ];
+    for (kind, expected) in rows {
+        let mut parcel = from_n1(kind);
+        assert_eq!(encoded(&parcel), expected);
+        assert_eq!(Parcel::decode(expected.as_bytes()), Ok(parcel.clone()), "{expected}");
+
+        parcel.to_server = Some("n2".into());
+        let text = encoded(&parcel);
+        assert!(text.contains(r#","from_server":"n1","to_server":"n2""#), "{text}");
+        assert_eq!(Parcel::decode(text.as_bytes()), Ok(parcel));
+    }
+}
+
+#[test]
+fn the_originals_own_message_is_forwarded_as_it_came() {
+    let plain = |payload: &str| {
+        let mut text = br#"{"to_server":null,"from_server":"host:1","connection_id":"any","tenant_id":"acme","user_id":"u1","payload":"#.to_vec();
+        json::write_string(&mut text, payload);
+        text.push(b'}');
+        let parcel = Parcel::decode(&text).unwrap_or_else(|error| panic!("{payload}: {error}"));
+        assert!(parcel.is_for("n1"));
+        match parcel.kind {
+            ParcelKind::Plain(plain) => plain,
+            other => panic!("{other:?}"),
+        }
+    };
+    let rows = [
+        (MESSAGE, EventName::Notification, Some(ID)),
+        (r#"{"type":"heartbeat"}"#, EventName::Heartbeat, None),
+        (r#"{"type":"error","code":"X","message":"m"}"#, EventName::Error, None),
+        (r#"{"type":"shutdown","reason":"r","reconnect_after_seconds":5}"#, EventName::Message, None),
+        (r#"{"type":"subscribed","payload":["a b"]}"#, EventName::Message, None),
+        (r#"{"type":"unsubscribed","payload":[]}"#, EventName::Message, None),
+        (r#"{"type":"pong"}"#, EventName::Message, None),
+        (r#"{"type":"acked","notification_id":"550e8400-e29b-41d4-a716-446655440000"}"#, EventName::Message, None),
+    ];
+    for (message, event, id) in rows {
+        let plain = plain(message);
+        assert_eq!((plain.event, plain.id), (event, id), "{message}");
+        assert_eq!((plain.tenant.as_str(), &*plain.user, &*plain.message), ("acme", "u1", message));
+        assert_eq!(plain.to_frame().json(), message.as_bytes());
+    }
+    assert_eq!(&*plain("{\n \"type\" : \"pong\" }").message, r#"{"type":"pong"}"#, "on one line, for SSE");
+}
+
+#[test]
+fn a_node_looks_at_what_others_say_to_it() {
+    let addressed = |from: &str, to: Option<&str>| {
+        let parcel = Parcel { from_server: from.into(), to_server: to.map(Box::from), kind: ParcelKind::Bye };
+        parcel.is_for("n1")
+    };
+    assert!(addressed("n2", None) && addressed("n2", Some("n1")));
+    assert!(!addressed("n1", None) && !addressed("n1", Some("n1")), "its own");
+    assert!(!addressed("n2", Some("n3")) && !addressed("n2", Some("")), "for somebody else");
+    let everybody = br#"{"user_id":"","tenant_id":"","payload":"","from_server":"n2","ara":{"kind":"bye","later":{}}}"#;
+    assert!(Parcel::decode(everybody).expect("absent is null").is_for("n1"));
+    let nobody =
+        br#"{"user_id":"u","tenant_id":"t","payload":"{\"type\":\"pong\"}","from_server":"n2","to_server":""}"#;
+    assert!(!Parcel::decode(nobody).expect("as the original reads it").is_for("n1"));
+}
+
+#[test]
+fn who_waits_is_known_from_outside() {
+    let rows = [
+        (publication(Target::Broadcast, None, published()), Some(TICKET)),
+        (publication(Target::Broadcast, None, bare()), None),
+        (ParcelKind::Question { ticket: TICKET, tenant: acme(), user: "u".into() }, Some(TICKET)),
+        (ParcelKind::Receipt { ticket: TICKET, receipt: Receipt::default() }, None),
+        (ParcelKind::Canary(1), None),
+    ];
+    for (kind, ticket) in rows {
+        assert_eq!(from_n1(kind).ticket(), ticket);
+    }
+}
+
+#[test]
+fn a_publication_crosses_from_one_clock_to_another() {
+    let content = Content {
+        event_type: "e".into(),
+        payload: json::compact(r#"{"a":[1.50,"}}"]}"#, 0).expect("shallow"),
+        priority: Priority::Critical,
+        ttl: Some(60),
+        correlation_id: None,
+        audience: None,
+    };
+    let here = Now { mono_us: 5_000_000, unix_ns: 1_767_323_045_123_456_789 };
+    let accepted = |expires_at_us| Publication {
+        id: ID,
+        tenant: acme(),
+        target: Target::Broadcast,
+        audience: None,
+        priority: content.priority,
+        expires_at_us,
+        accepted_at_us: here.mono_us,
+        frame: Frame::notification(ID, here.unix_ns, &Source::Http, &content),
+    };
+    let crossed = |expires_at_us, there| {
+        let publication = accepted(expires_at_us);
+        let parcel = from_n1(publication_of(&publication, here));
+        let Ok(Parcel { kind: ParcelKind::Publication { target, audience, published }, .. }) =
+            Parcel::decode(encoded(&parcel).as_bytes())
+        else {
+            panic!("a publication is decoded as one");
+        };
+        let other = published.into_publication(target, audience, there);
+        assert_eq!((other.id, &other.tenant, other.priority), (ID, &acme(), Priority::Critical));
+        assert_eq!(other.accepted_at_us, there.mono_us);
+        assert_eq!(other.frame.websocket(), publication.frame.websocket());
+        assert_eq!(other.frame.sse_block(), publication.frame.sse_block());
+        other.expires_at_us
+    };
+    let there = |later_ms: u64| Now { mono_us: 77, unix_ns: here.unix_ns + later_ms * 1_000_000 };
+    assert_eq!(crossed(None, there(0)), None);
+    // A millisecond is the wire's unit, and it is rounded up.
+    assert_eq!(crossed(Some(here.mono_us + 60_000_000), there(0)), Some(77 + 60_000_544));
+    assert_eq!(crossed(Some(here.mono_us + 60_000_000), there(59_000)), Some(77 + 1_000_544));
+    assert_eq!(crossed(Some(here.mono_us + 60_000_000), there(61_000)), Some(77), "it has expired");
+    assert_eq!(crossed(Some(0), there(0)), Some(77 + 544), "over already: at most a millisecond is added");
+    let forever = Published { expires_at_unix_ms: Some(u64::MAX), ..published() };
+    assert_eq!(
+        forever.into_publication(Target::Broadcast, None, Now { mono_us: u64::MAX, unix_ns: 0 }).expires_at_us,
+        Some(u64::MAX)
+    );
+}
+
+fn publication_of(publication: &Publication, now: Now) -> ParcelKind {
+    ParcelKind::Publication {
+        target: publication.target.clone(),
+        audience: publication.audience.clone(),
+        published: Published::of(publication, StreamSeq::default(), None, now),
+    }
+}
+
+#[test]
+fn what_no_receiver_would_take_is_not_sent() {
+    let many = |n: usize| -> Box<[Box<str>]> { (0..n).map(|n| n.to_string().into_boxed_str()).collect() };
+    let claims = |n: usize| ParcelKind::Stored(vec![Claim { hash: 1, nth: 2 }; n]);
+    let answer = |n: usize| ParcelKind::Answer {
+        ticket: TICKET,
+        tenant: acme(),
+        user: "u".into(),
+        sessions: vec![sessions().remove(0); n],
+    };
+    let users = |n| publication(Target::Users(many(n)), None, bare());
+    let channels = |n| publication(Target::Channels(many(n)), None, bare());
+    let rows: [(&dyn Fn(usize) -> ParcelKind, usize); 4] = [
+        (&users, limits::PUBLISH_USERS_MAX),
+        (&channels, limits::PUBLISH_CHANNELS_MAX),
+        (&claims, limits::CLUSTER_CLAIMS_MAX),
+        (&answer, limits::CLUSTER_SESSIONS_MAX),
+    ];
+    for (kind, len_max) in rows {
+        let full = from_n1(kind(len_max));
+        assert_eq!(Parcel::decode(encoded(&full).as_bytes()), Ok(full));
+        let mut out = b"before".to_vec();
+        let refused = from_n1(kind(len_max + 1)).encode(&mut out).expect_err("one too many");
+        assert_eq!((refused.label(), &*out), ("too_many", &b"before"[..]));
+    }
+    let long = "\"".repeat(limits::CLUSTER_PARCEL_BYTES_MAX / 2);
+    let mut out = b"before".to_vec();
+    let refused =
+        from_n1(publication(Target::Broadcast, None, Published { message: long.into(), ..bare() })).encode(&mut out);
+    assert_eq!(refused.expect_err("each quote takes two bytes").label(), "too_long");
+    assert_eq!(out, b"before");
+}
+
+/// Random parcels of every kind, with texts that need escapes.
+#[test]
+fn parcels_come_back() {
+    let mut rng = fastrand::Rng::with_seed(12);
+    let mut kinds = [0_u32; 11];
+    for _ in 0..4_000 {
+        let at = rng.usize(0..kinds.len());
+        kinds[at] += 1;
+        let parcel = Parcel {
+            from_server: "n1".into(),
+            to_server: rng.bool().then(|| "n2".into()),
+            kind: random_kind(at, &mut rng),
+        };
+        let text = encoded(&parcel);
+        assert_eq!(Parcel::decode(text.as_bytes()), Ok(parcel), "{text}");
+    }
+    assert!(kinds.iter().all(|count| *count > 100), "{kinds:?}");
+}
+
+fn random_text(rng: &mut fastrand::Rng) -> Box<str> {
+    let pieces = ["a", "\"", "\\", "\n", "é", "😀", "\0", ":", "}", "\u{7f}", "user"];
+    (0..rng.usize(0..8)).map(|_| *rng.choice(&pieces).expect("a piece")).collect::<String>().into()
+}
+
+fn random_ticket(rng: &mut fastrand::Rng) -> GatherTicket {
+    GatherTicket { shard: rng.u8(..), slot: rng.u32(..), generation: rng.u32(..) }
+}
+
+fn random_published(rng: &mut fastrand::Rng) -> Published {
+    let id = NotificationId(Uuid::from_u128(rng.u128(..)));
+    let content = Content {
+        event_type: random_text(rng),
+        payload: json::compact("[{}]", 0).expect("shallow"),
+        priority: *rng.choice(&[Priority::Low, Priority::Normal, Priority::High, Priority::Critical]).expect("four"),
+        ttl: None,
+        correlation_id: Some(random_text(rng)),
+        audience: None,
+    };
+    let frame = Frame::notification(id, rng.u64(..) >> 1, &Source::Redis(random_text(rng)), &content);
+    Published {
+        id,
+        tenant: acme(),
+        priority: content.priority,
+        expires_at_unix_ms: rng.bool().then(|| rng.u64(..)),
+        stream: StreamSeq { epoch: rng.u64(0..2), seq: rng.u64(..) },
+        ticket: rng.bool().then(|| random_ticket(rng)),
+        message: std::str::from_utf8(frame.json()).expect("JSON").into(),
+    }
+}
+
+fn random_kind(at: usize, rng: &mut fastrand::Rng) -> ParcelKind {
+    let numbered = |rng: &mut fastrand::Rng| -> Vec<Box<str>> {
+        (0..rng.usize(0..5)).map(|n| format!("{n}{}", random_text(rng)).into()).collect()
+    };
+    let (ticket, user) = (random_ticket(rng), random_text(rng));
+    match at {
+        0 => publication(Target::User(user), None, random_published(rng)),
+        1 => publication(Target::Users(numbered(rng).into()), None, random_published(rng)),
+        2 => publication(Target::Channels(numbered(rng).into()), None, random_published(rng)),
+        3 => {
+            let audience = [
+                None,
+                Some(Audience::All),
+                Some(Audience::Users(numbered(rng))),
+                Some(Audience::Channels(numbered(rng))),
+            ];
+            publication(Target::Broadcast, audience[rng.usize(0..4)].clone(), random_published(rng))
+        }
+        4 => ParcelKind::Hint {
+            user,
+            published: random_published(rng),
+            position: Position(rng.u64(..), rng.u64(..)),
+            before: rng.bool().then(|| Position(rng.u64(..), rng.u64(..))),
+            attempt: rng.u32(..),
+        },
+        5 => ParcelKind::Receipt {
+            ticket,
+            receipt: Receipt {
+                delivered_to: rng.u64(..),
+                failed: rng.u64(..),
+                queued: rng.u64(..),
+                unkept: rng.u64(..),
+            },
+        },
+        6 => ParcelKind::Hello(Hello { connections: rng.u64(..), users: rng.u64(..), ..hello() }),
+        7 => ParcelKind::Stored((0..rng.usize(0..5)).map(|_| Claim { hash: rng.u128(..), nth: rng.u32(..) }).collect()),
+        8 => ParcelKind::Template { tenant: acme(), id: random_text(rng) },
+        9 => ParcelKind::Question { ticket, tenant: acme(), user },
+        _ => {
+            let row = |rng: &mut fastrand::Rng| SessionRow {
+                connection_id: ConnectionId(Uuid::from_u128(rng.u128(..))),
+                server_id: "n1".into(),
+                connected_at_unix_s: rng.u64(..),
+                channels: numbered(rng),
+            };
+            let sessions = (0..rng.usize(0..4)).map(|_| row(rng)).collect();
+            ParcelKind::Answer { ticket, tenant: acme(), user, sessions }
+        }
+    }
+}
