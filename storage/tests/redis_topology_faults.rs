@@ -227,6 +227,16 @@ fn a_moved_slot_has_its_new_master_at_once_and_the_table_is_asked_for_again() {
 }
 
 #[test]
+fn a_question_in_the_middle_of_a_round_is_followed_by_another_round() {
+    let nodes = Scripted::start(|_| "*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$0\r\n\r\n:7\r\n".to_owned());
+    let mut driver = FinderDriver::new(config(&format!("redis-cluster://{}", nodes.node())));
+    assert!(driver.wants[ASKING].socket.is_some(), "the round is under way");
+    driver.finder.refresh();
+    driver.until("it was asked twice", |_| nodes.connections() == 2);
+    driver.until("the table is known", |driver| driver.table().is_some());
+}
+
+#[test]
 fn a_finder_that_is_stopped_wants_nothing() {
     let master = Scripted::redis("master");
     let sentinel = Scripted::sentinel(shared(master.port));

@@ -59,8 +59,11 @@ impl Server {
         let (port, bus_port) = (free_port(), free_port());
         let directory = std::env::temp_dir().join(format!("ara-topology-{}-{port}", std::process::id()));
         std::fs::create_dir_all(&directory).expect("a directory for the server");
-        let mut lines =
-            vec![format!("port {port}"), "bind 127.0.0.1".to_owned(), format!("dir {}", directory.display())];
+        let port_line = match kind {
+            Kind::EncryptedNode(_) => format!("port 0\ntls-port {port}\ntls-auth-clients no\ntls-cluster yes"),
+            Kind::Redis(_) | Kind::ClusterNode | Kind::Sentinel(_) => format!("port {port}"),
+        };
+        let mut lines = vec![port_line, "bind 127.0.0.1".to_owned(), format!("dir {}", directory.display())];
         let quiet = ["save \"\"", "appendonly no", "repl-diskless-sync-delay 0"].map(str::to_owned);
         let mode = match kind {
             Kind::Redis(more) => {

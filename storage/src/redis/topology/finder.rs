@@ -96,6 +96,8 @@ pub struct Finder {
     backoff: Backoff,
     /// No round begins before.
     gap_until_us: u64,
+    /// The round that is under way may have heard what is old by now: another follows it.
+    again: bool,
     lookout: Lookout,
     stopped: bool,
 }
@@ -137,6 +139,7 @@ impl Finder {
             asking: Asking::Resting { until_us: 0 },
             backoff: Backoff::new(config.backoff),
             gap_until_us: 0,
+            again: false,
             lookout: Lookout::new(config.backoff, wake),
             stopped: false,
             config,
@@ -186,11 +189,11 @@ impl Finder {
 
     /// Asks anew and keeps the answer meanwhile: for a cluster, of which one master was lost.
     pub fn refresh(&mut self) {
-        let gap_until_us = self.gap_until_us;
-        if let Asking::Resting { until_us } = &mut self.asking
-            && self.last_miss.is_none()
-        {
-            *until_us = (*until_us).min(gap_until_us);
+        match &mut self.asking {
+            Asking::Resting { until_us } if self.last_miss.is_none() => *until_us = (*until_us).min(self.gap_until_us),
+            // After a round in vain the next one comes soon enough.
+            Asking::Resting { .. } => {}
+            Asking::Node { .. } => self.again = true,
         }
     }
 
@@ -320,7 +323,8 @@ impl Finder {
     fn found(&mut self, now_us: u64, found: Where) {
         self.backoff.reset();
         self.last_miss = None;
-        self.rest_until(now_us, after(now_us, self.config.timing.refresh_ms));
+        let again_ms = if self.again { self.config.timing.round_gap_ms } else { self.config.timing.refresh_ms };
+        self.rest_until(now_us, after(now_us, again_ms));
         if self.current.as_ref() == Some(&found) {
             return;
         }
@@ -347,6 +351,7 @@ impl Finder {
     }
 
     fn rest_until(&mut self, now_us: u64, until_us: u64) {
+        self.again = false;
         self.gap_until_us = after(now_us, self.config.timing.round_gap_ms);
         self.asking = Asking::Resting { until_us };
     }

@@ -78,6 +78,8 @@ pub struct Search {
     asked: usize,
     /// A master that was named and is being asked.
     named: Option<Named>,
+    /// Masters that were named in this round and did not hold: nobody waits for the same one twice.
+    refuted: Vec<Node>,
     miss: Option<Miss>,
 }
 
@@ -103,7 +105,7 @@ impl Search {
             RedisAddress::Sentinel(url) => (Kind::Sentinel { name: url.master_name.clone() }, url.sentinels.clone()),
             RedisAddress::Cluster(url) => (Kind::Cluster, url.nodes.clone()),
         };
-        Search { kind, known: configured.clone(), configured, asked: 0, named: None, miss: None }
+        Search { kind, known: configured.clone(), configured, asked: 0, named: None, refuted: Vec::new(), miss: None }
     }
 
     /// Mixes the order of those that are asked first, so that a fleet does not begin with the same one.
@@ -114,6 +116,7 @@ impl Search {
     /// Begins a round; one that is under way is forgotten.
     pub fn begin(&mut self) -> Step {
         (self.asked, self.named, self.miss) = (0, None, None);
+        self.refuted.clear();
         self.next()
     }
 
@@ -124,8 +127,15 @@ impl Search {
                 self.learn(&named.by, named.sentinels);
                 Step::Found(Where::Master(named.master))
             }
-            (Answer::Role { master: false }, Some(named)) => self.note(Miss::NotMaster(named.master.to_string())),
-            (Answer::Refused(text), Some(named)) => self.note(Miss::Refused(format!("{}: {text}", named.master))),
+            (Answer::Role { master: false }, Some(named)) => {
+                let miss = Miss::NotMaster(named.master.to_string());
+                self.refute(named.master, miss)
+            }
+            (Answer::Refused(text), Some(named)) => {
+                let miss = Miss::Refused(format!("{}: {text}", named.master));
+                self.refute(named.master, miss)
+            }
+            (Answer::Master { node, .. }, None) if self.refuted.contains(&node) => self.next(),
             (Answer::Master { node, sentinels }, None) => {
                 let Some(by) = self.asked.checked_sub(1).and_then(|at| self.known.get(at)).cloned() else {
                     return self.next();
@@ -150,15 +160,23 @@ impl Search {
     pub fn missed(&mut self, miss: Miss) -> Step {
         match (miss, self.named.take()) {
             (Miss::Unreached(cause), Some(named)) => {
-                self.note(Miss::MasterUnreached(format!("{}: {cause}", named.master)))
+                let miss = Miss::MasterUnreached(format!("{}: {cause}", named.master));
+                self.refute(named.master, miss)
             }
-            (miss, _) => self.note(miss),
+            (miss, Some(named)) => self.refute(named.master, miss),
+            (miss, None) => self.note(miss),
         }
     }
 
     /// All that can be asked, the one that answered last first; at most [`limits::REDIS_SEEDS_KNOWN_MAX`].
     pub fn known(&self) -> &[Node] {
         &self.known
+    }
+
+    /// One at most for each that is known.
+    fn refute(&mut self, master: Node, miss: Miss) -> Step {
+        self.refuted.push(master);
+        self.note(miss)
     }
 
     fn note(&mut self, miss: Miss) -> Step {
@@ -250,6 +268,19 @@ mod tests {
     }
 
     #[test]
+    fn a_master_that_did_not_hold_is_not_asked_again_in_the_same_round() {
+        let mut search = search("redis+sentinel://a:1,b:2,c:3/m");
+        search.begin();
+        assert_eq!(shown(search.heard(master("old:9", &[]))), "role old:9");
+        assert_eq!(shown(search.missed(unreached())), "m b:2");
+        assert_eq!(shown(search.heard(master("old:9", &[]))), "m c:3");
+        assert_eq!(shown(search.heard(master("new:9", &[]))), "role new:9");
+        assert!(shown(search.heard(Answer::Role { master: false })).contains("new:9, which is no master"));
+        assert_eq!(shown(search.begin()), "m a:1");
+        assert_eq!(shown(search.heard(master("old:9", &[]))), "role old:9", "the next round asks anew");
+    }
+
+    #[test]
     fn a_learned_sentinel_helps_and_is_forgotten_when_nobody_tells_of_it() {
         let mut search = search("redis+sentinel://a:1/m");
         search.begin();
@@ -283,17 +314,17 @@ mod tests {
             ),
             (
                 |search| {
-                    search.heard(master("r:9", &[]));
+                    search.heard(master("q:9", &[]));
                     search.heard(Answer::Role { master: false })
                 },
-                "name r:9, which is no master",
+                "name q:9, which is no master",
             ),
             (|search| search.missed(Miss::Broken("x".to_owned())), "no answer that makes sense: x"),
             (|search| search.heard(Answer::Refused("NOAUTH".to_owned())), "NOAUTH"),
         ];
         // They stand in the order of what they tell.
         for (at, (less, _)) in misses.iter().enumerate() {
-            for (more, text) in &misses[at..] {
+            for (more, text) in &misses[at + 1..] {
                 for [first, second] in [[less, more], [more, less]] {
                     let mut search = search("redis+sentinel://a:1,b:2/m");
                     search.begin();
