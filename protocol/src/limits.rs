@@ -161,6 +161,29 @@ pub const CLUSTER_SESSIONS_MAX: usize = 1_024;
 /// The version in a `hello`. Longer: the parcel is skipped.
 pub const CLUSTER_VERSION_BYTES_MAX: usize = 64;
 
+// --- Redis topology --------------------------------------------------------------------------------------------------
+
+/// Hosts in one `REDIS_URL`, sentinels or nodes of a cluster: more are refused at start.
+pub const REDIS_SEEDS_MAX: usize = 16;
+/// Sentinels, or nodes of a cluster, that are asked in turn, those learned from others counted: more are left aside.
+pub const REDIS_SEEDS_KNOWN_MAX: usize = 64;
+/// Bytes of a master's name at the sentinels.
+pub const REDIS_MASTER_NAME_BYTES_MAX: usize = 255;
+/// Masters of one Redis Cluster: an answer with more is not taken, the table before it stays.
+pub const REDIS_CLUSTER_MASTERS_MAX: usize = 1_024;
+/// Bytes of an answer about where Redis is: above it the connection is dropped and the next server asked.
+pub const REDIS_TOPOLOGY_REPLY_BYTES_MAX: usize = 1024 * 1024;
+/// Lookup, connect, TLS, login and answer of one server, together; then the next one is asked.
+pub const REDIS_TOPOLOGY_NODE_DEADLINE_MS: u64 = 1_000;
+/// From one answer to the next question when nobody asks for it.
+pub const REDIS_TOPOLOGY_REFRESH_MS: u64 = 60_000;
+/// From the end of one round of questions to the next, however often it is asked for.
+pub const REDIS_TOPOLOGY_ROUND_GAP_MS: u64 = 100;
+/// The longest wait after a round that found nothing: a fail-over is over in seconds.
+pub const REDIS_TOPOLOGY_BACKOFF_MS_MAX: u64 = 2_000;
+/// Name lookups under way at once, each a thread: above it a server counts as not reached.
+pub const REDIS_TOPOLOGY_LOOKUPS_MAX: usize = 16;
+
 // --- Shutdown --------------------------------------------------------------------------------------------------------
 
 /// From the signal to exit.
@@ -184,5 +207,7 @@ const _: () = assert!(TOKEN_BYTES_MAX < HTTP_HEAD_BYTES_MAX);
 const _: () = assert!(WS_MESSAGE_BYTES_MAX <= READ_BYTES_MAX);
 // Hysteresis needs a gap, and a turn must not be able to jump a lane from relieved to twice congested.
 const _: () = assert!(LANE_OVERFLOW_RELIEVED * 4 < LANE_OVERFLOW_CONGESTED);
+// Whoever is configured is asked, whatever was learned.
+const _: () = assert!(REDIS_SEEDS_MAX < REDIS_SEEDS_KNOWN_MAX);
 // The stop must be over before the ten seconds that orchestrators wait.
 const _: () = assert!(SHUTDOWN_DEADLINE_MS + CLOSE_LINGER_MS <= 10_000);

@@ -11,5 +11,6 @@ pub mod mailbox;
 mod reply;
 pub mod session;
 pub mod status;
+pub mod topology;
 mod trouble;
 pub mod url;
