@@ -1,0 +1,221 @@
+//! What is kept in Redis and in PostgreSQL: what a restart finds again, and what holds while the server there is away,
+//! refuses to let us in, or refuses to work (contract §1.9, C-4, C-15).
+use crate::support::backend::Backend;
+use crate::support::postgres::Postgres;
+use crate::support::process::await_that;
+use crate::support::redis::Redis;
+use crate::support::server::Server;
+use serde_json::{Value, json};
+
+const ACK: (&str, &str) = ("ACK_ENABLED", "true");
+
+fn both() -> [Backend; 2] {
+    [Backend::redis(), Backend::postgres()]
+}
+
+/// Both, with no server there yet.
+fn both_absent() -> [Backend; 2] {
+    [Backend::Redis(Redis::absent()), Backend::Postgres(Postgres::absent())]
+}
+
+/// Waits until the node calls itself healthy.
+#[track_caller]
+fn await_healthy(server: &Server) {
+    await_that("the node to be healthy", || (server.get("/health").ok()["status"] == "healthy").then_some(()));
+}
+
+/// Waits until the node calls itself degraded and names this backend, and returns the word for it.
+#[track_caller]
+fn await_degraded(server: &Server, backend: &Backend) -> String {
+    await_that("the node to be degraded", || {
+        let health = server.get("/health").ok();
+        let told = &health[backend.name()];
+        (health["status"] == "degraded" && told["connected"] == false)
+            .then(|| told["status"].as_str().expect("a word").to_owned())
+    })
+}
+
+/// Mail for somebody who is away cannot be kept, and whoever sent it is told.
+#[track_caller]
+fn refuses_mail(server: &Server) {
+    let body = r#"{"target_user_id":"nobody","event_type":"e","payload":0}"#;
+    server.post("/api/v1/notifications/send", body).refusal(503, "QUEUE_ERROR");
+}
+
+/// Mail is kept again, sooner or later, and comes.
+#[track_caller]
+fn await_mail_kept(server: &Server) {
+    await_that("mail to be kept", || {
+        let body = r#"{"target_user_id":"kept","event_type":"e","payload":"kept"}"#;
+        (server.post("/api/v1/notifications/send", body).status == 200).then_some(())
+    });
+    assert_eq!(server.ws("kept").payload(), "kept");
+}
+
+/// Who is there is served, whatever becomes of mail.
+#[track_caller]
+fn delivers_live(server: &Server) {
+    let mut ws = server.ws("there");
+    server.publish("broadcast", r#"{"event_type":"e","payload":"live"}"#);
+    assert_eq!(ws.payload(), "live");
+}
+
+#[test]
+fn a_restart_finds_mail_templates_and_statistics_again() {
+    for backend in both() {
+        let mut server = backend.serve(&[ACK]);
+        await_healthy(&server);
+        let template = r#"{"id":"hello","name":"Hello","event_type":"e","payload_template":{"text":"Hello {{name}}"}}"#;
+        assert_eq!(server.post("/api/v1/templates", template).status, 201);
+        let kept = [1, 2, 3].map(|n| server.send("ana", &n.to_string()));
+        assert_eq!(kept[0]["queued"], 1);
+        let mut ws = server.ws("bo");
+        let sent = server.send("bo", "4");
+        assert_eq!(ws.payload(), 4);
+        let id = sent["notification_id"].as_str().expect("an id");
+        let ack = format!(r#"{{"type":"Ack","payload":{{"notification_id":"{id}"}}}}"#);
+        ws.ask(&ack, &format!(r#"{{"type":"acked","notification_id":"{id}"}}"#));
+        drop(ws);
+        server.terminate();
+        assert_eq!(server.await_exit().code(), Some(0));
+
+        let server = backend.serve(&[ACK]);
+        await_that("the books to be read", || {
+            let (health, stats) = (server.get("/health").ok(), server.get("/stats").ok());
+            let queue = &health["queue"];
+            let found = queue["total_messages"] == 3
+                && queue["users_with_queue"] == 1
+                && stats["queue"]["total_enqueued"] == 4
+                && stats["ack"]["total_acked"] == 1;
+            found.then_some(())
+        });
+        let mut ws = server.ws("ana");
+        for (n, receipt) in (1..).zip(&kept) {
+            let notification = ws.notification();
+            assert_eq!((&notification["payload"], &notification["id"]), (&n.into(), &receipt["notification_id"]));
+            assert_eq!(notification["metadata"].get("attempt"), None, "the first time");
+        }
+        let body = r#"{"target_user_id":"ana","template_id":"hello","variables":{"name":"Ana"}}"#;
+        assert_eq!(await_that("the templates", || sent_by_template(&server, body))["delivered_to"], 1);
+        assert_eq!(ws.payload(), json!({"text": "Hello Ana"}));
+    }
+}
+
+/// Templates are read in the background at the start; until then a send by template is refused.
+fn sent_by_template(server: &Server, body: &str) -> Option<Value> {
+    let response = server.post("/api/v1/notifications/send", body);
+    (response.status == 200).then(|| response.json())
+}
+
+#[test]
+fn a_backend_that_is_away_at_the_start_is_told_of_and_waited_for() {
+    for mut backend in both_absent() {
+        let server = backend.serve(&[ACK]);
+        let health = server.get("/health").ok();
+        assert_eq!((&health["status"], &health[backend.name()]["connected"]), (&"degraded".into(), &false.into()));
+        refuses_mail(&server);
+        delivers_live(&server);
+        let metrics = server.get("/metrics");
+        let line = format!("\nara_store_well{{backend=\"{}\"}} 0\n", backend.name());
+        assert!(metrics.text().contains(&line), "{}", metrics.text());
+        backend.restart();
+        await_healthy(&server);
+        await_mail_kept(&server);
+    }
+}
+
+#[test]
+fn a_backend_that_does_not_let_us_in_is_told_of_and_its_password_is_not() {
+    let redis = Redis::with(&["--requirepass", "open-sesame"], Some("open-sesame"));
+    let postgres = Postgres::start();
+    postgres.psql("CREATE ROLE ara LOGIN PASSWORD 'open-sesame'; GRANT ALL ON SCHEMA public TO ara");
+    let urls = |password: &str| {
+        [format!("redis://:{password}@127.0.0.1:{}", redis.port), postgres.url(&format!("ara:{password}"))]
+    };
+    let (wrong, right) = (urls("hunter2"), urls("open-sesame"));
+    for (backend, (wrong, right)) in
+        [Backend::Redis(redis), Backend::Postgres(postgres)].iter().zip(wrong.iter().zip(&right))
+    {
+        let server = backend.serve_at(wrong, &[]);
+        await_degraded(&server, backend);
+        refuses_mail(&server);
+        delivers_live(&server);
+        server.process.await_output("WARN");
+        assert!(!server.process.output().contains("hunter2"), "{}", server.process.output());
+        let server = backend.serve_at(right, &[]);
+        await_healthy(&server);
+        await_mail_kept(&server);
+        assert!(!server.process.output().contains("open-sesame"), "{}", server.process.output());
+    }
+}
+
+#[test]
+fn a_database_that_became_read_only_is_told_of_until_it_is_not() {
+    let postgres = Postgres::start();
+    let backend = Backend::Postgres(postgres);
+    let Backend::Postgres(postgres) = &backend else { unreachable!("it was made so") };
+    let server = backend.serve(&[]);
+    await_healthy(&server);
+    await_mail_kept(&server);
+    let read_only = |on: &str| {
+        postgres.psql(&format!("ALTER SYSTEM SET default_transaction_read_only = {on}"));
+        postgres.psql("SELECT pg_reload_conf()");
+    };
+    read_only("on");
+    await_that("mail to be refused", || {
+        let body = r#"{"target_user_id":"nobody","event_type":"e","payload":0}"#;
+        (server.post("/api/v1/notifications/send", body).status == 503).then_some(())
+    });
+    await_degraded(&server, &backend);
+    refuses_mail(&server);
+    delivers_live(&server);
+    // ALTER SYSTEM writes no table: it is let through.
+    read_only("off");
+    await_mail_kept(&server);
+    await_healthy(&server);
+}
+
+#[test]
+fn a_redis_that_is_full_is_told_of_until_it_is_not() {
+    let redis = Redis::start();
+    let backend = Backend::Redis(redis);
+    let Backend::Redis(redis) = &backend else { unreachable!("it was made so") };
+    let server = backend.serve(&[]);
+    await_healthy(&server);
+    assert_eq!(server.send("ana", "1")["queued"], 1);
+    redis.cli(&["CONFIG", "SET", "maxmemory", "1"]);
+    refuses_mail(&server);
+    assert_eq!(await_degraded(&server, &backend), "refusing");
+    delivers_live(&server);
+    redis.cli(&["CONFIG", "SET", "maxmemory", "0"]);
+    await_mail_kept(&server);
+    await_healthy(&server);
+    assert_eq!(server.ws("ana").payload(), 1, "what was kept before is there");
+}
+
+#[test]
+fn mail_and_acknowledgements_may_be_kept_apart() {
+    let (redis, postgres) = (Redis::start(), Postgres::start());
+    let server = Server::with(&[
+        ("QUEUE_ENABLED", "true"),
+        ("QUEUE_BACKEND", "redis"),
+        ACK,
+        ("ACK_BACKEND", "postgres"),
+        ("REDIS_URL", &redis.url()),
+        ("DATABASE_URL", &postgres.url("postgres")),
+    ]);
+    await_healthy(&server);
+    let mut ws = server.ws("ana");
+    let sent = server.publish("broadcast", r#"{"event_type":"e","payload":1}"#);
+    assert_eq!(ws.payload(), 1);
+    let id = sent["notification_id"].as_str().expect("an id");
+    let ack = format!(r#"{{"type":"Ack","payload":{{"notification_id":"{id}"}}}}"#);
+    ws.ask(&ack, &format!(r#"{{"type":"acked","notification_id":"{id}"}}"#));
+    assert_eq!(server.send("bo", "2")["queued"], 1);
+    await_that("PostgreSQL to have it in its books", || {
+        (server.get("/stats").ok()["ack"]["total_acked"] == 1).then_some(())
+    });
+    assert_ne!(redis.cli(&["KEYS", "ara:queue:*"]).trim(), "", "mail is in Redis");
+    assert_eq!(redis.cli(&["KEYS", "ara:ack:*"]).trim(), "", "acknowledgements are not");
+    assert_eq!(server.ws("bo").payload(), 2);
+}
