@@ -6,6 +6,7 @@ use crate::support::process::await_that;
 use crate::support::redis::Redis;
 use crate::support::server::Server;
 use serde_json::{Value, json};
+use tungstenite::Message;
 
 const ACK: (&str, &str) = ("ACK_ENABLED", "true");
 
@@ -121,6 +122,54 @@ fn a_backend_that_is_away_at_the_start_is_told_of_and_waited_for() {
         backend.restart();
         await_healthy(&server);
         await_mail_kept(&server);
+    }
+}
+
+#[test]
+fn a_backend_that_is_away_does_not_keep_a_node_from_stopping() {
+    for backend in both_absent() {
+        let mut server = backend.serve(&[ACK]);
+        let mut ws = server.ws("ana");
+        let body = r#"{"target_user_id":"ana","event_type":"e","payload":0}"#;
+        // With acknowledgements mail is kept first and delivered then.
+        server.post("/api/v1/notifications/send", body).refusal(503, "QUEUE_ERROR");
+        server.terminate();
+        assert_eq!(ws.await_close(), Some(1001));
+        assert_eq!(server.await_exit().code(), Some(0));
+    }
+}
+
+/// A client that does not read holds what it was sent; what it never took goes back into its mailbox while the node stops.
+#[test]
+fn what_a_client_did_not_take_before_a_stop_comes_after_it() {
+    for backend in both() {
+        let mut server = backend.serve(&[("QUEUE_MAX_SIZE_PER_USER", "1000")]);
+        await_healthy(&server);
+        let mut deaf = server.ws("ana");
+        let mail = |n: u64| format!(r#"{{"n":{n},"filling":"{}"}}"#, "x".repeat(60_000));
+        for n in 0..200 {
+            server.send("ana", &mail(n));
+        }
+        server.terminate();
+        assert_eq!(server.await_exit().code(), Some(0));
+        let mut taken = Vec::new();
+        while let Ok(message) = deaf.0.read() {
+            let Message::Text(text) = message else { continue };
+            let message: Value = serde_json::from_str(text.as_str()).expect("it is JSON");
+            taken.extend(message["payload"]["n"].as_u64());
+        }
+        assert!(taken.len() < 200, "the sockets held everything: nothing is shown");
+
+        let server = backend.serve(&[("QUEUE_MAX_SIZE_PER_USER", "1000")]);
+        let mut ws = server.ws("ana");
+        let first = ws.notification()["payload"]["n"].as_u64().expect("a number");
+        for n in first + 1..200 {
+            assert_eq!(ws.notification()["payload"]["n"], n);
+        }
+        server.nothing_waits("ana", &mut ws);
+        let in_order: Vec<u64> = (0..taken.len() as u64).collect();
+        assert_eq!(taken, in_order);
+        assert!(first <= taken.len() as u64, "{first} comes first, but only {} were taken", taken.len());
     }
 }
 
