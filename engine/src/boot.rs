@@ -251,12 +251,13 @@ fn shard_config(settings: &Settings, sockets_max: usize) -> Result<ShardConfig, 
         sockets_max,
         connections_per_user_max: websocket.connections_per_user_max,
         subscriptions_max: websocket.subscriptions_max,
+        templates_kept: false,
         queue: Feature::Queue
             .is_on(settings)
             .then(|| QueueRules { ttl_ms: settings.queue.message_ttl_seconds.saturating_mul(1_000) }),
         ack: Feature::Ack
             .is_on(settings)
-            .then(|| AckRules { timeout_ms: settings.ack.timeout_seconds.saturating_mul(1_000) }),
+            .then(|| AckRules { timeout_ms: settings.ack.timeout_seconds.saturating_mul(1_000), is_recorded: false }),
     })
 }
 

@@ -79,6 +79,8 @@ pub const TEMPLATE_NAME_BYTES_MAX: usize = 256;
 pub const TEMPLATE_EVENT_TYPE_BYTES_MAX: usize = 128;
 /// Templates of one tenant. More: 400 `VALIDATION_ERROR`.
 pub const TEMPLATES_PER_TENANT_MAX: usize = 10_000;
+/// Templates deleted while a shard loads them. More: it asks for them anew.
+pub const TEMPLATES_DELETED_MAX: usize = 1_024;
 /// A payload rendered from a template. Longer: 400 `VALIDATION_ERROR`.
 pub const RENDERED_BYTES_MAX: usize = 1_048_576;
 /// How long a publish waits for the counts of other shards; then it answers with what is known.
@@ -100,8 +102,19 @@ pub const STORE_RETRY_MS: u64 = 500;
 /// Requests of one shard that the store has not answered. More: the node refuses publishes (503, Redis is not read) until
 /// half of them are answered.
 pub const STORE_WAITS_MAX: usize = 10_000;
-/// Mail that came by Redis and cannot be kept now, on one shard. More: counted as refused and gone.
+/// Mail that cannot be kept now and that nobody was told about (what came by Redis, what a connection did not take, what
+/// one device has and another has not), on one shard. More: counted as refused and gone.
 pub const STORE_RETRIES_MAX: usize = 10_000;
+/// Bytes of that mail. More: as above.
+pub const STORE_RETRY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Mail of one mailbox that is tried again in one request; the rest goes behind it.
+pub const STORE_RETRY_MAIL: usize = 256;
+/// Mailboxes of one shard whose mail is tried again at the same time. More wait their turn.
+pub const STORE_RETRIES_UNDER_WAY_MAX: usize = 64;
+/// Streams whose count one shard remembers. More: one that was not used lately is forgotten, and begins a new epoch.
+pub const STREAMS_MAX: usize = 65_536;
+/// Readings of mailboxes that one shard has under way. More wait their turn, in the order they came.
+pub const STORE_READS_UNDER_WAY_MAX: usize = 1_024;
 
 // --- Shards and mesh -------------------------------------------------------------------------------------------------
 
