@@ -1,7 +1,7 @@
 //! From settings to a running node: listeners, mesh, links, one thread per shard; and back.
 use crate::config::Settings;
 use crate::config::features::Feature;
-use crate::config::settings::JwtAlgorithm;
+use crate::config::settings::{Backend, JwtAlgorithm};
 use crate::host::{BreakerState, NodeHost, NodeView, RedisOperation, RedisSnapshot, RedisState, RedisView};
 use crate::ingress::Ingress;
 use crate::keeper::plan::{self, StoreError, StorePlan};
@@ -251,13 +251,14 @@ fn shard_config(settings: &Settings, sockets_max: usize) -> Result<ShardConfig, 
         sockets_max,
         connections_per_user_max: websocket.connections_per_user_max,
         subscriptions_max: websocket.subscriptions_max,
-        templates_kept: false,
+        templates_kept: settings.queue.backend != Backend::Memory,
         queue: Feature::Queue
             .is_on(settings)
             .then(|| QueueRules { ttl_ms: settings.queue.message_ttl_seconds.saturating_mul(1_000) }),
-        ack: Feature::Ack
-            .is_on(settings)
-            .then(|| AckRules { timeout_ms: settings.ack.timeout_seconds.saturating_mul(1_000), is_recorded: false }),
+        ack: Feature::Ack.is_on(settings).then(|| AckRules {
+            timeout_ms: settings.ack.timeout_seconds.saturating_mul(1_000),
+            is_recorded: settings.ack.backend != Backend::Memory,
+        }),
     })
 }
 

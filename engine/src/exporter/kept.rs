@@ -66,6 +66,11 @@ impl NodeCollector {
         out.counter("ara_ack_tracked_total", "Notifications whose acknowledgement is awaited.", tracked)?;
         out.counter("ara_ack_received_total", "Acknowledgements received in time.", received)?;
         out.counter("ara_ack_expired_total", "Notifications not acknowledged in time.", acks.expired)?;
+        out.counter(
+            "ara_ack_unrecorded_total",
+            "Deliveries and acknowledgements that their store could not note.",
+            self.sum(|shard| shard.ack_unrecorded.get()),
+        )?;
         out.gauge("ara_ack_pending", "Notifications not acknowledged yet.", acks.pending)?;
         let latencies = self.view.metrics.shards.iter().map(|shard| &shard.ack_latency_seconds);
         let latency = Reading::of(&metrics::ACK_LATENCY_BOUNDS, latencies);

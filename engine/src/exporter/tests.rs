@@ -83,6 +83,7 @@ const PROMISED: &[(&str, &str)] = &[
 
 /// Names and types of our own.
 const OWN: &[(&str, &str)] = &[
+    ("ara_ack_unrecorded_total", "counter"),
     ("ara_build_info", "gauge"),
     ("ara_connections_refused_total", "counter"),
     ("ara_heartbeats_sent_total", "counter"),
