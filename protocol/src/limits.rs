@@ -159,6 +159,25 @@ pub const REDIS_CONNECT_DEADLINE_MS: u64 = 5_000;
 /// Silence on the subscription after which a PING is sent; twice it without an answer drops the link.
 pub const REDIS_PING_INTERVAL_MS: u64 = 5_000;
 
+// --- PostgreSQL store -------------------------------------------------------------------------------------------------
+
+/// Requests that wait until the tables are there, on one shard. More: not done, and answered so.
+pub const POSTGRES_WAITING_MAX: usize = 4_096;
+/// Events of one page of a mailbox, in bytes; the first entry is always handed out.
+pub const POSTGRES_PAGE_BYTES_MAX: usize = 1_048_576;
+/// An event that another program put into a table, in bytes. Longer: it counts as one that nobody can read.
+pub const POSTGRES_EVENT_BYTES_MAX: usize = 2_097_152;
+/// What one statement of a sweep takes out; the next follows at once.
+pub const POSTGRES_SWEEP_ROWS_MAX: u32 = 1_000;
+/// Making the tables, with the wait for other nodes and for whoever holds them.
+pub const POSTGRES_SCHEMA_DEADLINE_MS: u32 = 60_000;
+/// After the tables could not be made, how long until it is tried again.
+pub const POSTGRES_SCHEMA_RETRY_MS: u64 = 1_000;
+/// One sweep, or one look at the figures. Later: its link is made anew.
+pub const POSTGRES_CHORE_DEADLINE_MS: u32 = 60_000;
+/// A server that refuses to write for its own state is asked again so often whether it still does.
+pub const POSTGRES_PROBE_INTERVAL_MS: u64 = 1_000;
+
 // --- Shutdown --------------------------------------------------------------------------------------------------------
 
 /// From the signal to exit.
@@ -170,6 +189,8 @@ pub const RECONNECT_AFTER_SECONDS: std::ops::RangeInclusive<u32> = 1..=10;
 const _: () = assert!(SEND_BODY_BYTES_MAX < OUTBOX_BYTES_MAX);
 const _: () = assert!(REDIS_PAYLOAD_BYTES_MAX + 64 * 1024 < OUTBOX_BYTES_MAX);
 const _: () = assert!(RENDERED_BYTES_MAX + 64 * 1024 < OUTBOX_BYTES_MAX);
+// A notification that was accepted comes back out of a table, and fits a page.
+const _: () = assert!(RENDERED_BYTES_MAX + 64 * 1024 < POSTGRES_EVENT_BYTES_MAX);
 // A head must fit the one read that brings it, and a token must fit a head.
 const _: () = assert!(HTTP_HEAD_BYTES_MAX <= READ_BYTES_MAX);
 const _: () = assert!(TOKEN_BYTES_MAX < HTTP_HEAD_BYTES_MAX);
