@@ -6,7 +6,6 @@ use std::sync::Arc;
 use storage::backend::{Backend, Chores};
 use storage::figures::StoreFigures;
 use storage::link::wants::Wants;
-use storage::postgres::link::LinkConfig;
 use storage::redis::commands::link::CommandConfig;
 
 #[derive(Clone)]
@@ -28,24 +27,6 @@ pub(crate) struct RedisAcks {
     pub(crate) prefix: String,
     pub(crate) timeout_seconds: u32,
 }
-#[derive(Clone)]
-pub(crate) struct PostgresStoreConfig {
-    pub(crate) link: Arc<LinkConfig>,
-    pub(crate) links: usize,
-    pub(crate) command_timeout_ms: u32,
-    pub(crate) templates: bool,
-    pub(crate) queue: Option<PostgresQueue>,
-    pub(crate) acks: Option<PostgresAcks>,
-    pub(crate) chores: Option<Chores>,
-}
-#[derive(Clone)]
-pub(crate) struct PostgresQueue {
-    pub(crate) entries_max: u32,
-}
-#[derive(Clone)]
-pub(crate) struct PostgresAcks {
-    pub(crate) timeout_seconds: u32,
-}
 #[derive(Debug)]
 pub struct RedisStoreError;
 impl fmt::Display for RedisStoreError {
@@ -54,7 +35,6 @@ impl fmt::Display for RedisStoreError {
     }
 }
 pub(crate) struct RedisStore(RedisStoreConfig, Vec<(StoreTicket, StoreReply)>);
-pub(crate) struct PostgresStore(PostgresStoreConfig, Vec<(StoreTicket, StoreReply)>);
 impl RedisStore {
     pub(crate) fn new(
         config: RedisStoreConfig,
@@ -63,16 +43,6 @@ impl RedisStore {
         _wake: Arc<dyn Fn() + Send + Sync>,
     ) -> Result<RedisStore, RedisStoreError> {
         Ok(RedisStore(config, Vec::new()))
-    }
-}
-impl PostgresStore {
-    pub(crate) fn new(
-        config: PostgresStoreConfig,
-        _figures: Arc<StoreFigures>,
-        _seed: u64,
-        _wake: Arc<dyn Fn() + Send + Sync>,
-    ) -> PostgresStore {
-        PostgresStore(config, Vec::new())
     }
 }
 macro_rules! refuse {
@@ -97,4 +67,3 @@ macro_rules! refuse {
     };
 }
 refuse!(RedisStore);
-refuse!(PostgresStore);

@@ -1,10 +1,7 @@
 //! Settings to stores: which server keeps what, over how many links, and with what figures.
 use super::desk::{self, Keeps};
 use super::memory::Memory;
-use super::pending::{
-    PostgresAcks, PostgresQueue, PostgresStore, PostgresStoreConfig, RedisAcks, RedisQueue, RedisStore,
-    RedisStoreConfig, RedisStoreError,
-};
+use super::pending::{RedisAcks, RedisQueue, RedisStore, RedisStoreConfig, RedisStoreError};
 use crate::config::Settings;
 use crate::config::settings::Backend;
 use crate::host::stores::StoreView;
@@ -21,6 +18,7 @@ use storage::link::tls::TlsError;
 use storage::memory::mailboxes::MailboxLimits;
 use storage::postgres::link::LinkConfig;
 use storage::postgres::pool::POOL_LINKS_MAX;
+use storage::postgres::store::{PostgresAcks, PostgresQueue, PostgresStore, PostgresStoreConfig};
 use storage::postgres::url::{PostgresUrl, PostgresUrlError};
 use storage::redis::commands::link::CommandConfig;
 use storage::redis::url::{RedisUrl, RedisUrlError};
