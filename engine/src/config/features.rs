@@ -14,22 +14,13 @@ pub enum Feature {
     Cluster,
     /// `OTEL_ENABLED`.
     Telemetry,
-    /// `rediss://`.
-    RedisTls,
     /// Per-tenant limits with `TENANT_ENABLED`.
     TenantLimits,
 }
 
 /// All of them.
-const FEATURES: [Feature; 7] = [
-    Feature::Queue,
-    Feature::Ack,
-    Feature::RateLimit,
-    Feature::Cluster,
-    Feature::Telemetry,
-    Feature::RedisTls,
-    Feature::TenantLimits,
-];
+const FEATURES: [Feature; 6] =
+    [Feature::Queue, Feature::Ack, Feature::RateLimit, Feature::Cluster, Feature::Telemetry, Feature::TenantLimits];
 
 impl Feature {
     /// Whether the settings ask for it.
@@ -40,7 +31,6 @@ impl Feature {
             Feature::RateLimit => settings.rate_limit.enabled,
             Feature::Cluster => settings.cluster.enabled,
             Feature::Telemetry => settings.otel.enabled,
-            Feature::RedisTls => settings.redis.enabled && settings.redis.url.expose().starts_with("rediss://"),
             Feature::TenantLimits => settings.tenant.enabled,
         }
     }
@@ -50,9 +40,7 @@ impl Feature {
         match self {
             Feature::Queue => settings.queue.backend == Backend::Memory,
             Feature::Ack => settings.ack.backend == Backend::Memory,
-            Feature::RateLimit | Feature::Cluster | Feature::Telemetry | Feature::RedisTls | Feature::TenantLimits => {
-                false
-            }
+            Feature::RateLimit | Feature::Cluster | Feature::Telemetry | Feature::TenantLimits => false,
         }
     }
 
@@ -80,9 +68,6 @@ impl Feature {
                                  node does not reach clients of another, what is published to Redis does"
                 .to_owned(),
             Feature::Telemetry => "OTEL_ENABLED: this version does not export traces".to_owned(),
-            Feature::RedisTls => "REDIS_URL: this version does not speak TLS to Redis, a rediss:// address cannot be \
-                                  connected to"
-                .to_owned(),
             Feature::TenantLimits => "TENANT_ENABLED: tenants are kept apart, but this version does not enforce the \
                                       per-tenant limits TENANT_DEFAULT_MAX_* and tenant_overrides"
                 .to_owned(),

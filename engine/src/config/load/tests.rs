@@ -233,7 +233,6 @@ fn what_is_allowed_but_perhaps_not_meant_is_told() {
         (&[("RATELIMIT_ENABLED", "true")], "RATELIMIT_ENABLED: this version"),
         (&[("CLUSTER_ENABLED", "true")], "CLUSTER_ENABLED: this version"),
         (&[("OTEL_ENABLED", "true")], "OTEL_ENABLED: this version"),
-        (&[("REDIS_URL", "rediss://redis:6380")], "REDIS_URL: this version"),
         (&[("TENANT_ENABLED", "true")], "TENANT_ENABLED: tenants are kept apart"),
     ];
     for (pairs, expected) in rows {
