@@ -178,6 +178,41 @@ pub const POSTGRES_CHORE_DEADLINE_MS: u32 = 60_000;
 /// A server that refuses to write for its own state is asked again so often whether it still does.
 pub const POSTGRES_PROBE_INTERVAL_MS: u64 = 1_000;
 
+// --- Redis store -----------------------------------------------------------------------------------------------------
+
+/// Arrays inside of arrays in a reply. Deeper: the link is dropped.
+pub const REDIS_REPLY_DEPTH_MAX: usize = 4;
+/// Values in a reply. More: the link is dropped.
+pub const REDIS_REPLY_ITEMS_MAX: usize = 65_536;
+/// Commands of one link that are not answered. More: a command is not taken.
+pub const REDIS_COMMANDS_MAX: usize = 16_384;
+/// Bytes of the commands of one link that are not answered. More: a command is not taken.
+pub const REDIS_COMMANDS_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Bytes of one command. Longer: it is not taken. What one outbox puts back fits.
+pub const REDIS_COMMAND_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// From taking a command to its answer. Later: it is unknown, and the link is dropped.
+pub const REDIS_COMMAND_TIMEOUT_MS: u64 = 2_000;
+/// Entries of one page of a mailbox.
+pub const REDIS_PAGE_ENTRIES_MAX: u32 = 256;
+/// Bytes of stored JSON above which a page ends, of mail or of templates; its last entry may go over.
+pub const REDIS_PAGE_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of one kept piece of mail, or template. Longer: it is not stored, or if another wrote it, undecodable.
+pub const REDIS_ENTRY_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Mail that one command takes out of a mailbox; more is taken out by several.
+pub const REDIS_REMOVE_MAX: usize = 1_000;
+/// How much longer than its mail the books of a mailbox are kept: the time a sweep has to come by. Seconds.
+pub const REDIS_META_KEPT_SECONDS: u64 = 86_400;
+/// How much longer than its timeout a tracked notification is kept: the time a sweep has to come by. Seconds.
+pub const REDIS_ACK_KEPT_SECONDS: u64 = 60;
+/// Acknowledgements that one command gives up; more are left to the next.
+pub const REDIS_ACK_EXPIRE_MAX: u32 = 1_000;
+/// Mailboxes that one round of a sweep looks at; the next round follows at once.
+pub const REDIS_SWEEP_MAILBOXES_MAX: u32 = 64;
+/// Templates asked for at a time, about.
+pub const REDIS_TEMPLATES_PAGE: u32 = 100;
+/// While the server refuses to write, how often it is asked whether it does again.
+pub const REDIS_PROBE_INTERVAL_MS: u64 = 1_000;
+
 // --- Shutdown --------------------------------------------------------------------------------------------------------
 
 /// From the signal to exit.
@@ -200,3 +235,14 @@ const _: () = assert!(WS_MESSAGE_BYTES_MAX <= READ_BYTES_MAX);
 const _: () = assert!(LANE_OVERFLOW_RELIEVED * 4 < LANE_OVERFLOW_CONGESTED);
 // The stop must be over before the ten seconds that orchestrators wait.
 const _: () = assert!(SHUTDOWN_DEADLINE_MS + CLOSE_LINGER_MS <= 10_000);
+// One command must not fill a link by itself.
+const _: () = assert!(REDIS_COMMAND_BYTES_MAX <= REDIS_COMMANDS_BYTES_MAX / 2);
+// A page and its last entry, with ids and marks, must fit a reply; a notification or template must fit an entry.
+const _: () = assert!(
+    REDIS_PAGE_BYTES_MAX + REDIS_ENTRY_BYTES_MAX + 200 * REDIS_PAGE_ENTRIES_MAX as usize <= REDIS_REPLY_BYTES_MAX
+);
+const _: () = assert!(REDIS_PAYLOAD_BYTES_MAX + 64 * 1024 <= REDIS_ENTRY_BYTES_MAX);
+const _: () = assert!(SEND_BODY_BYTES_MAX + 64 * 1024 <= REDIS_ENTRY_BYTES_MAX);
+const _: () = assert!(RENDERED_BYTES_MAX + 64 * 1024 <= REDIS_ENTRY_BYTES_MAX);
+// An outbox of the most or of the longest frames that is put back is one command.
+const _: () = assert!(OUTBOX_BYTES_MAX + OUTBOX_FRAMES_MAX * 250 <= REDIS_COMMAND_BYTES_MAX);

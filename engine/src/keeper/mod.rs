@@ -7,5 +7,4 @@
 //! | [`memory`] | the place in the shard's own memory |
 pub(crate) mod desk;
 pub(crate) mod memory;
-pub(crate) mod pending;
 pub(crate) mod plan;

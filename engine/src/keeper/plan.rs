@@ -1,7 +1,6 @@
 //! Settings to stores: which server keeps what, over how many links, and with what figures.
 use super::desk::{self, Keeps};
 use super::memory::Memory;
-use super::pending::{RedisAcks, RedisQueue, RedisStore, RedisStoreConfig, RedisStoreError};
 use crate::config::Settings;
 use crate::config::settings::Backend;
 use crate::host::stores::StoreView;
@@ -21,6 +20,7 @@ use storage::postgres::pool::POOL_LINKS_MAX;
 use storage::postgres::store::{PostgresAcks, PostgresQueue, PostgresStore, PostgresStoreConfig};
 use storage::postgres::url::{PostgresUrl, PostgresUrlError};
 use storage::redis::commands::link::CommandConfig;
+use storage::redis::store::{RedisAcks, RedisQueue, RedisStore, RedisStoreConfig};
 use storage::redis::url::{RedisUrl, RedisUrlError};
 
 /// From asking PostgreSQL to its answer: what a publisher waits for at most.
@@ -35,8 +35,8 @@ const CHORES_SHARD: ShardId = ShardId(0);
 pub enum StoreError {
     /// `REDIS_URL` is no URL.
     RedisUrl(RedisUrlError),
-    /// `REDIS_URL` cannot be used for a store.
-    Redis(RedisStoreError),
+    /// The encryption that `REDIS_URL` asks for cannot be.
+    RedisTls(TlsError),
     /// `DATABASE_URL` is no URL.
     DatabaseUrl(PostgresUrlError),
     /// The encryption that `DATABASE_URL` asks for cannot be.
@@ -47,7 +47,7 @@ impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StoreError::RedisUrl(error) => write!(f, "REDIS_URL: {error}"),
-            StoreError::Redis(error) => write!(f, "REDIS_URL: {error}"),
+            StoreError::RedisTls(error) => write!(f, "REDIS_URL: {error}"),
             StoreError::DatabaseUrl(error) => write!(f, "DATABASE_URL: {error}"),
             StoreError::DatabaseTls(error) => write!(f, "DATABASE_URL: {error}"),
         }
@@ -154,10 +154,7 @@ impl Server {
     ) -> Box<dyn Store> {
         match self {
             Server::Redis(config) => {
-                match RedisStore::new(RedisStoreConfig { chores, ..*config }, figures, seed, wake) {
-                    Ok(store) => Box::new(store),
-                    Err(error) => unreachable!("the same settings made a store before: {error}"),
-                }
+                Box::new(RedisStore::new(RedisStoreConfig { chores, ..*config }, figures, seed, wake))
             }
             Server::Postgres(config) => {
                 Box::new(PostgresStore::new(PostgresStoreConfig { chores, ..config }, figures, seed, wake))
@@ -169,8 +166,9 @@ impl Server {
 fn redis(settings: &Settings, keeps: Keeps) -> Result<RedisStoreConfig, StoreError> {
     let (queue, ack) = (&settings.queue, &settings.ack);
     let url = RedisUrl::parse(settings.redis.url.expose()).map_err(StoreError::RedisUrl)?;
-    let link = CommandConfig { breaker: breaker(settings), backoff: backoff(settings), ..CommandConfig::new(url, &[]) };
-    let config = RedisStoreConfig {
+    let mut link = CommandConfig::new(url, &[]).map_err(StoreError::RedisTls)?;
+    (link.breaker, link.backoff) = (breaker(settings), backoff(settings));
+    Ok(RedisStoreConfig {
         link,
         templates: keeps.mail.then(|| queue.redis_prefix.clone()),
         queue: (keeps.mail && queue.enabled).then(|| RedisQueue {
@@ -182,11 +180,7 @@ fn redis(settings: &Settings, keeps: Keeps) -> Result<RedisStoreConfig, StoreErr
             .acks
             .then(|| RedisAcks { prefix: ack.redis_prefix.clone(), timeout_seconds: bounded(ack.timeout_seconds) }),
         chores: None,
-    };
-    // What a store would refuse is refused here, before anything runs.
-    let figures = Arc::new(StoreFigures::new(Backend::Redis.as_str()));
-    RedisStore::new(config.clone(), figures, 0, Arc::new(|| {})).map_err(StoreError::Redis)?;
-    Ok(config)
+    })
 }
 
 fn postgres(settings: &Settings, keeps: Keeps) -> Result<PostgresStoreConfig, StoreError> {
