@@ -23,8 +23,10 @@ use storage::redis::commands::link::CommandConfig;
 use storage::redis::store::{RedisAcks, RedisQueue, RedisStore, RedisStoreConfig};
 use storage::redis::url::{RedisUrl, RedisUrlError};
 
-/// From asking PostgreSQL to its answer: what a publisher waits for at most.
-const POSTGRES_COMMAND_TIMEOUT_MS: u32 = protocol::limits::GATHER_DEADLINE_MS as u32;
+/// From asking a store to its answer. A publisher waits [`protocol::limits::GATHER_DEADLINE_MS`], and must hear of a
+/// failure before.
+const COMMAND_TIMEOUT_MS: u32 = 1_500;
+const _: () = assert!((COMMAND_TIMEOUT_MS as u64) < protocol::limits::GATHER_DEADLINE_MS);
 /// How often one shard asks for the figures.
 const FIGURES_INTERVAL_MS: u64 = 1_000;
 /// The shard that does what is done for all.
@@ -168,6 +170,7 @@ fn redis(settings: &Settings, keeps: Keeps) -> Result<RedisStoreConfig, StoreErr
     let url = RedisUrl::parse(settings.redis.url.expose()).map_err(StoreError::RedisUrl)?;
     let mut link = CommandConfig::new(url, &[]).map_err(StoreError::RedisTls)?;
     (link.breaker, link.backoff) = (breaker(settings), backoff(settings));
+    link.timing.command_timeout_ms = u64::from(COMMAND_TIMEOUT_MS);
     Ok(RedisStoreConfig {
         link,
         templates: keeps.mail.then(|| queue.redis_prefix.clone()),
@@ -194,7 +197,7 @@ fn postgres(settings: &Settings, keeps: Keeps) -> Result<PostgresStoreConfig, St
     Ok(PostgresStoreConfig {
         link: Arc::new(link),
         links: postgres_links(database.pool_size, settings.shards),
-        command_timeout_ms: POSTGRES_COMMAND_TIMEOUT_MS,
+        command_timeout_ms: COMMAND_TIMEOUT_MS,
         templates: keeps.mail,
         queue: (keeps.mail && queue.enabled)
             .then(|| PostgresQueue { entries_max: bounded(queue.size_per_user_max as u64) }),
