@@ -77,6 +77,7 @@ impl Room {
             sockets_max: connections as usize,
             connections_per_user_max: 1,
             subscriptions_max: 1,
+            templates_kept: false,
             queue: None,
             ack: None,
         };

@@ -1,10 +1,10 @@
 //! From settings to a running node: listeners, mesh, links, one thread per shard; and back.
 use crate::config::Settings;
 use crate::config::features::Feature;
-use crate::config::settings::JwtAlgorithm;
+use crate::config::settings::{Backend, JwtAlgorithm};
 use crate::host::{BreakerState, NodeHost, NodeView, RedisOperation, RedisSnapshot, RedisState, RedisView};
 use crate::ingress::Ingress;
-use crate::keeper::Keeper;
+use crate::keeper::plan::{self, StoreError, StorePlan};
 use crate::random;
 use crate::signals;
 use protocol::auth::token::{Algorithm, KeyError, Verifier, VerifierConfig};
@@ -15,9 +15,7 @@ use shards::config::{AckRules, QueueRules, ShardConfig};
 use shards::key::ShardId;
 use shards::mesh::Mesh;
 use shards::metrics::NodeMetrics;
-use shards::reactor::{
-    self, DriverKind, ListenerFd, MakeGuest, MakeStore, ReactorError, ShardSeat, StopSignal, StoreSeat, clock, nofile,
-};
+use shards::reactor::{self, DriverKind, ListenerFd, MakeGuest, ReactorError, ShardSeat, StopSignal, clock, nofile};
 use shards::shard::Shard;
 use shards::tables::placement;
 use std::fmt;
@@ -26,9 +24,6 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
-use storage::backoff::BackoffConfig;
-use storage::breaker::BreakerConfig;
-use storage::memory::mailboxes::MailboxLimits;
 use storage::redis::feed::{Feed, FeedConfig, FeedError, FeedTiming};
 use storage::redis::status::{FeedStatus, LinkState};
 use storage::redis::url::{RedisUrl, RedisUrlError};
@@ -62,6 +57,8 @@ pub enum ServeError {
     RedisUrl(RedisUrlError),
     /// The subscription cannot be made as configured.
     Feed(FeedError),
+    /// What is to be kept cannot be kept as configured.
+    Store(StoreError),
     /// The system refused something every node needs.
     System {
         /// What was being made.
@@ -82,6 +79,7 @@ impl fmt::Display for ServeError {
             ServeError::Key(error) => write!(f, "tokens cannot be checked: {error}"),
             ServeError::RedisUrl(error) => write!(f, "REDIS_URL: {error}"),
             ServeError::Feed(error) => error.fmt(f),
+            ServeError::Store(error) => error.fmt(f),
             ServeError::System { what, error } => write!(f, "cannot make {what}: {error}"),
             ServeError::Shard(error) => error.fmt(f),
         }
@@ -102,12 +100,14 @@ pub fn serve(settings: Settings, options: ServeOptions) -> Result<(), ServeError
     let config = Arc::new(shard_config(&settings, limit.sockets_max())?);
     let metrics = Arc::new(NodeMetrics::new(shards, ROUTE_LABELS.len()));
     let (feed, redis) = redis_link(&settings)?;
-    let settings = Arc::new(settings);
+    let stores = StorePlan::new(&settings).map_err(ServeError::Store)?;
+    let kept = settings.kept();
     let view = NodeView {
-        settings: Arc::clone(&settings),
+        settings: Arc::new(settings),
         server_id: config.server_id.clone(),
         metrics: Arc::clone(&metrics),
         redis,
+        stores: stores.views(),
     };
     let host = Arc::new(NodeHost::new(view, &ROUTE_LABELS));
 
@@ -134,6 +134,7 @@ pub fn serve(settings: Settings, options: ServeOptions) -> Result<(), ServeError
         nofile_hard = limit.hard,
         connections_max = config.connections_max,
         sockets_max = config.sockets_max,
+        kept,
         "starting"
     );
 
@@ -145,21 +146,20 @@ pub fn serve(settings: Settings, options: ServeOptions) -> Result<(), ServeError
         let guests =
             if id == bridge { feed.take().map(|feed| guest(feed, seed)).into_iter().collect() } else { vec![] };
         let ready = ready.clone();
+        let seed = seed ^ (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let seat = ShardSeat {
             id,
             cpu: cpus.as_ref().map(|cpus| cpus[index]),
             listener,
             mesh,
             guests,
-            store: keeper(&settings, Arc::clone(&metrics)),
+            store: stores.door(id, Arc::clone(&metrics), seed),
             stop: Arc::clone(&stop),
             metrics: Arc::clone(&metrics),
             ready: Box::new(move |driver| _ = ready.send(driver)),
         };
         let (config, metrics, host) = (Arc::clone(&config), Arc::clone(&metrics), Arc::clone(&host));
-        let make = move || {
-            Shard::new(id, shards, config, metrics, host, seed ^ (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15))
-        };
+        let make = move || Shard::new(id, shards, config, metrics, host, seed);
         let run = move || reactor::run(seat, make);
         let thread = thread::Builder::new().name(format!("shard-{index}")).spawn(run);
         threads.push(thread.map_err(|error| ServeError::System { what: "a shard's thread", error })?);
@@ -251,12 +251,14 @@ fn shard_config(settings: &Settings, sockets_max: usize) -> Result<ShardConfig, 
         sockets_max,
         connections_per_user_max: websocket.connections_per_user_max,
         subscriptions_max: websocket.subscriptions_max,
+        templates_kept: settings.queue.backend != Backend::Memory,
         queue: Feature::Queue
             .is_on(settings)
             .then(|| QueueRules { ttl_ms: settings.queue.message_ttl_seconds.saturating_mul(1_000) }),
-        ack: Feature::Ack
-            .is_on(settings)
-            .then(|| AckRules { timeout_ms: settings.ack.timeout_seconds.saturating_mul(1_000) }),
+        ack: Feature::Ack.is_on(settings).then(|| AckRules {
+            timeout_ms: settings.ack.timeout_seconds.saturating_mul(1_000),
+            is_recorded: settings.ack.backend != Backend::Memory,
+        }),
     })
 }
 
@@ -276,12 +278,8 @@ fn redis_link(settings: &Settings) -> Result<(Option<Subscription>, RedisView), 
     let config = FeedConfig {
         url: RedisUrl::parse(redis.url.expose()).map_err(ServeError::RedisUrl)?,
         channels: redis.channels.clone(),
-        breaker: BreakerConfig {
-            failure_threshold: redis.breaker_failure_threshold,
-            success_threshold: redis.breaker_success_threshold,
-            reset_timeout_ms: redis.breaker_reset_timeout_seconds.saturating_mul(1_000),
-        },
-        backoff: BackoffConfig { initial_ms: redis.backoff_initial_delay_ms, max_ms: redis.backoff_max_delay_ms },
+        breaker: plan::breaker(settings),
+        backoff: plan::backoff(settings),
         timing: FeedTiming::default(),
     };
     let status = Arc::new(FeedStatus::new());
@@ -331,15 +329,6 @@ fn guest(subscription: Subscription, seed: u64) -> MakeGuest {
             Ok(feed) => Box::new(Ingress::new(feed, status, tenancy, invalid)),
             Err(error) => unreachable!("the same settings made a feed before: {error}"),
         }
-    })
-}
-
-fn keeper(settings: &Settings, metrics: Arc<NodeMetrics>) -> MakeStore {
-    let limits = MailboxLimits { entries_max: settings.queue.size_per_user_max };
-    let sweep_interval_us = settings.queue.cleanup_interval_seconds.saturating_mul(1_000_000);
-    Box::new(move |_bell| StoreSeat {
-        port: Box::new(Keeper::memory(limits, sweep_interval_us, metrics)),
-        links: Vec::new(),
     })
 }
 

@@ -1,5 +1,6 @@
 //! `/metrics`: the node's figures as Prometheus text (contract §1.11 and §14).
 mod families;
+mod kept;
 mod node;
 mod text;
 

@@ -2,13 +2,15 @@
 //!
 //! They are made from counters and a snapshot of the link's state, and never wait for a backend (D-14).
 mod pages;
+pub mod stores;
 
 use crate::config::Settings;
 use crate::config::features::Feature;
+use crate::config::settings::Backend;
 use crate::exporter::Exporter;
 use pages::{
-    ClusterStatus, Health, HealthCluster, HealthConnections, HealthQueue, HealthRedis, Nothing, Stats, StatsAck,
-    StatsConnections, StatsNotifications, StatsRedis, json,
+    ClusterStatus, Health, HealthCluster, HealthConnections, HealthPostgres, HealthQueue, HealthRedis, Nothing, Stats,
+    StatsAck, StatsConnections, StatsNotifications, StatsQueue, StatsRedis, json,
 };
 use protocol::clock::Now;
 use protocol::notification::TargetKind;
@@ -16,6 +18,7 @@ use shards::host::Host;
 use shards::metrics::{NodeMetrics, ShardMetrics};
 use std::fmt;
 use std::sync::Arc;
+use stores::StoreView;
 
 /// How the link to Redis is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -111,6 +114,42 @@ pub struct NodeView {
     pub metrics: Arc<NodeMetrics>,
     /// The link to Redis.
     pub redis: RedisView,
+    /// What keeps mail, templates and acknowledgements behind links, each once.
+    pub stores: Vec<StoreView>,
+}
+
+/// What became of mail: all of it while a backend that keeps its own books is asked, since the start otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueTotals {
+    /// Kept now.
+    pub messages: u64,
+    /// Users with mail now.
+    pub users: u64,
+    /// Taken in.
+    pub enqueued: u64,
+    /// Delivered from mailboxes; with a backend of its own books, taken out after delivery or acknowledgement.
+    pub replayed: u64,
+    /// Expired.
+    pub expired: u64,
+    /// Let go for younger mail.
+    pub dropped: u64,
+    /// Skipped because nobody can read it.
+    pub undecodable: u64,
+}
+
+/// What became of acknowledgements, likewise.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct AckTotals {
+    /// Were awaited.
+    pub tracked: u64,
+    /// Came in time.
+    pub acked: u64,
+    /// Did not.
+    pub expired: u64,
+    /// Are awaited now.
+    pub pending: u64,
+    /// From sending to acknowledging, all of them together.
+    pub latency_ms: u64,
 }
 
 impl fmt::Debug for NodeView {
@@ -133,6 +172,87 @@ impl NodeView {
     /// Channels with a subscriber now; each is counted by the owner of its line only.
     pub fn channels(&self) -> u64 {
         self.metrics.sum(|shard| shard.channels.get())
+    }
+
+    /// The store behind links of this kind, if one is used.
+    pub fn store(&self, backend: Backend) -> Option<&StoreView> {
+        self.stores.iter().find(|store| store.backend() == backend)
+    }
+
+    /// What became of mail.
+    pub fn queue(&self) -> QueueTotals {
+        let sum = |of: fn(&ShardMetrics) -> u64| self.metrics.sum(of);
+        match self.store(self.settings.queue.backend) {
+            Some(store) => QueueTotals {
+                messages: store.sum(|figures| figures.mail.depth.get()),
+                users: store.sum(|figures| figures.mail.users.get()),
+                enqueued: store.sum(|figures| figures.mail.enqueued.get()),
+                replayed: store.sum(|figures| figures.mail.delivered.get()),
+                expired: store.sum(|figures| figures.mail.expired.get()),
+                dropped: store.sum(|figures| figures.mail.dropped.get()),
+                undecodable: store.sum(|figures| figures.mail.undecodable.get()),
+            },
+            None => QueueTotals {
+                messages: sum(|shard| shard.queue_messages.get()),
+                users: sum(|shard| shard.queue_users.get()),
+                enqueued: sum(|shard| shard.queue_enqueued.get()),
+                replayed: sum(|shard| shard.queue_replayed.get()),
+                expired: sum(|shard| shard.queue_expired.get()),
+                dropped: sum(|shard| shard.queue_dropped.get()),
+                undecodable: 0,
+            },
+        }
+    }
+
+    /// What became of acknowledgements.
+    pub fn acks(&self) -> AckTotals {
+        let sum = |of: fn(&ShardMetrics) -> u64| self.metrics.sum(of);
+        let ack = &self.settings.ack;
+        match self.store(ack.backend).filter(|_| ack.enabled) {
+            Some(store) => AckTotals {
+                tracked: store.sum(|figures| figures.acks.tracked.get()),
+                acked: store.sum(|figures| figures.acks.acked.get()),
+                expired: store.sum(|figures| figures.acks.expired.get()),
+                pending: store.sum(|figures| figures.acks.pending.get()),
+                latency_ms: store.sum(|figures| figures.acks.latency_ms.get()),
+            },
+            None => AckTotals {
+                tracked: sum(|shard| shard.ack_tracked.get()),
+                acked: sum(|shard| shard.ack_received.get()),
+                expired: sum(|shard| shard.ack_expired.get()),
+                pending: sum(|shard| shard.ack_pending.get()),
+                latency_ms: {
+                    let shards = self.metrics.shards.iter();
+                    (shards.map(|shard| shard.ack_latency_seconds.read().1).sum::<f64>() * 1e3) as u64
+                },
+            },
+        }
+    }
+
+    /// `redis` of `/health`: the worse of the subscription and of the store there.
+    fn redis_health(&self) -> HealthRedis {
+        if !self.settings.redis_is_required() {
+            return HealthRedis { status: RedisState::Disabled.as_str(), connected: false };
+        }
+        let (subscription, store) = ((self.redis)().state, self.store(Backend::Redis).map(StoreView::state));
+        let (status, connected) = match store {
+            Some(state) if !state.is_well() => (state.as_str(), false),
+            _ => (subscription.as_str(), subscription == RedisState::Healthy),
+        };
+        HealthRedis { status, connected }
+    }
+
+    /// `postgres` of `/health`, while something is kept there.
+    fn postgres_health(&self) -> Option<HealthPostgres> {
+        let store = self.store(Backend::Postgres)?;
+        let state = store.state();
+        let connected = state.is_well();
+        Some(HealthPostgres {
+            status: if connected { "connected" } else { state.as_str() },
+            connected,
+            pool_size: store.links(),
+            idle_connections: store.links_idle(),
+        })
     }
 
     fn sent(&self, kinds: &[TargetKind]) -> u64 {
@@ -161,14 +281,17 @@ impl Host for NodeHost {
     fn health(&self, now: Now) -> Vec<u8> {
         let view = &*self.view;
         let settings = &*view.settings;
-        let required = settings.redis_is_required();
-        let redis = if required { (view.redis)().state } else { RedisState::Disabled };
-        let degraded = required && redis != RedisState::Healthy;
+        let (redis, postgres) = (view.redis_health(), view.postgres_health());
+        let postgres_is_missed =
+            settings.postgres_is_required() && postgres.as_ref().is_some_and(|postgres| !postgres.connected);
+        let degraded = (settings.redis_is_required() && !redis.connected) || postgres_is_missed;
+        let queue = view.queue();
         json(&Health {
             status: if degraded { "degraded" } else { "healthy" },
             version: env!("CARGO_PKG_VERSION"),
             uptime_seconds: now.mono_us / 1_000_000,
-            redis: HealthRedis { status: redis.as_str(), connected: redis == RedisState::Healthy },
+            redis,
+            postgres,
             connections: HealthConnections {
                 total: view.connections(),
                 unique_users: view.users(),
@@ -177,8 +300,8 @@ impl Host for NodeHost {
             queue: HealthQueue {
                 enabled: Feature::Queue.is_on(settings),
                 backend: settings.queue.backend.as_str(),
-                total_messages: view.metrics.sum(|shard| shard.queue_messages.get()),
-                users_with_queue: view.metrics.sum(|shard| shard.queue_users.get()),
+                total_messages: queue.messages,
+                users_with_queue: queue.users,
             },
             cluster: Feature::Cluster
                 .is_on(settings)
@@ -212,19 +335,29 @@ impl Host for NodeHost {
                 reconnection_attempts: redis.attempts,
                 total_reconnections: redis.total_reconnections,
             },
+            queue: Feature::Queue.is_on(&view.settings).then(|| {
+                let queue = view.queue();
+                StatsQueue {
+                    backend: view.settings.queue.backend.as_str(),
+                    messages: queue.messages,
+                    users: queue.users,
+                    total_enqueued: queue.enqueued,
+                    total_replayed: queue.replayed,
+                    total_expired: queue.expired,
+                    total_dropped: queue.dropped,
+                }
+            }),
             ack: Feature::Ack.is_on(&view.settings).then(|| {
-                let total_acked = view.metrics.sum(|shard| shard.ack_received.get());
-                let total_expired = view.metrics.sum(|shard| shard.ack_expired.get());
-                let finished = total_acked + total_expired;
-                let seconds: f64 = view.metrics.shards.iter().map(|shard| shard.ack_latency_seconds.read().1).sum();
+                let acks = view.acks();
+                let finished = acks.acked + acks.expired;
                 StatsAck {
                     enabled: true,
-                    total_tracked: view.metrics.sum(|shard| shard.ack_tracked.get()),
-                    total_acked,
-                    total_expired,
-                    pending_count: view.metrics.sum(|shard| shard.ack_pending.get()),
-                    ack_rate: if finished == 0 { 1.0 } else { total_acked as f64 / finished as f64 },
-                    avg_latency_ms: (seconds * 1e3) as u64 / total_acked.max(1),
+                    total_tracked: acks.tracked,
+                    total_acked: acks.acked,
+                    total_expired: acks.expired,
+                    pending_count: acks.pending,
+                    ack_rate: if finished == 0 { 1.0 } else { acks.acked as f64 / finished as f64 },
+                    avg_latency_ms: acks.latency_ms / acks.acked.max(1),
                 }
             }),
         })

@@ -79,6 +79,8 @@ pub const TEMPLATE_NAME_BYTES_MAX: usize = 256;
 pub const TEMPLATE_EVENT_TYPE_BYTES_MAX: usize = 128;
 /// Templates of one tenant. More: 400 `VALIDATION_ERROR`.
 pub const TEMPLATES_PER_TENANT_MAX: usize = 10_000;
+/// Templates deleted while a shard loads them. More: it asks for them anew.
+pub const TEMPLATES_DELETED_MAX: usize = 1_024;
 /// A payload rendered from a template. Longer: 400 `VALIDATION_ERROR`.
 pub const RENDERED_BYTES_MAX: usize = 1_048_576;
 /// How long a publish waits for the counts of other shards; then it answers with what is known.
@@ -100,8 +102,19 @@ pub const STORE_RETRY_MS: u64 = 500;
 /// Requests of one shard that the store has not answered. More: the node refuses publishes (503, Redis is not read) until
 /// half of them are answered.
 pub const STORE_WAITS_MAX: usize = 10_000;
-/// Mail that came by Redis and cannot be kept now, on one shard. More: counted as refused and gone.
+/// Mail that cannot be kept now and that nobody was told about (what came by Redis, what a connection did not take, what
+/// one device has and another has not), on one shard. More: counted as refused and gone.
 pub const STORE_RETRIES_MAX: usize = 10_000;
+/// Bytes of that mail. More: as above.
+pub const STORE_RETRY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Mail of one mailbox that is tried again in one request; the rest goes behind it.
+pub const STORE_RETRY_MAIL: usize = 256;
+/// Mailboxes of one shard whose mail is tried again at the same time. More wait their turn.
+pub const STORE_RETRIES_UNDER_WAY_MAX: usize = 64;
+/// Streams whose count one shard remembers. More: one that was not used lately is forgotten, and begins a new epoch.
+pub const STREAMS_MAX: usize = 65_536;
+/// Readings of mailboxes that one shard has under way. More wait their turn, in the order they came.
+pub const STORE_READS_UNDER_WAY_MAX: usize = 1_024;
 
 // --- Shards and mesh -------------------------------------------------------------------------------------------------
 
@@ -184,6 +197,60 @@ pub const REDIS_TOPOLOGY_BACKOFF_MS_MAX: u64 = 2_000;
 /// Name lookups under way at once, each a thread: above it a server counts as not reached.
 pub const REDIS_TOPOLOGY_LOOKUPS_MAX: usize = 16;
 
+// --- PostgreSQL store -------------------------------------------------------------------------------------------------
+
+/// Requests that wait until the tables are there, on one shard. More: not done, and answered so.
+pub const POSTGRES_WAITING_MAX: usize = 4_096;
+/// Events of one page of a mailbox, in bytes; the first entry is always handed out.
+pub const POSTGRES_PAGE_BYTES_MAX: usize = 1_048_576;
+/// An event that another program put into a table, in bytes. Longer: it counts as one that nobody can read.
+pub const POSTGRES_EVENT_BYTES_MAX: usize = 2_097_152;
+/// What one statement of a sweep takes out; the next follows at once.
+pub const POSTGRES_SWEEP_ROWS_MAX: u32 = 1_000;
+/// Making the tables, with the wait for other nodes and for whoever holds them.
+pub const POSTGRES_SCHEMA_DEADLINE_MS: u32 = 60_000;
+/// After the tables could not be made, how long until it is tried again.
+pub const POSTGRES_SCHEMA_RETRY_MS: u64 = 1_000;
+/// One sweep, or one look at the figures. Later: its link is made anew.
+pub const POSTGRES_CHORE_DEADLINE_MS: u32 = 60_000;
+/// A server that refuses to write for its own state is asked again so often whether it still does.
+pub const POSTGRES_PROBE_INTERVAL_MS: u64 = 1_000;
+
+// --- Redis store -----------------------------------------------------------------------------------------------------
+
+/// Arrays inside of arrays in a reply. Deeper: the link is dropped.
+pub const REDIS_REPLY_DEPTH_MAX: usize = 4;
+/// Values in a reply. More: the link is dropped.
+pub const REDIS_REPLY_ITEMS_MAX: usize = 65_536;
+/// Commands of one link that are not answered. More: a command is not taken.
+pub const REDIS_COMMANDS_MAX: usize = 16_384;
+/// Bytes of the commands of one link that are not answered. More: a command is not taken.
+pub const REDIS_COMMANDS_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Bytes of one command. Longer: it is not taken. What one outbox puts back fits.
+pub const REDIS_COMMAND_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// From taking a command to its answer. Later: it is unknown, and the link is dropped.
+pub const REDIS_COMMAND_TIMEOUT_MS: u64 = 2_000;
+/// Entries of one page of a mailbox.
+pub const REDIS_PAGE_ENTRIES_MAX: u32 = 256;
+/// Bytes of stored JSON above which a page ends, of mail or of templates; its last entry may go over.
+pub const REDIS_PAGE_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of one kept piece of mail, or template. Longer: it is not stored, or if another wrote it, undecodable.
+pub const REDIS_ENTRY_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Mail that one command takes out of a mailbox; more is taken out by several.
+pub const REDIS_REMOVE_MAX: usize = 1_000;
+/// How much longer than its mail the books of a mailbox are kept: the time a sweep has to come by. Seconds.
+pub const REDIS_META_KEPT_SECONDS: u64 = 86_400;
+/// How much longer than its timeout a tracked notification is kept: the time a sweep has to come by. Seconds.
+pub const REDIS_ACK_KEPT_SECONDS: u64 = 60;
+/// Acknowledgements that one command gives up; more are left to the next.
+pub const REDIS_ACK_EXPIRE_MAX: u32 = 1_000;
+/// Mailboxes that one round of a sweep looks at; the next round follows at once.
+pub const REDIS_SWEEP_MAILBOXES_MAX: u32 = 64;
+/// Templates asked for at a time, about.
+pub const REDIS_TEMPLATES_PAGE: u32 = 100;
+/// While the server refuses to write, how often it is asked whether it does again.
+pub const REDIS_PROBE_INTERVAL_MS: u64 = 1_000;
+
 // --- Shutdown --------------------------------------------------------------------------------------------------------
 
 /// From the signal to exit.
@@ -200,6 +267,9 @@ const _: () = assert!(CLUSTER_PARCEL_BYTES_MAX + 32 * 1024 < REDIS_REPLY_BYTES_M
 const _: () = assert!(CLUSTER_PARCEL_BYTES_MAX < OUTBOX_BYTES_MAX);
 // Whatever REST takes fits a parcel, if no template made it longer: a body and, escaped once more, its message.
 const _: () = assert!(3 * BATCH_BODY_BYTES_MAX + 64 * 1024 < CLUSTER_PARCEL_BYTES_MAX);
+
+// A notification that was accepted comes back out of a table, and fits a page.
+const _: () = assert!(RENDERED_BYTES_MAX + 64 * 1024 < POSTGRES_EVENT_BYTES_MAX);
 // A head must fit the one read that brings it, and a token must fit a head.
 const _: () = assert!(HTTP_HEAD_BYTES_MAX <= READ_BYTES_MAX);
 const _: () = assert!(TOKEN_BYTES_MAX < HTTP_HEAD_BYTES_MAX);
@@ -211,3 +281,14 @@ const _: () = assert!(LANE_OVERFLOW_RELIEVED * 4 < LANE_OVERFLOW_CONGESTED);
 const _: () = assert!(REDIS_SEEDS_MAX < REDIS_SEEDS_KNOWN_MAX);
 // The stop must be over before the ten seconds that orchestrators wait.
 const _: () = assert!(SHUTDOWN_DEADLINE_MS + CLOSE_LINGER_MS <= 10_000);
+// One command must not fill a link by itself.
+const _: () = assert!(REDIS_COMMAND_BYTES_MAX <= REDIS_COMMANDS_BYTES_MAX / 2);
+// A page and its last entry, with ids and marks, must fit a reply; a notification or template must fit an entry.
+const _: () = assert!(
+    REDIS_PAGE_BYTES_MAX + REDIS_ENTRY_BYTES_MAX + 200 * REDIS_PAGE_ENTRIES_MAX as usize <= REDIS_REPLY_BYTES_MAX
+);
+const _: () = assert!(REDIS_PAYLOAD_BYTES_MAX + 64 * 1024 <= REDIS_ENTRY_BYTES_MAX);
+const _: () = assert!(SEND_BODY_BYTES_MAX + 64 * 1024 <= REDIS_ENTRY_BYTES_MAX);
+const _: () = assert!(RENDERED_BYTES_MAX + 64 * 1024 <= REDIS_ENTRY_BYTES_MAX);
+// An outbox of the most or of the longest frames that is put back is one command.
+const _: () = assert!(OUTBOX_BYTES_MAX + OUTBOX_FRAMES_MAX * 250 <= REDIS_COMMAND_BYTES_MAX);

@@ -1,4 +1,5 @@
 //! Streams: each user's mail, each channel and each tenant's broadcasts are numbered by whoever orders them.
+use std::sync::Arc;
 
 /// A place in a stream, assigned by the stream's owner when it accepts a notification.
 ///
@@ -11,4 +12,23 @@ pub struct StreamSeq {
     pub epoch: u64,
     /// Which of the count.
     pub seq: u64,
+}
+
+/// The places that one notification has in the streams it belongs to. Carried beside it; nothing of it is on the wire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Places {
+    /// In one stream: a user's mail, a channel, a tenant's broadcasts.
+    One(StreamSeq),
+    /// In several channels, in the order of the publish's list.
+    Each(Arc<[StreamSeq]>),
+}
+
+impl Places {
+    /// The place in a user's mail; not numbered if there are several.
+    pub fn one(&self) -> StreamSeq {
+        match self {
+            Places::One(place) => *place,
+            Places::Each(_) => StreamSeq::default(),
+        }
+    }
 }

@@ -28,6 +28,9 @@ pub struct ShardConfig {
     pub connections_per_user_max: usize,
     /// `WEBSOCKET_MAX_SUBSCRIPTIONS_PER_CONNECTION`; 0 is unlimited.
     pub subscriptions_max: usize,
+    /// The templates are in a store that outlives the process: each shard loads them at its start, and answers 503 to what
+    /// needs one until it has them.
+    pub templates_kept: bool,
     /// `QUEUE_*`; absent while the queue is off.
     pub queue: Option<QueueRules>,
     /// `ACK_*`; absent while acknowledgements are off.
@@ -46,4 +49,7 @@ pub struct QueueRules {
 pub struct AckRules {
     /// `ACK_TIMEOUT_SECONDS`.
     pub timeout_ms: u64,
+    /// What is awaited is noted in a store that outlives the process (`ACK_BACKEND`), which also decides about
+    /// acknowledgements of what this process does not await.
+    pub is_recorded: bool,
 }

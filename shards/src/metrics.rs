@@ -203,6 +203,8 @@ pub struct ShardMetrics {
     pub ack_received: Counter,
     /// Never acknowledged, or too late.
     pub ack_expired: Counter,
+    /// Of what is recorded elsewhere: what could not be noted or acknowledged there.
+    pub ack_unrecorded: Counter,
     /// Awaited now.
     pub ack_pending: Level,
     /// From the last delivery to the acknowledgement.
@@ -270,6 +272,7 @@ impl ShardMetrics {
             ack_tracked: Counter::default(),
             ack_received: Counter::default(),
             ack_expired: Counter::default(),
+            ack_unrecorded: Counter::default(),
             ack_pending: Level::default(),
             ack_latency_seconds: Histogram::new(&ACK_LATENCY_BOUNDS),
             batch_requests: Counter::default(),

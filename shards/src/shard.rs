@@ -24,6 +24,7 @@ use crate::tables::directory::Directory;
 use crate::tables::gathers::Gathers;
 use crate::tables::mail::Mailroom;
 use crate::tables::slots::Slots;
+use crate::tables::streams::Streams;
 use crate::tables::templates::Templates;
 use crate::tables::tenants::Tenants;
 use crate::tables::users::Users;
@@ -96,6 +97,7 @@ pub struct Shard {
     pub(crate) users: Users,
     pub(crate) channels: Channels,
     pub(crate) directory: Directory,
+    pub(crate) streams: Streams,
     pub(crate) templates: Templates,
     pub(crate) template_writes: TemplateWrites,
     pub(crate) mailroom: Mailroom,
@@ -133,6 +135,7 @@ impl Shard {
         seed: u64,
     ) -> Shard {
         assert!((1..=limits::SHARDS_MAX).contains(&shards), "{shards} shards");
+        let templates = Templates::new(!config.templates_kept);
         Shard {
             me,
             shards,
@@ -145,7 +148,8 @@ impl Shard {
             users: Users::default(),
             channels: Channels::default(),
             directory: Directory::default(),
-            templates: Templates::default(),
+            streams: Streams::default(),
+            templates,
             template_writes: TemplateWrites::default(),
             mailroom: Mailroom::default(),
             gathers: Gathers::default(),
@@ -319,7 +323,9 @@ impl Shard {
                 self.deliver_mail(now, &publication, users.as_deref(), reply, effects);
             }
             Message::Line { publication, reply } => self.pass_on(now, publication, reply, effects),
-            Message::Fanout { publication, reply } => self.start_fanout(now, publication, reply, effects),
+            Message::Fanout { publication, places, reply } => {
+                self.start_fanout(now, publication, places, reply, effects);
+            }
             Message::Expect { gather, parts } => self.gather_expects(now, gather, parts, effects),
             Message::Receipt { gather, receipt } => self.gather_receipt(now, gather, receipt, effects),
             Message::Join(membership) => {

@@ -7,6 +7,8 @@ mod common;
 use common::RedisServer;
 use protocol::clock::Now;
 use protocol::ids::{ConnectionId, NotificationId, TenantId, uuid_v7};
+use protocol::store::{Mail, Position};
+use protocol::stream::StreamSeq;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
@@ -16,7 +18,7 @@ use storage::redis::commands::script::Script;
 use storage::redis::commands::session::CommandSession;
 use storage::redis::commands::status::Operation;
 use storage::redis::commands::{Command, Ticket, Words};
-use storage::redis::mailbox::{self, Mail, Mailboxes, Removal};
+use storage::redis::mailbox::{self, Mailboxes, Removal};
 use storage::redis::url::RedisUrl;
 
 /// What takes a command.
@@ -135,20 +137,19 @@ const SCENARIOS: [Scenario; 8] = [
         between: &[],
         asked: |submit| {
             let (mailboxes, tenant) = (Mailboxes::new("ara:queue", 2, 60), TenantId::parse("acme").unwrap());
-            for number in 1..=3 {
-                let id = NotificationId(uuid_v7(number, [0; 10]));
-                let mail = Mail {
-                    id,
-                    event: b"{\"payload\":\"\xc3\xa9\"}",
-                    occurred_unix_ns: NOW.unix_ns,
-                    ttl_seconds: None,
-                    attempts: 0,
-                };
-                mailboxes.enqueue(&tenant, "u1", &mail, NOW, 7, &mut *submit).unwrap();
-            }
+            let mail = |seq| Mail {
+                id: NotificationId(uuid_v7(seq, [0; 10])),
+                event: (*b"{\"payload\":\"\xc3\xa9\"}").into(),
+                queued_at_unix_ns: NOW.unix_ns,
+                expires_at_unix_ns: NOW.unix_ns + 60_000_000_000,
+                attempts: 0,
+                stream: StreamSeq { epoch: 7, seq },
+            };
+            mailboxes.enqueue(&tenant, "u1", &[mail(1)], NOW, &mut *submit).unwrap();
+            mailboxes.enqueue(&tenant, "u1", &[mail(2), mail(3)], NOW, &mut *submit).unwrap();
             mailboxes.read(&tenant, "u1", None, 10, &mut *submit);
-            let ids = [storage::redis::mailbox::page::StreamId { ms: 1, seq: 1 }];
-            mailboxes.remove(&tenant, "u1", &ids, Removal::Delivered, &mut *submit);
+            mailboxes.read(&tenant, "u1", None, 1, &mut *submit);
+            mailboxes.remove(&tenant, "u1", &[Position(1, 1)], Removal::Delivered, &mut *submit);
             mailboxes.due(Now { unix_ns: NOW.unix_ns + 60_000_000_000, ..NOW }, 10, &mut *submit);
             mailboxes.sweep(b"acme:u1", Now { unix_ns: NOW.unix_ns + 60_000_000_000, ..NOW }, &mut *submit);
             mailboxes.stats(&mut *submit);
@@ -213,6 +214,7 @@ fn listen(session: &mut CommandSession, heard: &mut Vec<String>) -> bool {
             }
             Event::Pong => "pong".to_owned(),
             Event::NotLoaded { script, text } => format!("not loaded {}: {text}", script.name()),
+            Event::NotFenced { text } => format!("not fenced: {text}"),
             Event::GreetingRefused { step, text } => format!("refused {step:?}: {text}"),
             Event::Answered { ask, answer } => match answer {
                 Answer::Done(reply) => format!("{} {reply:?}", ask.ticket.0),

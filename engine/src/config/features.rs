@@ -1,5 +1,5 @@
 //! Features that can be switched on, and which of them this version does.
-use super::settings::{Backend, Settings};
+use super::settings::Settings;
 
 /// Something that an operator may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,22 +14,13 @@ pub enum Feature {
     Cluster,
     /// `OTEL_ENABLED`.
     Telemetry,
-    /// `rediss://`.
-    RedisTls,
     /// Per-tenant limits with `TENANT_ENABLED`.
     TenantLimits,
 }
 
 /// All of them.
-const FEATURES: [Feature; 7] = [
-    Feature::Queue,
-    Feature::Ack,
-    Feature::RateLimit,
-    Feature::Cluster,
-    Feature::Telemetry,
-    Feature::RedisTls,
-    Feature::TenantLimits,
-];
+const FEATURES: [Feature; 6] =
+    [Feature::Queue, Feature::Ack, Feature::RateLimit, Feature::Cluster, Feature::Telemetry, Feature::TenantLimits];
 
 impl Feature {
     /// Whether the settings ask for it.
@@ -40,58 +31,36 @@ impl Feature {
             Feature::RateLimit => settings.rate_limit.enabled,
             Feature::Cluster => settings.cluster.enabled,
             Feature::Telemetry => settings.otel.enabled,
-            Feature::RedisTls => settings.redis.enabled && settings.redis.url.expose().starts_with("rediss://"),
             Feature::TenantLimits => settings.tenant.enabled,
-        }
-    }
-
-    /// Whether this version does it as it is asked for. A backend that is not built is not replaced by another one.
-    fn is_built(self, settings: &Settings) -> bool {
-        match self {
-            Feature::Queue => settings.queue.backend == Backend::Memory,
-            Feature::Ack => settings.ack.backend == Backend::Memory,
-            Feature::RateLimit | Feature::Cluster | Feature::Telemetry | Feature::RedisTls | Feature::TenantLimits => {
-                false
-            }
         }
     }
 
     /// Whether it is asked for and this version does it: what pages may claim.
     pub fn is_on(self, settings: &Settings) -> bool {
-        self.is_asked_for(settings) && self.is_built(settings)
+        self.is_asked_for(settings) && self.regret().is_none()
     }
 
-    /// What to tell somebody who asks for it while it is unbuilt.
-    fn regret(self, settings: &Settings) -> String {
+    /// What to tell somebody who asks for it, while this version does not do it.
+    fn regret(self) -> Option<&'static str> {
         match self {
-            Feature::Queue => format!(
-                "QUEUE_BACKEND: this version keeps notifications for offline users in memory only, not in {}; the queue \
-                 is off",
-                settings.queue.backend.as_str()
+            Feature::Queue | Feature::Ack => None,
+            Feature::RateLimit => Some(
+                "RATELIMIT_ENABLED: this version does not limit requests; put a limit into the proxy in front of it",
             ),
-            Feature::Ack => format!(
-                "ACK_BACKEND: this version tracks acknowledgements in memory only, not in {}; they are off",
-                settings.ack.backend.as_str()
+            Feature::Cluster => Some(
+                "CLUSTER_ENABLED: this version runs as a single node; what is sent over HTTP to one node does not \
+                 reach clients of another, what is published to Redis does",
             ),
-            Feature::RateLimit => "RATELIMIT_ENABLED: this version does not limit requests; put a limit into the \
-                                   proxy in front of it"
-                .to_owned(),
-            Feature::Cluster => "CLUSTER_ENABLED: this version runs as a single node; what is sent over HTTP to one \
-                                 node does not reach clients of another, what is published to Redis does"
-                .to_owned(),
-            Feature::Telemetry => "OTEL_ENABLED: this version does not export traces".to_owned(),
-            Feature::RedisTls => "REDIS_URL: this version does not speak TLS to Redis, a rediss:// address cannot be \
-                                  connected to"
-                .to_owned(),
-            Feature::TenantLimits => "TENANT_ENABLED: tenants are kept apart, but this version does not enforce the \
-                                      per-tenant limits TENANT_DEFAULT_MAX_* and tenant_overrides"
-                .to_owned(),
+            Feature::Telemetry => Some("OTEL_ENABLED: this version does not export traces"),
+            Feature::TenantLimits => Some(
+                "TENANT_ENABLED: tenants are kept apart, but this version does not enforce the per-tenant limits \
+                 TENANT_DEFAULT_MAX_* and tenant_overrides",
+            ),
         }
     }
 }
 
 /// A sentence for each feature that was asked for and that this version does not do yet.
-pub fn unbuilt_features(settings: &Settings) -> Vec<String> {
-    let in_vain = |feature: &Feature| feature.is_asked_for(settings) && !feature.is_built(settings);
-    FEATURES.into_iter().filter(in_vain).map(|feature| feature.regret(settings)).collect()
+pub fn unbuilt_features(settings: &Settings) -> impl Iterator<Item = &'static str> {
+    FEATURES.into_iter().filter(|feature| feature.is_asked_for(settings)).filter_map(Feature::regret)
 }

@@ -1,6 +1,6 @@
 //! From sources to settings: every value read, every rule between values checked, every problem told at once.
 use super::features::unbuilt_features;
-use super::layers::Values;
+use super::layers::{Origin, Values};
 use super::problem::{Problem, Secret, Warning};
 use super::rule;
 use super::settings::*;
@@ -8,6 +8,8 @@ use super::sources::Sources;
 use super::variables::Secrecy;
 use std::collections::BTreeMap;
 use std::path::Path;
+use storage::postgres::url::PostgresUrl;
+use storage::redis::url::RedisUrl;
 
 /// Settings that may be used, and what to say about them.
 #[derive(Clone, Debug)]
@@ -35,10 +37,11 @@ impl Settings {
         let values = Values::resolve(sources, &mut problems, &mut warnings);
         let settings = read(sources, &values, &mut problems);
         check(&settings, &mut problems);
+        check_addresses(&settings, &mut problems);
         if !problems.is_empty() {
             return Err(problems);
         }
-        advise(&settings, &mut warnings);
+        advise(&settings, &values, &mut warnings);
         Ok(Loaded { settings, warnings, values })
     }
 }
@@ -304,8 +307,23 @@ fn check(settings: &Settings, problems: &mut Vec<Problem>) {
     );
 }
 
+/// Addresses that are used must be ones; what the words of a scheme's rule let through is looked at here.
+fn check_addresses(settings: &Settings, problems: &mut Vec<Problem>) {
+    let mut require = |name: &str, url: &Secret, wrong: Option<String>| {
+        if let Some(rule) = wrong {
+            problems.push(Problem::with_value(name, url.expose(), Secrecy::Address, rule));
+        }
+    };
+    let (redis, database) = (&settings.redis.url, &settings.database.url);
+    require("REDIS_URL", redis, RedisUrl::parse(redis.expose()).err().map(|error| error.to_string()));
+    if settings.postgres_is_used() {
+        let wrong = PostgresUrl::parse(database.expose()).err().map(|error| error.to_string());
+        require("DATABASE_URL", database, wrong);
+    }
+}
+
 /// What is allowed but perhaps not meant.
-fn advise(settings: &Settings, warnings: &mut Vec<Warning>) {
+fn advise(settings: &Settings, values: &Values, warnings: &mut Vec<Warning>) {
     let mut warn = |text: String| warnings.push(Warning(text));
     if let Some(secret) = settings.jwt.secret.as_ref().filter(|_| settings.jwt.algorithm.is_symmetric()) {
         let bytes = secret.expose().len();
@@ -340,8 +358,21 @@ fn advise(settings: &Settings, warnings: &mut Vec<Warning>) {
             ));
         }
     }
+    if settings.postgres_is_used() {
+        if *values.origin("DATABASE_URL") == Origin::Default {
+            let url = settings.database.url.expose();
+            warn(format!("DATABASE_URL: not set though something is kept in PostgreSQL, so {url} is used"));
+        }
+        let (pool_size, shards) = (settings.database.pool_size, settings.shards);
+        if pool_size < shards {
+            warn(format!(
+                "DATABASE_POOL_SIZE: {pool_size} is less than the number of shards, each of which needs a connection; \
+                 there will be {shards}"
+            ));
+        }
+    }
     for text in unbuilt_features(settings) {
-        warn(text);
+        warn(text.to_owned());
     }
 }
 

@@ -47,6 +47,32 @@ impl Settings {
             || (self.ack.enabled && self.ack.backend == Backend::Redis)
             || self.cluster.enabled
     }
+
+    /// Whether mail or acknowledgements are kept in PostgreSQL. Templates that live there are not counted, as with
+    /// Redis: nobody waits for them to be written.
+    pub fn postgres_is_required(&self) -> bool {
+        (self.queue.enabled && self.queue.backend == Backend::Postgres)
+            || (self.ack.enabled && self.ack.backend == Backend::Postgres)
+    }
+
+    /// What is kept where, in a sentence for people.
+    pub fn kept(&self) -> String {
+        let place = |enabled: bool, backend: Backend, off: &str| match enabled {
+            true => format!("in {}", backend.as_str()),
+            false => off.to_owned(),
+        };
+        format!(
+            "templates in {}, mail {}, acknowledgements {}",
+            self.queue.backend.as_str(),
+            place(self.queue.enabled, self.queue.backend, "nowhere (QUEUE_ENABLED is false)"),
+            place(self.ack.enabled, self.ack.backend, "nowhere (ACK_ENABLED is false)"),
+        )
+    }
+
+    /// Whether anything at all is kept in PostgreSQL, templates included.
+    pub fn postgres_is_used(&self) -> bool {
+        self.queue.backend == Backend::Postgres || self.postgres_is_required()
+    }
 }
 
 /// How strict the node is with strangers.

@@ -20,6 +20,11 @@ impl Reading {
         Reading { bounds, counts: vec![0; bounds.len() + 1], sum: 0.0 }
     }
 
+    /// Counts by bound, with one more for what is above the last, and the sum of all values.
+    pub(super) fn new(bounds: &'static [f64], counts: Vec<u64>, sum: f64) -> Reading {
+        Reading { bounds, counts, sum }
+    }
+
     /// Histograms over the same bounds, added up.
     pub(super) fn of<'a, const N: usize>(
         bounds: &'static [f64; N],

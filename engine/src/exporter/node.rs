@@ -23,8 +23,6 @@ pub(super) struct NodeCollector {
     pub(super) route_labels: &'static [(&'static str, &'static str)],
 }
 
-/// `ara_backend_operation_latency_seconds`, as HTTP.
-const BACKEND_LATENCY_BOUNDS: [f64; 9] = metrics::HTTP_LATENCY_BOUNDS;
 /// The status classes that an answer can have; the label of each and its place in [`ShardMetrics::http_requests`].
 const STATUS_CLASSES: [(&str, usize); 5] = [("1xx", 1), ("2xx", 2), ("3xx", 3), ("4xx", 4), ("5xx", 5)];
 /// What is there of `ara_redis_operations_total` before anything was done.
@@ -49,7 +47,10 @@ impl Collector for NodeCollector {
         self.clients(families)?;
         self.http(families)?;
         self.redis(families)?;
-        self.backends(families)?;
+        self.mail(families)?;
+        self.acknowledgements(families)?;
+        self.stores(families)?;
+        self.rate_limits(families)?;
         self.cluster(families)?;
         self.process(families)?;
         self.shards(families)
@@ -57,7 +58,7 @@ impl Collector for NodeCollector {
 }
 
 impl NodeCollector {
-    fn sum(&self, of: impl Fn(&ShardMetrics) -> u64) -> u64 {
+    pub(super) fn sum(&self, of: impl Fn(&ShardMetrics) -> u64) -> u64 {
         self.view.metrics.sum(of)
     }
 
@@ -211,43 +212,8 @@ impl NodeCollector {
         )
     }
 
-    /// Queue, acknowledgements, rate limits and their backends.
-    fn backends(&self, out: &mut Families) -> Result {
+    fn rate_limits(&self, out: &mut Families) -> Result {
         const NONE: u64 = 0;
-        let metrics = &self.view.metrics;
-        let sum = |of: fn(&ShardMetrics) -> u64| metrics.sum(of);
-        let kept = sum(|shard| shard.queue_messages.get());
-        out.gauge("ara_queue_messages", "Notifications kept for their users now.", kept)?;
-        out.gauge("ara_queue_size_total", "The same as ara_queue_messages.", kept)?;
-        let users = sum(|shard| shard.queue_users.get());
-        out.gauge("ara_queue_users_total", "Users for whom notifications are kept now.", users)?;
-        let bytes = sum(|shard| shard.queue_bytes.get());
-        out.gauge("ara_queue_memory_bytes", "Memory of the notifications kept in this process.", bytes)?;
-        type Row = (&'static str, &'static str, fn(&ShardMetrics) -> u64);
-        let counters: [Row; 9] = [
-            ("ara_queue_enqueued_total", "Notifications put into mailboxes.", |shard| shard.queue_enqueued.get()),
-            ("ara_queue_expired_total", "Notifications that expired in mailboxes.", |shard| shard.queue_expired.get()),
-            ("ara_queue_dropped_total", "Notifications dropped because a mailbox was full.", |shard| {
-                shard.queue_dropped.get()
-            }),
-            ("ara_queue_refused_total", "Notifications that no mailbox could take.", |shard| shard.queue_refused.get()),
-            ("ara_queue_replayed_total", "Notifications delivered from mailboxes.", |shard| shard.queue_replayed.get()),
-            ("ara_queue_redelivered_total", "Of them, deliveries that were not the first.", |shard| {
-                shard.redelivered.get()
-            }),
-            ("ara_ack_tracked_total", "Notifications whose acknowledgement is awaited.", |shard| {
-                shard.ack_tracked.get()
-            }),
-            ("ara_ack_received_total", "Acknowledgements received in time.", |shard| shard.ack_received.get()),
-            ("ara_ack_expired_total", "Notifications not acknowledged in time.", |shard| shard.ack_expired.get()),
-        ];
-        for (name, help, of) in counters {
-            out.counter(name, help, sum(of))?;
-        }
-        out.gauge("ara_ack_pending", "Notifications not acknowledged yet.", sum(|shard| shard.ack_pending.get()))?;
-        let latencies = metrics.shards.iter().map(|shard| &shard.ack_latency_seconds);
-        let latency = Reading::of(&metrics::ACK_LATENCY_BOUNDS, latencies);
-        out.histogram("ara_ack_latency_seconds", "From a delivery to its acknowledgement.", &latency)?;
         let kinds: [Labels; 2] = [&[("type", "http")], &[("type", "ws")]];
         let none = |rows: [Labels<'static>; 2]| rows.map(|labels| (labels, NONE));
         out.counters("ara_ratelimit_allowed_total", "Requests and connects that passed a limit.", none(kinds))?;
@@ -262,19 +228,6 @@ impl NodeCollector {
             "ara_ratelimit_requests_total",
             "Requests and connects that met a limit.",
             results.map(|labels| (labels, NONE)),
-        )?;
-        let (queue, ack) = (self.view.settings.queue.backend.as_str(), self.view.settings.ack.backend.as_str());
-        let operations = [(queue, "enqueue"), (queue, "drain"), (ack, "track"), (ack, "acknowledge")]
-            .map(|(backend, operation)| [("backend", backend), ("operation", operation)]);
-        out.histograms(
-            "ara_backend_operation_latency_seconds",
-            "How long backends took.",
-            operations.iter().map(|labels| (&labels[..], Reading::empty(&BACKEND_LATENCY_BOUNDS))),
-        )?;
-        out.counters(
-            "ara_backend_errors_total",
-            "Backend operations that failed.",
-            operations.iter().map(|labels| (&labels[..], NONE)),
         )
     }
 

@@ -1,9 +1,12 @@
 use super::*;
-use crate::host::tests::view;
-use crate::host::{BreakerState, RedisOperation, RedisSnapshot, RedisState};
+use crate::config::settings::Backend;
+use crate::host::tests::{store, view};
+use crate::host::{BreakerState, NodeView, RedisOperation, RedisSnapshot, RedisState};
 use shards::metrics::{ClientMessageKind, NodeMetrics};
 use std::io::Write;
 use std::process::{Command, Stdio};
+use storage::figures::{StoreOperation, StoreResult};
+use storage::link::state::LinkState;
 
 const ROUTES: &[(&str, &str)] = &[("GET", "/health"), ("POST", "/api/v1/notifications/send")];
 
@@ -80,6 +83,7 @@ const PROMISED: &[(&str, &str)] = &[
 
 /// Names and types of our own.
 const OWN: &[(&str, &str)] = &[
+    ("ara_ack_unrecorded_total", "counter"),
     ("ara_build_info", "gauge"),
     ("ara_connections_refused_total", "counter"),
     ("ara_heartbeats_sent_total", "counter"),
@@ -87,6 +91,7 @@ const OWN: &[(&str, &str)] = &[
     ("ara_messages_expired_total", "counter"),
     ("ara_process_cpu_seconds_total", "counter"),
     ("ara_publishes_refused_total", "counter"),
+    ("ara_queue_undecodable_total", "counter"),
     ("ara_redis_messages_invalid_total", "counter"),
     ("ara_shard_busy_seconds_total", "counter"),
     ("ara_shard_bytes_sent_total", "counter"),
@@ -101,6 +106,14 @@ const OWN: &[(&str, &str)] = &[
     ("ara_shard_writes_total", "counter"),
     ("ara_slow_consumers_closed_total", "counter"),
     ("ara_sockets_open", "gauge"),
+    ("ara_store_circuit_breaker_state", "gauge"),
+    ("ara_store_connections_total", "counter"),
+    ("ara_store_link_state", "gauge"),
+    ("ara_store_links", "gauge"),
+    ("ara_store_operation_latency_seconds", "histogram"),
+    ("ara_store_operations_total", "counter"),
+    ("ara_store_requests_outstanding", "gauge"),
+    ("ara_store_well", "gauge"),
     ("ara_subscriptions_active", "gauge"),
 ];
 
@@ -178,6 +191,50 @@ fn figures_are_summed_and_shown_by_shard() {
         assert!(text.lines().any(|shown| shown == line), "{line} is not in\n{text}");
     }
     assert!(!text.contains("EOF"));
+}
+
+#[test]
+fn stores_behind_links_tell_what_they_were_asked_and_how_they_are() {
+    let settings = [("QUEUE_ENABLED", "1"), ("QUEUE_BACKEND", "redis"), ("ACK_ENABLED", "1")];
+    let (store, [one, two]) = store(Backend::Redis);
+    let view = NodeView { stores: vec![store], ..view(&settings, RedisSnapshot::default()) };
+    view.metrics.shards[0].queue_enqueued.add(4);
+    let exporter = Exporter::new(Arc::new(view), ROUTES);
+    one.ended(StoreOperation::Append, StoreResult::Ok, 300);
+    two.ended(StoreOperation::Append, StoreResult::Ok, 2_000_000);
+    two.ended(StoreOperation::Append, StoreResult::Unknown, 1);
+    two.ended(StoreOperation::Sweep, StoreResult::Failed, 1);
+    one.mail.depth.set(7);
+    one.mail.enqueued.set(900);
+    one.mail.expired.set(8);
+    two.outstanding.set(3);
+    two.connections.add(1);
+    two.set_link(LinkState::Reconnecting, storage::breaker::BreakerState::HalfOpen);
+    let text = String::from_utf8(exporter.render()).unwrap();
+    for line in [
+        "ara_queue_messages 7",
+        "ara_queue_expired_total 8",
+        "ara_queue_enqueued_total 4",
+        r#"ara_store_operations_total{backend="redis",operation="append",result="ok"} 2"#,
+        r#"ara_store_operations_total{backend="redis",operation="append",result="unknown"} 1"#,
+        r#"ara_store_operations_total{backend="redis",operation="sweep",result="failed"} 1"#,
+        r#"ara_store_operation_latency_seconds_bucket{le="0.0005",backend="redis",operation="append"} 1"#,
+        r#"ara_store_operation_latency_seconds_bucket{le="1.0",backend="redis",operation="append"} 1"#,
+        r#"ara_store_operation_latency_seconds_count{backend="redis",operation="append"} 2"#,
+        r#"ara_store_operation_latency_seconds_sum{backend="redis",operation="append"} 2.0003"#,
+        r#"ara_backend_operation_latency_seconds_count{backend="redis",operation="enqueue"} 2"#,
+        r#"ara_backend_errors_total{backend="redis",operation="enqueue"} 1"#,
+        r#"ara_backend_errors_total{backend="memory",operation="track"} 0"#,
+        r#"ara_store_link_state{backend="redis"} 0"#,
+        r#"ara_store_circuit_breaker_state{backend="redis"} 2"#,
+        r#"ara_store_well{backend="redis"} 0"#,
+        r#"ara_store_links{backend="redis"} 6"#,
+        r#"ara_store_requests_outstanding{backend="redis"} 3"#,
+        r#"ara_store_connections_total{backend="redis"} 1"#,
+    ] {
+        assert!(text.lines().any(|shown| shown == line), "{line} is not in\n{text}");
+    }
+    assert!(!text.contains(r#"ara_store_well{backend="memory"}"#));
 }
 
 /// Prometheus' own tool reads the page and finds nothing to blame but names that were given to us.

@@ -14,6 +14,8 @@ pub(super) struct Health<'a> {
     pub(super) version: &'static str,
     pub(super) uptime_seconds: u64,
     pub(super) redis: HealthRedis,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) postgres: Option<HealthPostgres>,
     pub(super) connections: HealthConnections,
     pub(super) queue: HealthQueue,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -24,6 +26,14 @@ pub(super) struct Health<'a> {
 pub(super) struct HealthRedis {
     pub(super) status: &'static str,
     pub(super) connected: bool,
+}
+
+#[derive(Serialize)]
+pub(super) struct HealthPostgres {
+    pub(super) status: &'static str,
+    pub(super) connected: bool,
+    pub(super) pool_size: usize,
+    pub(super) idle_connections: usize,
 }
 
 #[derive(Serialize)]
@@ -53,6 +63,8 @@ pub(super) struct Stats {
     pub(super) connections: StatsConnections,
     pub(super) notifications: StatsNotifications,
     pub(super) redis: StatsRedis,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) queue: Option<StatsQueue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) ack: Option<StatsAck>,
 }
@@ -87,6 +99,17 @@ pub(super) struct StatsRedis {
     pub(super) circuit_breaker_failures: u64,
     pub(super) reconnection_attempts: u64,
     pub(super) total_reconnections: u64,
+}
+
+#[derive(Serialize)]
+pub(super) struct StatsQueue {
+    pub(super) backend: &'static str,
+    pub(super) messages: u64,
+    pub(super) users: u64,
+    pub(super) total_enqueued: u64,
+    pub(super) total_replayed: u64,
+    pub(super) total_expired: u64,
+    pub(super) total_dropped: u64,
 }
 
 #[derive(Serialize)]

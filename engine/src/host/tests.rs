@@ -1,5 +1,8 @@
 use super::*;
 use crate::config::Sources;
+use storage::breaker::BreakerState as Breaker;
+use storage::figures::StoreFigures;
+use storage::link::state::LinkState;
 
 type Pairs = &'static [(&'static str, &'static str)];
 
@@ -12,6 +15,7 @@ pub(crate) fn view(pairs: &[(&str, &str)], redis: RedisSnapshot) -> NodeView {
         server_id: "n1".into(),
         metrics: Arc::new(NodeMetrics::new(2, 2)),
         redis: Arc::new(move || redis.clone()),
+        stores: Vec::new(),
     }
 }
 
@@ -55,22 +59,89 @@ fn a_node_is_degraded_only_by_a_redis_that_it_needs() {
     }
 }
 
+/// A store behind links on two shards, both of which reach it, with these words to put it otherwise.
+pub(crate) fn store(backend: Backend) -> (StoreView, [Arc<StoreFigures>; 2]) {
+    let figures = [(); 2].map(|()| Arc::new(StoreFigures::new(backend.as_str())));
+    figures.iter().for_each(|figures| figures.set_link(LinkState::Healthy, Breaker::Closed));
+    (StoreView::new(backend, 3, figures.to_vec()), figures)
+}
+
+#[test]
+fn a_store_that_is_away_or_refuses_is_named_at_once() {
+    const QUEUE_REDIS: Pairs = &[("QUEUE_ENABLED", "true"), ("QUEUE_BACKEND", "redis")];
+    const ACK_REDIS: Pairs = &[("ACK_ENABLED", "true"), ("ACK_BACKEND", "redis")];
+    const QUEUE_POSTGRES: Pairs = &[("QUEUE_ENABLED", "true"), ("QUEUE_BACKEND", "postgres")];
+    const TEMPLATES_POSTGRES: Pairs = &[("QUEUE_BACKEND", "postgres")];
+    type Trouble = fn(&StoreFigures);
+    let well: Trouble = |_| ();
+    let away: Trouble = |figures| figures.set_link(LinkState::Reconnecting, Breaker::Closed);
+    let open: Trouble = |figures| figures.set_link(LinkState::CircuitOpen, Breaker::Open);
+    let refuses: Trouble = |figures| figures.set_refused(true);
+    let rows: &[(Pairs, Backend, Trouble, &str, &str)] = &[
+        (QUEUE_REDIS, Backend::Redis, well, "healthy", "healthy"),
+        (QUEUE_REDIS, Backend::Redis, away, "degraded", "reconnecting"),
+        (QUEUE_REDIS, Backend::Redis, open, "degraded", "circuit_open"),
+        (ACK_REDIS, Backend::Redis, refuses, "degraded", "refusing"),
+        (QUEUE_POSTGRES, Backend::Postgres, well, "healthy", "connected"),
+        (QUEUE_POSTGRES, Backend::Postgres, away, "degraded", "reconnecting"),
+        (QUEUE_POSTGRES, Backend::Postgres, refuses, "degraded", "refusing"),
+        (TEMPLATES_POSTGRES, Backend::Postgres, refuses, "healthy", "refusing"),
+    ];
+    for (pairs, backend, trouble, status, said) in rows {
+        let (store, figures) = store(*backend);
+        let snapshot = RedisSnapshot { state: RedisState::Healthy, ..RedisSnapshot::default() };
+        let view = NodeView { stores: vec![store], ..view(pairs, snapshot) };
+        let host = NodeHost::new(view, &[("GET", "a"), ("GET", "b")]);
+        trouble(&figures[1]);
+        let page: serde_json::Value = serde_json::from_slice(&host.health(Now::default())).unwrap();
+        assert_eq!((&page["status"], &page[backend.as_str()]["status"]), (&(*status).into(), &(*said).into()));
+        assert_eq!(page[backend.as_str()]["connected"], ["healthy", "connected"].contains(said));
+        assert_eq!(page.get("postgres").is_some(), *backend == Backend::Postgres);
+    }
+}
+
+#[test]
+fn a_store_that_keeps_its_own_books_is_quoted() {
+    let (store, [one, two]) = store(Backend::Postgres);
+    let pairs: Pairs =
+        &[("QUEUE_ENABLED", "1"), ("QUEUE_BACKEND", "postgres"), ("ACK_ENABLED", "1"), ("ACK_BACKEND", "postgres")];
+    let view = NodeView { stores: vec![store], ..view(pairs, RedisSnapshot::default()) };
+    view.metrics.shards[0].queue_enqueued.add(1);
+    view.metrics.shards[0].ack_tracked.add(1);
+    let host = NodeHost::new(view, &[("GET", "a"), ("GET", "b")]);
+    one.outstanding.set(1);
+    two.outstanding.set(9);
+    let mail = &one.mail;
+    let figures = [&mail.users, &mail.depth, &mail.enqueued, &mail.dropped, &mail.expired, &mail.delivered];
+    for (figure, value) in figures.into_iter().zip([2, 3, 40, 5, 6, 7]) {
+        figure.set(value);
+    }
+    let acks = &one.acks;
+    let figures = [&acks.pending, &acks.tracked, &acks.acked, &acks.expired, &acks.latency_ms];
+    for (figure, value) in figures.into_iter().zip([1, 5, 3, 1, 900]) {
+        figure.set(value);
+    }
+    let health = text(host.health(Now::default()));
+    for part in [
+        r#""postgres":{"status":"connected","connected":true,"pool_size":6,"idle_connections":2}"#,
+        r#""queue":{"enabled":true,"backend":"postgres","total_messages":3,"users_with_queue":2}"#,
+    ] {
+        assert!(health.contains(part), "{part} is not in {health}");
+    }
+    let stats = text(host.stats(Now::default()));
+    let expected = concat!(
+        r#""queue":{"backend":"postgres","messages":3,"users":2,"total_enqueued":40,"total_replayed":7,"#,
+        r#""total_expired":6,"total_dropped":5},"#,
+        r#""ack":{"enabled":true,"total_tracked":5,"total_acked":3,"total_expired":1,"pending_count":1,"#,
+        r#""ack_rate":0.75,"avg_latency_ms":300}}"#,
+    );
+    assert!(stats.ends_with(expected), "{stats}");
+}
+
 #[test]
 fn pages_do_not_claim_what_this_version_does_not_do() {
-    let host = host(
-        &[
-            ("QUEUE_ENABLED", "1"),
-            ("QUEUE_BACKEND", "redis"),
-            ("ACK_ENABLED", "1"),
-            ("ACK_BACKEND", "postgres"),
-            ("CLUSTER_ENABLED", "1"),
-        ],
-        RedisState::Healthy,
-    );
-    let health = text(host.health(Now::default()));
-    assert!(health.contains(r#""queue":{"enabled":false,"backend":"redis""#), "{health}");
-    assert!(!health.contains("cluster"), "{health}");
-    assert!(!text(host.stats(Now::default())).contains("ack"));
+    let host = host(&[("CLUSTER_ENABLED", "1")], RedisState::Healthy);
+    assert!(!text(host.health(Now::default())).contains("cluster"));
     assert!(text(host.cluster_status(Now::default())).contains("standalone"));
 }
 

@@ -217,6 +217,31 @@ fn check_config_shows_what_holds_and_no_secret() {
 }
 
 #[test]
+fn check_config_says_what_is_kept_where_and_hides_the_way_there() {
+    let settings = [
+        ("JWT_SECRET", token::SECRET),
+        ("QUEUE_ENABLED", "true"),
+        ("QUEUE_BACKEND", "postgres"),
+        ("ACK_ENABLED", "true"),
+        ("ACK_BACKEND", "redis"),
+        ("DATABASE_URL", "postgres://ara:hunter2@db/ara"),
+    ];
+    let (code, printed) = run_binary(&["check-config"], &settings);
+    assert_eq!(code, Some(0), "{printed}");
+    let kept = "Kept: templates in postgres, mail in postgres, acknowledgements in redis";
+    assert!(printed.lines().any(|line| line == kept), "{printed}");
+    assert!(printed.contains("postgres://ara:***@db/ara") && !printed.contains("hunter2"), "{printed}");
+
+    let bad = [&settings[..5], &[("DATABASE_URL", "postgres://ara:hunter2@db:none/ara")]].concat();
+    for arguments in [&[][..], &["check-config"]] {
+        let (code, printed) = run_binary(arguments, &bad);
+        assert_eq!(code, Some(1), "{printed}");
+        assert!(printed.contains("DATABASE_URL=") && printed.contains("its port"), "{printed}");
+        assert!(!printed.contains("hunter2"), "{printed}");
+    }
+}
+
+#[test]
 fn help_and_version_are_there() {
     let (code, help) = run_binary(&["--help"], &[]);
     assert_eq!(code, Some(0));

@@ -12,6 +12,7 @@ mod queue;
 mod redis;
 mod seed;
 mod sse;
+mod stores;
 mod support;
 mod tenants;
 mod websocket;

@@ -1,4 +1,5 @@
-//! Mail for users who are away, and acknowledgements, kept in memory (contract §8, §9, C-4, C-11, C-12).
+//! Mail for users who are away, and acknowledgements (contract §8, §9, C-4, C-11, C-12).
+use crate::support::backend::Backend;
 use crate::support::http::{Connection, request};
 use crate::support::process::await_that;
 use crate::support::server::Server;
@@ -24,14 +25,16 @@ fn send_numbers(server: &Server, user: &str, numbers: std::ops::Range<u64>) {
     }
 }
 
-#[test]
-fn five_thousand_come_first_and_in_order_while_more_is_published() {
-    let server = queue(&[]);
+fn five_thousand_come_first(backend: &Backend) {
+    let server = backend.serve(&[("QUEUE_MAX_SIZE_PER_USER", "6000")]);
+    await_that("the node to be healthy", || (server.get("/health").ok()["status"] == "healthy").then_some(()));
     for user in ["ana", "bo"] {
         send_numbers(&server, user, 0..5_000);
     }
-    assert_eq!(server.get("/health").ok()["queue"]["total_messages"], 10_000);
-    assert_eq!(server.get("/health").ok()["queue"]["users_with_queue"], 2);
+    await_that("the mailboxes to be counted", || {
+        let queue = &server.get("/health").ok()["queue"];
+        (queue["total_messages"] == 10_000 && queue["users_with_queue"] == 2).then_some(())
+    });
     std::thread::scope(|scope| {
         let publishing = ["ana", "bo"].map(|user| {
             let server = &server;
@@ -52,6 +55,21 @@ fn five_thousand_come_first_and_in_order_while_more_is_published() {
     await_that("the mailboxes to be empty", || {
         (server.get("/health").ok()["queue"]["total_messages"] == 0).then_some(())
     });
+}
+
+#[test]
+fn five_thousand_in_memory_come_first_and_in_order_while_more_is_published() {
+    five_thousand_come_first(&Backend::Memory);
+}
+
+#[test]
+fn five_thousand_in_redis_come_first_and_in_order_while_more_is_published() {
+    five_thousand_come_first(&Backend::redis());
+}
+
+#[test]
+fn five_thousand_in_postgres_come_first_and_in_order_while_more_is_published() {
+    five_thousand_come_first(&Backend::postgres());
 }
 
 #[test]
@@ -131,12 +149,4 @@ fn every_recipient_of_a_broadcast_acknowledges_for_itself() {
     let stats = server.get("/stats").ok();
     assert_eq!((&stats["ack"]["total_tracked"], &stats["ack"]["total_acked"]), (&2.into(), &2.into()));
     assert_eq!((&stats["ack"]["pending_count"], &stats["ack"]["ack_rate"]), (&0.into(), &1.0.into()));
-}
-
-#[test]
-fn a_backend_that_is_not_built_is_told_of_and_not_replaced() {
-    let server = Server::with(&[("QUEUE_ENABLED", "true"), ("QUEUE_BACKEND", "postgres")]);
-    assert_eq!(server.send("ana", "1")["success"], false, "nothing was kept");
-    assert_eq!(server.get("/health").ok()["queue"]["enabled"], false);
-    assert!(server.process.output().contains("QUEUE_BACKEND: this version keeps"));
 }

@@ -138,6 +138,39 @@ pub fn parse_create(body: &[u8], unix_ns: u64) -> Result<Template, TemplateError
     Ok(template)
 }
 
+/// A template as a store kept it: what [`Template::write`] wrote, checked like one that is new. `None` for anything else;
+/// whose doing that is, nobody knows.
+pub fn parse_kept(text: &[u8]) -> Option<Template> {
+    const KEPT: [&str; 9] = [
+        "id",
+        "name",
+        "event_type",
+        "payload_template",
+        "default_priority",
+        "default_ttl",
+        "description",
+        "created_at",
+        "updated_at",
+    ];
+    let fields = Json::parse(text).ok()?.fields(&KEPT).ok()?;
+    let [id, name, event_type, payload_template, default_priority, default_ttl, description, created_at, updated_at] =
+        fields;
+    let at_ns = |field: Option<Json<'_>>| clock::parse_rfc3339(&field?.string()?);
+    let template = Template {
+        id: body::text(id, "id").ok()?,
+        name: body::text(name, "name").ok()?,
+        event_type: body::text(event_type, "event_type").ok()?,
+        payload_template: payload_template?.payload(),
+        default_priority: body::priority(default_priority, "default_priority").ok()??,
+        default_ttl: body::seconds(default_ttl, "default_ttl").ok()?,
+        description: body::optional_text(description, "description").ok()?,
+        created_at_ns: at_ns(created_at)?,
+        updated_at_ns: at_ns(updated_at)?,
+    };
+    template.check().ok()?;
+    Some(template)
+}
+
 /// What `PUT /templates/{id}` changes; what it does not name stays.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TemplateUpdate {
@@ -312,6 +345,33 @@ mod tests {
             list,
             format!(r#"{{"templates":[{},{}],"total":2}}"#, written(&minimal()), written(&full)).into_bytes()
         );
+    }
+
+    #[test]
+    fn what_was_kept_is_the_same_template_again() {
+        let full = create(
+            r#"{"id":"a:b-c_訂","name":"n\u0000","event_type":"e","payload_template":{"b":1.50,"a":1e2},"priority":"High","ttl":60,"description":""}"#,
+        )
+        .unwrap();
+        for template in [minimal(), Template { updated_at_ns: AT_NS + 1, ..full }] {
+            assert_eq!(parse_kept(written(&template).as_bytes()), Some(template));
+        }
+        let good = written(&minimal());
+        let rows = [
+            String::new(),
+            "[]".to_owned(),
+            good.replace("\"t1\"", "\"t.1\""),
+            good.replace("\"t1\"", "1"),
+            good.replace("\"Normal\"", "\"normal\""),
+            good.replace("\"default_priority\":\"Normal\",", ""),
+            good.replace("\"created_at\"", "\"created\""),
+            good.replace("2026-01-02", "2026-02-30"),
+            good.replace("\"payload_template\"", "\"payload\""),
+            good[..good.len() - 1].to_owned(),
+        ];
+        for text in rows {
+            assert_eq!(parse_kept(text.as_bytes()), None, "{text}");
+        }
     }
 
     #[test]

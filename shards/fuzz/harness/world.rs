@@ -101,6 +101,7 @@ impl World {
             sockets_max: 2,
             connections_per_user_max: 1,
             subscriptions_max: 5,
+            templates_kept: false,
             queue: None,
             ack: None,
         };

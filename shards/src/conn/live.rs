@@ -57,7 +57,7 @@ pub enum Intake {
     Behind {
         /// The last entry it has; `None` before the first.
         after: Option<Position>,
-        /// A page is on its way.
+        /// A page is on its way, or the connection stands in line for one.
         reading: bool,
         /// It reads for what was not acknowledged in time: what was last delivered at this time or before, in
         /// milliseconds on the monotonic clock. The rest is passed over.

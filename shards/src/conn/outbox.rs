@@ -6,6 +6,7 @@
 use protocol::limits;
 use protocol::notification::Publication;
 use protocol::store::Position;
+use protocol::stream::Places;
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -17,6 +18,8 @@ use std::sync::Arc;
 pub struct Delivery {
     /// Shared with the other shards.
     pub publication: Arc<Publication>,
+    /// Where it stands: in the user's mail, in its channels, among the tenant's broadcasts.
+    pub places: Places,
     /// Set for user mail that is kept until it is written or acknowledged.
     pub mail: Option<MailTag>,
 }
@@ -294,6 +297,11 @@ impl Outbox {
         self.frames.len()
     }
 
+    /// The frames that wait, oldest first.
+    pub fn frames(&self) -> impl Iterator<Item = &Delivery> {
+        self.frames.iter().map(|delivery| &**delivery)
+    }
+
     /// The first waiting frame's acceptance time, for the delivery latency.
     pub fn oldest_accepted_us(&self) -> Option<u64> {
         self.frames.front().map(|delivery| delivery.publication.accepted_at_us)
@@ -340,7 +348,10 @@ impl Assembly {
     fn holds(&self, transport: Transport, frames: &VecDeque<Rc<Delivery>>) -> bool {
         self.transport == Some(transport)
             && self.of_frames == frames.len()
-            && self.run.iter().zip(frames).all(|(held, wanted)| Rc::ptr_eq(held, wanted))
+            && self.run.iter().zip(frames).all(|(held, wanted)| {
+                // A publish to several users is one delivery each, of the same bytes.
+                Rc::ptr_eq(held, wanted) || Arc::ptr_eq(&held.publication, &wanted.publication)
+            })
     }
 
     /// Lets go of the run; called at the end of a turn so that no delivery outlives it here.
@@ -357,6 +368,7 @@ mod tests {
     use protocol::frame::{EventName, Frame};
     use protocol::ids::{NotificationId, TenantId};
     use protocol::notification::{Priority, Target};
+    use protocol::stream::StreamSeq;
 
     fn delivery(text: &str, expires_at_us: Option<u64>) -> Rc<Delivery> {
         let frame = Frame::new(EventName::Notification, None, text.as_bytes());
@@ -370,7 +382,8 @@ mod tests {
             accepted_at_us: 0,
             frame,
         };
-        Rc::new(Delivery { publication: Arc::new(publication), mail: None })
+        let places = Places::One(StreamSeq::default());
+        Rc::new(Delivery { publication: Arc::new(publication), places, mail: None })
     }
 
     fn push(outbox: &mut Outbox, delivery: &Rc<Delivery>) {

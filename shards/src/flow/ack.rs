@@ -3,16 +3,16 @@
 //! What is kept is forgotten when it is acknowledged, and read from the mailbox again when it is not in time; what is only
 //! tracked expires.
 use crate::conn::live::Intake;
-use crate::effect::Effects;
+use crate::effect::{Effect, Effects};
 use crate::key::ConnKey;
 use crate::shard::Shard;
-use crate::tables::mail::{Acknowledged, Sent, UserMail};
+use crate::tables::mail::{Acknowledged, Sent, UserMail, Wait};
 use crate::tables::users::UserIndex;
 use protocol::client::event::{self, ErrorCode};
 use protocol::clock::Now;
 use protocol::ids::NotificationId;
 use protocol::limits;
-use protocol::store::Position;
+use protocol::store::{AckVerdict, Position, StoreReply, StoreRequest, StoreTicket};
 use std::sync::Arc;
 
 impl Shard {
@@ -33,8 +33,80 @@ impl Shard {
             }
             Sent::Repeated => {}
         }
+        if ack.is_recorded
+            && let Some(live) = self.live(key)
+            && let Some(mailbox) = self.users.get(live.user).and_then(|user| Some(Arc::clone(&user.mail.as_ref()?.key)))
+        {
+            let connection = live.id;
+            self.mailroom.notes.push((mailbox, id, connection));
+        }
         self.schedule(key, now.mono_ms() + ack.timeout_ms);
     }
+
+    // --- What is recorded elsewhere ----------------------------------------------------------------------------------
+
+    /// Notes the deliveries of this call, before any of them can be written. What the store has no room for is counted: its
+    /// acknowledgement is good as long as this process lives.
+    pub(crate) fn note_deliveries(&mut self, effects: &mut Effects) {
+        for (mailbox, id, connection) in std::mem::take(&mut self.mailroom.notes) {
+            self.ask_note(StoreRequest::TrackAck { mailbox, id, connection }, Wait::Note, effects);
+        }
+    }
+
+    /// False when too much is under way already.
+    fn ask_note(&mut self, request: StoreRequest, wait: Wait, effects: &mut Effects) -> bool {
+        let most = match wait {
+            // Whoever invents ids must not be able to hold the publishers back.
+            Wait::Verdict { .. } => limits::STORE_WAITS_MAX / 2,
+            _ => limits::STORE_WAITS_MAX,
+        };
+        if self.mailroom.waits.len() >= most {
+            self.metrics().ack_unrecorded.add(1);
+            return false;
+        }
+        let ticket = self.mailroom.next_number();
+        self.mailroom.waits.insert(ticket, wait);
+        effects.push(Effect::Store { ticket: StoreTicket(ticket), request });
+        true
+    }
+
+    pub(crate) fn ack_noted(&mut self, reply: &StoreReply) {
+        if matches!(reply, StoreReply::Failed | StoreReply::Unknown) {
+            self.metrics().ack_unrecorded.add(1);
+        }
+    }
+
+    /// The store's word about what this home did not await.
+    pub(crate) fn ack_decided(&mut self, now: Now, key: ConnKey, id: NotificationId, reply: &StoreReply) {
+        match reply {
+            StoreReply::Acknowledged(AckVerdict::Done) => {
+                self.metrics().ack_received.add(1);
+                if let Some(live) = self.live(key)
+                    && let Some(mail) = self.users.get_mut(live.user).and_then(|user| user.mail.as_mut())
+                {
+                    mail.remember(id, key);
+                }
+                self.say(now, key, |out| event::write_acked(out, id));
+            }
+            StoreReply::Acknowledged(AckVerdict::Late | AckVerdict::NotPending) => self.refuse_ack(now, key, id),
+            _ => {
+                self.metrics().ack_unrecorded.add(1);
+                self.refuse_ack_for_now(now, key, id);
+            }
+        }
+    }
+
+    fn refuse_ack(&mut self, now: Now, key: ConnKey, id: NotificationId) {
+        let message = format!("Unknown or invalid notification: {id}");
+        self.say(now, key, |out| event::write_error(out, ErrorCode::InvalidAck, &message));
+    }
+
+    fn refuse_ack_for_now(&mut self, now: Now, key: ConnKey, id: NotificationId) {
+        let message = format!("The acknowledgement could not be recorded now, please repeat it: {id}");
+        self.say(now, key, |out| event::write_error(out, ErrorCode::InvalidAck, &message));
+    }
+
+    // --- What clients say, and what is due ---------------------------------------------------------------------------
 
     /// A client acknowledges.
     pub(crate) fn acknowledge(&mut self, now: Now, key: ConnKey, id: NotificationId, effects: &mut Effects) {
@@ -54,19 +126,29 @@ impl Shard {
                     self.metrics().ack_received.add(1);
                     self.metrics().ack_latency_seconds.observe(waited_ms as f64 / 1e3);
                 }
+                if ack.is_recorded {
+                    let is_kept = awaited.position.is_some();
+                    let mailbox = Arc::clone(&mailbox);
+                    self.ask_note(StoreRequest::Acknowledge { mailbox, id, is_kept }, Wait::Note, effects);
+                }
                 if let Some(position) = awaited.position {
                     self.remove_mail(mailbox, vec![position], effects);
                 }
                 !is_late
             }
             Acknowledged::Again => true,
-            Acknowledged::Invalid => false,
+            Acknowledged::Unknown if ack.is_recorded => {
+                let request = StoreRequest::Acknowledge { mailbox, id, is_kept: self.config.queue.is_some() };
+                if !self.ask_note(request, Wait::Verdict { connection: key, id }, effects) {
+                    self.refuse_ack_for_now(now, key, id);
+                }
+                return;
+            }
+            Acknowledged::Invalid | Acknowledged::Unknown => false,
         };
-        if is_good {
-            self.say(now, key, |out| event::write_acked(out, id));
-        } else {
-            let message = format!("Unknown or invalid notification: {id}");
-            self.say(now, key, |out| event::write_error(out, ErrorCode::InvalidAck, &message));
+        match is_good {
+            true => self.say(now, key, |out| event::write_acked(out, id)),
+            false => self.refuse_ack(now, key, id),
         }
     }
 
@@ -103,15 +185,13 @@ impl Shard {
         self.metrics().ack_pending.add(-(gone as i64));
     }
 
-    /// When [`Shard::mail_due`] has something to do, in milliseconds on the monotonic clock.
-    pub(crate) fn mail_due_at_ms(&self, now: Now, key: ConnKey) -> Option<u64> {
-        let live = self.live(key)?;
+    /// When [`Shard::mail_due`] has something to do, in milliseconds on the monotonic clock. Who is behind reads all of the
+    /// mailbox anyway: it is looked at again when it is up to date.
+    pub(crate) fn mail_due_at_ms(&self, key: ConnKey) -> Option<u64> {
+        let live = self.live(key).filter(|live| matches!(live.intake, Intake::UpToDate))?;
         let mail = self.users.get(live.user)?.mail.as_ref()?;
-        let retry = matches!(live.intake, Intake::Behind { reading: false, .. })
-            .then(|| now.mono_ms() + limits::STORE_RETRY_MS);
-        let ack = self.config.ack.filter(|_| !live.transport.is_sse());
-        let redelivery = ack.and_then(|ack| Some(mail.oldest_sent_ms()? + ack.timeout_ms));
-        [retry, redelivery].into_iter().flatten().min()
+        let ack = self.config.ack.filter(|_| !live.transport.is_sse())?;
+        Some(mail.oldest_sent_ms()? + ack.timeout_ms)
     }
 
     /// A user's last connection went: what was awaited comes again with the next one, or has expired.

@@ -53,6 +53,7 @@ pub(super) fn alone() -> Shard {
         sockets_max: 10,
         connections_per_user_max: 0,
         subscriptions_max: 0,
+        templates_kept: false,
         queue: None,
         ack: None,
     };

@@ -1,5 +1,6 @@
 //! What each route of the API does once its request is whole.
 use super::answer::body_refusal;
+use super::templates::templates_load;
 use crate::conn::http::{HttpStage, Request};
 use crate::effect::Effects;
 use crate::key::{ConnKey, ShardId};
@@ -7,6 +8,7 @@ use crate::mesh::message::{GatherId, Question, ReplyTo};
 use crate::shard::Shard;
 use crate::tables::gathers::GatherKind;
 use crate::tables::placement;
+use crate::tables::templates::Loading;
 use protocol::clock::Now;
 use protocol::http::error::ApiError;
 use protocol::http::response::{JSON, METRICS_TEXT};
@@ -77,6 +79,15 @@ impl Shard {
                 }
                 Err(error) => self.respond_error(now, key, *request, error, effects),
             },
+            Route::TemplateList
+            | Route::TemplateGet(_)
+            | Route::TemplateCreate
+            | Route::TemplatePut(_)
+            | Route::TemplateDelete(_)
+                if self.templates.loading() != Loading::Done =>
+            {
+                self.respond_error(now, key, *request, templates_load(), effects);
+            }
             Route::TemplateList => self.serve_template_list(now, key, *request, effects),
             Route::TemplateGet(id) => self.serve_template(now, key, *request, &id, effects),
             Route::TemplateCreate => self.serve_template_create(now, key, request, body, effects),
@@ -110,7 +121,7 @@ impl Shard {
     ) {
         let prepared = parsed.map_err(|error| body_refusal(&error)).and_then(|publish| {
             self.refuse_if_congested()?;
-            let content = self.content(&request.tenant, publish.content).map_err(ApiError::validation)?;
+            let content = self.content(&request.tenant, publish.content)?;
             Ok((publish.target, content))
         });
         let (target, content) = match prepared {
@@ -135,15 +146,18 @@ impl Shard {
     }
 
     /// Renders a template if one is named (contract §1.7).
-    pub(super) fn content(&self, tenant: &TenantId, source: ContentSource) -> Result<Content, String> {
+    pub(super) fn content(&self, tenant: &TenantId, source: ContentSource) -> Result<Content, ApiError> {
         match source {
             ContentSource::Direct(content) => Ok(content),
             ContentSource::Template { template_id, variables, priority, ttl, correlation_id, audience } => {
+                if self.templates.loading() != Loading::Done {
+                    return Err(templates_load());
+                }
                 let template = self
                     .templates
                     .get(tenant, &template_id)
-                    .ok_or_else(|| format!("Template not found: {template_id}"))?;
-                let payload = template.render(&variables).map_err(|error| error.to_string())?;
+                    .ok_or_else(|| ApiError::validation(format!("Template not found: {template_id}")))?;
+                let payload = template.render(&variables).map_err(|error| ApiError::validation(error.to_string()))?;
                 Ok(Content {
                     event_type: template.event_type.clone(),
                     payload,

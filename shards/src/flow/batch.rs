@@ -6,6 +6,7 @@ use crate::key::ConnKey;
 use crate::shard::Shard;
 use crate::tables::gathers::GatherKind;
 use protocol::clock::Now;
+use protocol::http::error::ApiError;
 use protocol::http::response::JSON;
 use protocol::ids::{NotificationId, TenantId};
 use protocol::notification::Source;
@@ -95,7 +96,7 @@ impl Shard {
     ) {
         let content = match self.content(&tenant, item.content) {
             Ok(content) => content,
-            Err(message) => return self.item_failed(key, index, message),
+            Err(error) => return self.item_failed(key, index, &error),
         };
         let Some(publication) = self.accept(now, tenant, item.target, &content, &Source::Http) else {
             let id = NotificationId(self.new_uuid(now));
@@ -140,9 +141,14 @@ impl Shard {
     }
 
     /// An item could not be rendered. With `stop_on_error` the rest is absent from the results (contract §1.8).
-    fn item_failed(&mut self, key: ConnKey, index: usize, message: String) {
+    fn item_failed(&mut self, key: ConnKey, index: usize, error: &ApiError) {
         let Some((_, batch)) = self.batch_mut(key) else { return };
-        batch.outcomes[index] = Some(ItemOutcome::Failed(format!("Validation error: {message}")));
+        // As the original words it; what is no fault of the item is said as it is.
+        let words = match error.status {
+            400 => format!("Validation error: {}", error.message),
+            _ => error.message.to_string(),
+        };
+        batch.outcomes[index] = Some(ItemOutcome::Failed(words));
         if batch.stop_on_error {
             batch.waiting.clear();
         }

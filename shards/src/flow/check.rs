@@ -2,11 +2,15 @@
 //! for something that nobody will do. Costs a walk over everything; simulations call it, the rim does not.
 use crate::conn::Phase;
 use crate::conn::http::HttpStage;
+use crate::conn::live::{Intake, Live};
 use crate::conn::outbox::Transport;
 use crate::key::ConnKey;
 use crate::shard::Shard;
 use crate::tables::channels::Member;
+use crate::tables::mail::Wait;
+use protocol::ids::NotificationId;
 use protocol::limits;
+use protocol::stream::Places;
 
 impl Shard {
     /// Panics with words when something that must hold does not.
@@ -29,6 +33,7 @@ impl Shard {
                 );
             }
             if let Phase::Live(live) = &connection.phase {
+                self.check_intake(key, live);
                 *if live.transport == Transport::WebSocket { &mut websockets } else { &mut streams } += 1;
                 subscriptions += live.subscriptions.len() as u64;
                 let tenant = self.tenants.get(live.tenant);
@@ -43,6 +48,11 @@ impl Shard {
                 }
             }
         }
+        let of_retry = |wait: &Wait| match wait {
+            Wait::Append { mail, is_retry: true, .. } => mail.len(),
+            _ => 0,
+        };
+        self.mailroom.retries.check(self.mailroom.waits.values().map(of_retry).sum());
         let members: usize = self.tenants.iter().map(|tenant| tenant.members.len()).sum();
         assert_eq!(members as u64, websockets + streams, "members of tenants");
         let users: u64 = self.tenants.iter().map(|tenant| tenant.users).sum();
@@ -60,6 +70,28 @@ impl Shard {
         ];
         let counted = [websockets, streams, subscriptions, users, self.directory.len() as u64, waiting_bytes];
         assert_eq!(told, counted, "shard {}: figures told and counted", self.me.0);
+    }
+
+    /// Who is behind reads, stands in line, or waits for something that will make it read on.
+    fn check_intake(&self, key: ConnKey, live: &Live) {
+        let Intake::Behind { reading, .. } = live.intake else { return };
+        let room = &self.mailroom;
+        if reading {
+            let is_asked =
+                room.waits.values().any(|wait| matches!(wait, Wait::Read { connection } if *connection == key));
+            assert!(is_asked || room.readers.contains(&key), "{key:?} is behind and nobody reads for it");
+            return;
+        }
+        let mail = self.users.get(live.user).and_then(|user| user.mail.as_ref());
+        let waits = mail.is_some_and(|mail| mail.appending > 0 || room.retries.holds(&mail.key));
+        assert!(waits || !self.has_room_to_read(key), "{key:?} is behind and waits for nothing: {live:?}");
+    }
+
+    /// What waits for a connection: which notifications, and where they stand in their streams. For simulations.
+    pub fn waiting(&self, key: ConnKey) -> Vec<(NotificationId, Places)> {
+        let outbox = self.connections.get(key).and_then(|connection| connection.outbox.as_ref());
+        let frames = outbox.into_iter().flat_map(|outbox| outbox.frames());
+        frames.map(|delivery| (delivery.publication.id, delivery.places.clone())).collect()
     }
 
     /// Nobody is paused without a reason, and what is kept of the input is bounded.

@@ -3,6 +3,7 @@ use crate::conn::Phase;
 use crate::conn::live::Stage;
 use crate::conn::outbox::Transport;
 use crate::effect::Effects;
+use crate::flow::mail::PutBack;
 use crate::key::ConnKey;
 use crate::metrics::ClientMessageKind;
 use crate::shard::{Shard, Step};
@@ -113,6 +114,7 @@ impl Shard {
             Ok(Decoded::NeedMore { .. }) => Step::Wait,
             Ok(Decoded::Frame { consumed, event: WsEvent::Close { .. } }) => {
                 if let Some(code) = flushing {
+                    self.rescue_mail(now, key, PutBack::Leaving, effects);
                     self.drop_frames(key, Transport::WebSocket);
                     self.write_control(now, key, |out| write_close(out, code, ""));
                 }

@@ -238,8 +238,9 @@ impl Shard {
         }
     }
 
-    /// After `stop`: whether every connection is gone.
+    /// After `stop`: whether every connection is gone, and every mail that was to be kept is kept or refused: nothing is
+    /// lost with this shard. While the store is down that may be never; the rim has a deadline.
     pub fn stopped(&self) -> bool {
-        self.connections.is_empty()
+        self.connections.is_empty() && self.mailroom.is_settled() && self.template_writes.is_settled()
     }
 }

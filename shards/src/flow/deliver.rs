@@ -8,10 +8,12 @@ use crate::key::ConnKey;
 use crate::mesh::message::ReplyTo;
 use crate::shard::Shard;
 use crate::tables::channels::ChannelIndex;
+use crate::tables::streams::StreamKind;
 use crate::tables::tenants::TenantIndex;
 use protocol::clock::Now;
 use protocol::notification::{Audience, Publication, Target};
 use protocol::publish::receipt::Receipt;
+use protocol::stream::Places;
 use protocol::ws::close::CloseCode;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -56,12 +58,13 @@ impl Shard {
         &mut self,
         now: Now,
         publication: Arc<Publication>,
+        places: Places,
         reply: Option<ReplyTo>,
         effects: &mut Effects,
     ) {
         let overlapping = matches!(&publication.target, Target::Channels(names) if names.len() > 1);
         let stamp = overlapping.then(|| self.next_stamp(now, effects));
-        let delivery = Rc::new(Delivery { publication, mail: None });
+        let delivery = Rc::new(Delivery { publication, places, mail: None });
         let tally = Receipt::default();
         self.fanouts.push_back(Fanout { delivery, list: 0, cursor: 0, tally, reply, stamp });
         if self.fanouts.len() == 1 {
@@ -89,8 +92,9 @@ impl Shard {
             self.budget = budget;
             if !done {
                 self.fanouts.push_front(fanout);
-                return;
+                return self.note_deliveries(effects);
             }
+            self.note_deliveries(effects);
             self.report(now, fanout.reply, fanout.tally, effects);
         }
     }
@@ -102,6 +106,7 @@ impl Shard {
             && let Some(mut fanout) = self.fanouts.pop_front()
         {
             self.fan_out(now, &mut fanout, &mut usize::MAX.clone());
+            self.note_deliveries(effects);
             self.report(now, fanout.reply, fanout.tally, effects);
         }
     }
@@ -180,19 +185,19 @@ impl Shard {
             return self.keep_mail(now, publication, users, reply, effects);
         }
         let receipt = self.deliver_live_mail(now, publication, users);
+        self.note_deliveries(effects);
         self.report(now, reply, receipt, effects);
     }
 
     /// The first class: at most once, to whoever is there.
     fn deliver_live_mail(&mut self, now: Now, publication: &Arc<Publication>, users: Option<&[u32]>) -> Receipt {
         let mut tally = Receipt::default();
-        let Some(tenant) = self.tenants.find(publication.tenant.as_str()) else { return tally };
-        let delivery = Rc::new(Delivery { publication: Arc::clone(publication), mail: None });
+        let tenant = self.tenants.find(publication.tenant.as_str());
         match (&publication.target, users) {
-            (Target::User(name), _) => self.deliver_to_user(now, &delivery, tenant, name, &mut tally),
+            (Target::User(name), _) => self.deliver_to_user(now, publication, tenant, name, &mut tally),
             (Target::Users(names), Some(indices)) => {
                 for name in indices.iter().filter_map(|index| names.get(*index as usize)) {
-                    self.deliver_to_user(now, &delivery, tenant, name, &mut tally);
+                    self.deliver_to_user(now, publication, tenant, name, &mut tally);
                 }
             }
             _ => debug_assert!(false, "mail goes to users"),
@@ -203,15 +208,19 @@ impl Shard {
     fn deliver_to_user(
         &mut self,
         now: Now,
-        delivery: &Rc<Delivery>,
-        tenant: TenantIndex,
+        publication: &Arc<Publication>,
+        tenant: Option<TenantIndex>,
         name: &str,
         tally: &mut Receipt,
     ) {
+        let place = self.streams.next(now, StreamKind::User, &publication.tenant, name);
+        let Some(tenant) = tenant else { return };
         let Some(at) = self.users.find(tenant, name) else { return };
         let Some(user) = self.users.get_mut(at) else { return };
         let slots = std::mem::take(&mut user.connections);
-        self.deliver_to(now, delivery, tenant, slots.iter().copied(), None, tally, Overflow::Closes);
+        let publication = Arc::clone(publication);
+        let delivery = Rc::new(Delivery { publication, places: Places::One(place), mail: None });
+        self.deliver_to(now, &delivery, tenant, slots.iter().copied(), None, tally, Overflow::Closes);
         if let Some(user) = self.users.get_mut(at) {
             user.connections = slots;
         }

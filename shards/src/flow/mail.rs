@@ -16,14 +16,15 @@ use crate::flow::deliver::Overflow;
 use crate::key::ConnKey;
 use crate::mesh::message::ReplyTo;
 use crate::shard::Shard;
-use crate::tables::mail::{Job, Retry, UserMail, Wait};
+use crate::tables::mail::{Job, UserMail, Wait};
+use crate::tables::retries::Retry;
+use crate::tables::streams::StreamKind;
 use protocol::clock::Now;
-use protocol::frame::Frame;
 use protocol::limits;
-use protocol::notification::{Priority, Publication, Target};
+use protocol::notification::{Publication, Target};
 use protocol::publish::receipt::Receipt;
-use protocol::store::{Entry, Mail, MailboxKey, Position, StoreReply, StoreRequest, StoreTicket};
-use protocol::stream::StreamSeq;
+use protocol::store::{Mail, MailboxKey, Position, StoreReply, StoreRequest, StoreTicket};
+use protocol::stream::{Places, StreamSeq};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -67,15 +68,18 @@ impl Shard {
 
     fn keep_mail_of(&mut self, now: Now, publication: &Arc<Publication>, name: &str, job: u64, effects: &mut Effects) {
         let key = self.mailbox_of(publication, name);
+        let place = self.streams.next(now, StreamKind::User, &publication.tenant, name);
+        let places = Places::One(place);
         let (current, behind) = self.connections_of_mailbox(&key);
         if self.config.ack.is_some() {
-            let delivery = Rc::new(Delivery { publication: Arc::clone(publication), mail: None });
-            let mail = self.mail(now, publication, u32::from(!current.is_empty()));
+            let delivery = Rc::new(Delivery { publication: Arc::clone(publication), places, mail: None });
+            let mail = self.mail(now, publication, place, u32::from(!current.is_empty()));
             return self.append(now, key, vec![mail], vec![delivery], Some(job), effects);
         }
-        let delivery = Rc::new(Delivery { publication: Arc::clone(publication), mail: Some(MailTag::default()) });
+        let mail = Some(MailTag::default());
+        let delivery = Rc::new(Delivery { publication: Arc::clone(publication), places, mail });
         let mut took = 0;
-        let mut missed = !behind.is_empty() || self.is_retried(&key);
+        let mut missed = !behind.is_empty() || self.mailroom.retries.holds(&key);
         for connection in current {
             if self.push_mail(now, connection, &delivery) {
                 took += 1;
@@ -88,7 +92,7 @@ impl Shard {
             if let Some(tag) = &delivery.mail {
                 tag.kept.set(true);
             }
-            let mail = self.mail(now, publication, u32::from(took > 0));
+            let mail = self.mail(now, publication, place, u32::from(took > 0));
             self.append(now, key, vec![mail], Vec::new(), Some(job), effects);
         }
         if let Some(job) = self.mailroom.jobs.get_mut(&job) {
@@ -106,14 +110,14 @@ impl Shard {
     }
 
     /// A user's connections: those that are up to date, and those that are behind.
-    fn connections_of_mailbox(&self, key: &MailboxKey) -> (Vec<ConnKey>, Vec<ConnKey>) {
+    pub(crate) fn connections_of_mailbox(&self, key: &MailboxKey) -> (Vec<ConnKey>, Vec<ConnKey>) {
         let found = self.tenants.find(key.tenant.as_str()).and_then(|tenant| self.users.find(tenant, &key.user));
         let slots = found.and_then(|at| self.users.get(at)).map_or(&[][..], |user| &user.connections);
         let keys = slots.iter().filter_map(|slot| self.connections.key_at(*slot));
         keys.partition(|key| self.live(*key).is_some_and(|live| matches!(live.intake, Intake::UpToDate)))
     }
 
-    fn mail(&self, now: Now, publication: &Publication, attempts: u32) -> Mail {
+    fn mail(&self, now: Now, publication: &Publication, stream: StreamSeq, attempts: u32) -> Mail {
         let ttl_ns = self.config.queue.map_or(0, |queue| queue.ttl_ms.saturating_mul(1_000_000));
         let own_ns = publication.expires_at_us.map(|at_us| at_us.saturating_sub(now.mono_us).saturating_mul(1_000));
         Mail {
@@ -122,7 +126,7 @@ impl Shard {
             queued_at_unix_ns: now.unix_ns,
             expires_at_unix_ns: now.unix_ns.saturating_add(own_ns.map_or(ttl_ns, |own_ns| own_ns.min(ttl_ns))),
             attempts,
-            stream: StreamSeq::default(),
+            stream,
         }
     }
 
@@ -139,16 +143,21 @@ impl Shard {
             job.missing += 1;
         }
         // What waits to be tried again for this mailbox is older.
-        if self.is_retried(&key) {
-            return self.append_failed(now, key, mail, deliveries, job, effects);
+        if self.mailroom.retries.holds(&key) {
+            return self.append_failed(now, Retry { key, mail, deliveries }, job, effects);
         }
+        self.ask_append(Retry { key, mail, deliveries }, job, false, effects);
+    }
+
+    fn ask_append(&mut self, what: Retry, job: Option<u64>, is_retry: bool, effects: &mut Effects) {
+        let Retry { key, mail, deliveries } = what;
         let stay = self.user_mail(&key).map(|mail| {
             mail.appending += 1;
             mail.stay
         });
         let ticket = self.mailroom.next_number();
         let request = StoreRequest::AppendMail { mailbox: Arc::clone(&key), mail: mail.clone() };
-        self.mailroom.waits.insert(ticket, Wait::Append { key, mail, deliveries, job, stay });
+        self.mailroom.waits.insert(ticket, Wait::Append { key, mail, deliveries, job, stay, is_retry });
         self.settle_congestion();
         effects.push(Effect::Store { ticket: StoreTicket(ticket), request });
     }
@@ -172,32 +181,50 @@ impl Shard {
             mail.appending -= 1;
         }
         match (wait, reply) {
-            (Wait::Append { key, mail, deliveries, job, .. }, StoreReply::Appended { positions, dropped }) => {
+            (
+                Wait::Append { key, mail, deliveries, job, is_retry, .. },
+                StoreReply::Appended { positions, dropped },
+            ) => {
+                if is_retry {
+                    self.mailroom.retry_pace.succeeded();
+                    self.mailroom.retries.kept(&key, &mail);
+                }
                 self.metrics().queue_enqueued.add(positions.len() as u64);
                 self.metrics().queue_dropped.add(dropped);
                 self.appended(now, &key, &mail, &deliveries, &positions, job, effects);
+                self.retry_mail(now, effects);
             }
-            (Wait::Append { key, mut mail, deliveries, job, .. }, reply) => {
+            (Wait::Append { key, mut mail, deliveries, job, is_retry, .. }, reply) => {
                 // Kept, perhaps: if it is tried again and then comes twice, the second says so.
                 if matches!(reply, StoreReply::Unknown) {
                     mail.iter_mut().for_each(|mail| mail.attempts += 1);
                 }
-                self.append_failed(now, key, mail, deliveries, job, effects);
-            }
-            (Wait::Read { connection }, StoreReply::Mail { entries, next }) => {
-                self.read(now, connection, &entries, next, effects);
-            }
-            // The connection stays behind; the mailbox is read again.
-            (Wait::Read { connection }, _) => {
-                if let Some(live) = self.live_mut(connection)
-                    && let Intake::Behind { reading, .. } = &mut live.intake
-                {
-                    *reading = false;
-                    self.schedule(connection, now.mono_ms() + limits::STORE_RETRY_MS);
+                let what = Retry { key: Arc::clone(&key), mail, deliveries };
+                if is_retry {
+                    self.mailroom.retry_pace.failed(now.mono_ms());
+                    self.mailroom.retries.failed(what);
+                    self.retry_mail(now, effects);
+                } else {
+                    self.append_failed(now, what, job, effects);
+                    self.read_on_all(now, &key, effects);
                 }
             }
+            (Wait::Read { connection }, StoreReply::Mail { entries, next }) => {
+                self.mailroom.read_pace.succeeded();
+                self.read(now, connection, &entries, next, effects);
+                self.read_in_turn(now, effects);
+            }
+            // The connection stays behind; its mailbox is read again when its turn comes.
+            (Wait::Read { connection }, _) => {
+                self.mailroom.read_pace.failed(now.mono_ms());
+                self.mailroom.readers.push_back(connection);
+                self.read_in_turn(now, effects);
+            }
             (Wait::Remove, _) => {}
+            (Wait::Note, reply) => self.ack_noted(&reply),
+            (Wait::Verdict { connection, id }, reply) => self.ack_decided(now, connection, id, &reply),
         }
+        self.note_deliveries(effects);
         None
     }
 
@@ -217,7 +244,8 @@ impl Shard {
         for ((mail, delivery), position) in mail.iter().zip(deliveries).zip(positions) {
             let (current, _) = self.connections_of_mailbox(key);
             let tag = MailTag::kept_at(*position);
-            let kept = Rc::new(Delivery { publication: Arc::clone(&delivery.publication), mail: Some(tag) });
+            let (publication, places) = (Arc::clone(&delivery.publication), delivery.places.clone());
+            let kept = Rc::new(Delivery { publication, places, mail: Some(tag) });
             for connection in current {
                 if self.push_mail(now, connection, &kept) {
                     took += 1;
@@ -232,10 +260,7 @@ impl Shard {
         {
             mail.youngest = positions.last().copied().max(mail.youngest);
         }
-        // Whoever waits for the end of the mailbox has something to read again.
-        for connection in self.connections_of_mailbox(key).1 {
-            self.read_on(now, connection, effects);
-        }
+        self.read_on_all(now, key, effects);
         let queued = mail.len() as u64;
         self.job_of(
             now,
@@ -248,26 +273,16 @@ impl Shard {
         );
     }
 
-    /// Mail could not be kept. Whoever waits is told; what came by Redis is tried again.
-    fn append_failed(
-        &mut self,
-        now: Now,
-        key: Arc<MailboxKey>,
-        mail: Vec<Mail>,
-        deliveries: Vec<Rc<Delivery>>,
-        job: Option<u64>,
-        effects: &mut Effects,
-    ) {
+    /// Mail could not be kept. Whoever waits is told; what nobody is told about is tried again.
+    fn append_failed(&mut self, now: Now, what: Retry, job: Option<u64>, effects: &mut Effects) {
         let is_told = job.and_then(|job| self.mailroom.jobs.get(&job)).is_some_and(|job| job.reply.is_some());
-        let lost = mail.len() as u64;
+        let lost = what.mail.len() as u64;
         // What somebody took was answered as delivered; another device still has a claim to it.
-        let is_owed = !is_told || mail.iter().any(|mail| mail.attempts > 0) && self.config.ack.is_none();
-        if is_owed && self.mailroom.retries.len() < limits::STORE_RETRIES_MAX {
-            if self.mailroom.retries.is_empty() {
-                self.mailroom.retry_at_ms = now.mono_ms() + limits::STORE_RETRY_MS;
-            }
-            self.mailroom.retries.push_back(Retry { key, mail, deliveries });
-        } else {
+        let is_owed = !is_told || what.mail.iter().any(|mail| mail.attempts > 0) && self.config.ack.is_none();
+        if self.mailroom.retries.is_empty() {
+            self.mailroom.retry_pace.rest(now.mono_ms());
+        }
+        if !is_owed || self.mailroom.retries.add(what).is_err() {
             self.metrics().queue_refused.add(lost);
         }
         self.job_of(now, job, |tally| tally.unkept += lost, effects);
@@ -288,17 +303,13 @@ impl Shard {
         }
     }
 
-    fn is_retried(&self, key: &MailboxKey) -> bool {
-        self.mailroom.retries.iter().any(|retry| *retry.key == *key)
-    }
-
-    /// Tries again what could not be kept.
+    /// Tries again what could not be kept, as far as the store's state suggests.
     pub(crate) fn retry_mail(&mut self, now: Now, effects: &mut Effects) {
-        if self.mailroom.retries.is_empty() || now.mono_ms() < self.mailroom.retry_at_ms {
-            return;
-        }
-        for Retry { key, mail, deliveries } in std::mem::take(&mut self.mailroom.retries) {
-            self.append(now, key, mail, deliveries, None, effects);
+        while self.mailroom.retry_pace.has_room(now.mono_ms())
+            && let Some(what) = self.mailroom.retries.begin()
+        {
+            self.mailroom.retry_pace.begin();
+            self.ask_append(what, None, true, effects);
         }
     }
 
@@ -322,7 +333,7 @@ impl Shard {
     // --- Out ---------------------------------------------------------------------------------------------------------
 
     /// Queues one piece of mail to one connection. False when its outbox is full.
-    fn push_mail(&mut self, now: Now, key: ConnKey, delivery: &Rc<Delivery>) -> bool {
+    pub(crate) fn push_mail(&mut self, now: Now, key: ConnKey, delivery: &Rc<Delivery>) -> bool {
         let Some(live) = self.live(key) else { return false };
         let (tenant, mut tally) = (live.tenant, Receipt::default());
         self.deliver_to(now, delivery, tenant, std::iter::once(key.slot), None, &mut tally, Overflow::IsKept);
@@ -383,100 +394,12 @@ impl Shard {
                 let elsewhere =
                     Rc::strong_count(delivery) > 1 || delivery.mail.as_ref().is_some_and(|tag| tag.written.get());
                 (why == PutBack::Behind || !elsewhere)
-                    .then(|| self.mail(now, &delivery.publication, u32::from(elsewhere)))
+                    .then(|| self.mail(now, &delivery.publication, delivery.places.one(), u32::from(elsewhere)))
             })
             .collect();
         if !mail.is_empty() {
             self.append(now, mailbox, mail, Vec::new(), None, effects);
         }
-    }
-
-    /// Reads the next page, if the connection is behind and has room.
-    pub(crate) fn read_on(&mut self, _now: Now, key: ConnKey, effects: &mut Effects) {
-        let waiting = self.connections.get(key).and_then(|connection| connection.outbox.as_ref());
-        if waiting.is_some_and(|outbox| outbox.frame_bytes() > limits::CATCH_UP_BYTES) {
-            return;
-        }
-        let Some(live) = self.live_mut(key) else { return };
-        let Intake::Behind { after, reading, .. } = &mut live.intake else { return };
-        if std::mem::replace(reading, true) {
-            return;
-        }
-        let (after, user) = (*after, live.user);
-        let Some(mail) = self.users.get(user).and_then(|user| user.mail.as_ref()) else { return };
-        let request =
-            StoreRequest::ReadMail { mailbox: Arc::clone(&mail.key), after, entries_max: limits::CATCH_UP_ENTRIES };
-        let ticket = self.mailroom.next_number();
-        self.mailroom.waits.insert(ticket, Wait::Read { connection: key });
-        effects.push(Effect::Store { ticket: StoreTicket(ticket), request });
-    }
-
-    /// A page of the mailbox has come.
-    fn read(&mut self, now: Now, key: ConnKey, entries: &[Entry], next: Option<Position>, effects: &mut Effects) {
-        let timeout_ms = self.config.ack.map(|ack| ack.timeout_ms);
-        let Some(live) = self.live(key) else { return };
-        let Intake::Behind { after, overdue_ms, .. } = live.intake else { return };
-        let (mut after, user) = (after, live.user);
-        let mut room = true;
-        for entry in entries {
-            let sent_at_ms = self.users.get(user).and_then(|user| user.mail.as_ref()?.sent_at_ms(entry.mail.id));
-            // A redelivery passes over what was delivered a moment ago.
-            let fresh = overdue_ms.zip(sent_at_ms).is_some_and(|(overdue_ms, at_ms)| at_ms > overdue_ms);
-            if !fresh {
-                let delivery = self.replayed(now, entry);
-                if !self.push_mail(now, key, &delivery) {
-                    room = false;
-                    break;
-                }
-                self.metrics().queue_replayed.add(1);
-                if entry.mail.attempts > 1 {
-                    self.metrics().redelivered.add(1);
-                }
-                if timeout_ms.is_some() {
-                    self.track(now, key, entry.mail.id, Some(entry.position));
-                }
-            }
-            after = Some(entry.position);
-        }
-        if room && next.is_some() {
-            after = next;
-        }
-        let is_end = next.is_none();
-        let mut is_current = is_end && room;
-        if let Some(mail) = self.users.get_mut(user).and_then(|user| user.mail.as_mut()) {
-            mail.youngest = mail.youngest.max(after);
-            // In the second class what is on its way to the mailbox is not delivered when it arrives: it is read.
-            let (appending, mailbox) = (mail.appending, Arc::clone(&mail.key));
-            is_current &= self.config.ack.is_some() || appending == 0 && !self.is_retried(&mailbox);
-        }
-        if is_current && let Some(overdue_ms) = overdue_ms {
-            self.forget_gone(user, overdue_ms);
-        }
-        if let Some(live) = self.live_mut(key) {
-            live.intake = match is_current {
-                true => Intake::UpToDate,
-                false => Intake::Behind { after, reading: false, overdue_ms },
-            };
-        }
-        if !is_end || !room {
-            self.read_on(now, key, effects);
-        }
-    }
-
-    fn replayed(&self, now: Now, entry: &Entry) -> Rc<Delivery> {
-        let Mail { id, event, expires_at_unix_ns, attempts, .. } = &entry.mail;
-        let publication = Publication {
-            id: *id,
-            tenant: protocol::ids::TenantId::default_tenant(),
-            target: Target::User("".into()),
-            audience: None,
-            priority: Priority::Normal,
-            expires_at_us: Some(now.mono_us + expires_at_unix_ns.saturating_sub(now.unix_ns) / 1_000),
-            accepted_at_us: now.mono_us,
-            frame: Frame::replay(*id, event, *attempts),
-        };
-        let tag = MailTag::kept_at(entry.position);
-        Rc::new(Delivery { publication: Arc::new(publication), mail: Some(tag) })
     }
 
     /// Mail went out over a socket: in the second class that is what it was kept for.

@@ -6,6 +6,7 @@ mod alone;
 mod answer;
 mod api;
 mod batch;
+mod catch_up;
 mod check;
 mod client;
 mod close;

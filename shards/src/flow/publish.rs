@@ -5,10 +5,12 @@ use crate::mesh::message::{GatherId, Message, ReplyTo};
 use crate::shard::Shard;
 use crate::tables::placement;
 use crate::tables::shard_set::ShardSet;
+use crate::tables::streams::StreamKind;
 use protocol::clock::Now;
 use protocol::frame::Frame;
 use protocol::ids::{NotificationId, TenantId};
 use protocol::notification::{Content, Publication, Source, Target};
+use protocol::stream::Places;
 use std::sync::Arc;
 
 impl Shard {
@@ -104,6 +106,7 @@ impl Shard {
         reply: Option<ReplyTo>,
         effects: &mut Effects,
     ) {
+        let places = self.places_in_line(now, &publication);
         let shards = match &publication.target {
             Target::Channel(name) => self.directory.shards(&publication.tenant, name),
             Target::Channels(names) => names.iter().fold(ShardSet::default(), |shards, name| {
@@ -121,11 +124,25 @@ impl Shard {
         }
         for shard in shards.iter() {
             let publication = Arc::clone(&publication);
+            let places = places.clone();
             if shard == self.me {
-                self.start_fanout(now, publication, reply, effects);
+                self.start_fanout(now, publication, places, reply, effects);
             } else {
-                effects.push(Effect::Send { to: shard, message: Message::Fanout { publication, reply } });
+                effects.push(Effect::Send { to: shard, message: Message::Fanout { publication, places, reply } });
             }
+        }
+    }
+
+    /// Numbers what passes a line: once for each channel, or as a broadcast.
+    fn places_in_line(&mut self, now: Now, publication: &Publication) -> Places {
+        let Publication { tenant, target, .. } = publication;
+        let streams = &mut self.streams;
+        match target {
+            Target::Channel(name) => Places::One(streams.next(now, StreamKind::Channel, tenant, name)),
+            Target::Channels(names) => {
+                Places::Each(names.iter().map(|name| streams.next(now, StreamKind::Channel, tenant, name)).collect())
+            }
+            _ => Places::One(streams.next(now, StreamKind::Broadcast, tenant, "")),
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::mesh::message::{
 use crate::shard::Shard;
 use crate::tables::gathers::GatherKind;
 use crate::tables::placement;
+use crate::tables::templates::Loading;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use protocol::clock::Now;
@@ -28,7 +29,35 @@ pub(crate) struct TemplateWrites {
     tickets: u64,
 }
 
+impl TemplateWrites {
+    /// Whether the store has answered all of them.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}
+
 impl Shard {
+    // --- At the start ------------------------------------------------------------------------------------------------
+
+    /// Asks for the templates that were kept before this process began.
+    pub(crate) fn load_templates(&mut self, now: Now, effects: &mut Effects) {
+        if let Loading::Due(at_ms) = self.templates.loading()
+            && now.mono_ms() >= at_ms
+        {
+            self.template_writes.tickets += 2;
+            let ticket = self.template_writes.tickets;
+            self.templates.ask(ticket);
+            effects.push(Effect::Store { ticket: StoreTicket(ticket), request: StoreRequest::LoadTemplates });
+        }
+    }
+
+    fn templates_loaded(&mut self, now: Now, reply: StoreReply) {
+        match reply {
+            StoreReply::Templates(templates) if !self.templates.is_outdated() => self.templates.load(templates),
+            _ => self.templates.ask_again(now.mono_ms() + limits::STORE_RETRY_MS),
+        }
+    }
+
     // --- At the shard that was asked ---------------------------------------------------------------------------------
 
     pub(crate) fn serve_template_list(&mut self, now: Now, key: ConnKey, request: Request, effects: &mut Effects) {
@@ -120,6 +149,9 @@ impl Shard {
     pub(crate) fn write_template(&mut self, now: Now, reply: ReplyTo, write: TemplateWrite, effects: &mut Effects) {
         let TemplateWrite { tenant, id, act, unix_ns } = write;
         let verdict = |verdict| Answer::Template(verdict);
+        if self.templates.loading() != Loading::Done {
+            return self.send_answer(now, reply, verdict(TemplateVerdict::Loading), effects);
+        }
         let is_waiting = |(_, change): &(ReplyTo, Arc<TemplateChange>)| change.tenant == tenant && change.id == id;
         if self.template_writes.waiting.values().any(is_waiting) {
             return self.send_answer(now, reply, verdict(TemplateVerdict::Unavailable), effects);
@@ -151,7 +183,7 @@ impl Shard {
             },
             TemplateAct::Delete => (StoreRequest::DeleteTemplate { tenant: tenant.clone(), id: id.clone() }, None),
         };
-        self.template_writes.tickets += 1;
+        self.template_writes.tickets += 2;
         let ticket = self.template_writes.tickets;
         let change = Arc::new(TemplateChange { tenant, id, template });
         self.template_writes.waiting.insert(ticket, (reply, change));
@@ -160,6 +192,9 @@ impl Shard {
 
     /// The store has it, or not: every shard is told, or the writer.
     pub(crate) fn template_stored(&mut self, now: Now, ticket: StoreTicket, stored: StoreReply, effects: &mut Effects) {
+        if self.templates.loading() == Loading::Asked(ticket.0) {
+            return self.templates_loaded(now, stored);
+        }
         let Some((reply, change)) = self.template_writes.waiting.remove(&ticket.0) else { return };
         if !matches!(stored, StoreReply::Done) {
             return self.send_answer(now, reply, Answer::Template(TemplateVerdict::Unavailable), effects);
@@ -205,11 +240,17 @@ pub(crate) fn answer(body: &mut Vec<u8>, id: &str, verdict: Option<TemplateVerdi
             let max = limits::TEMPLATES_PER_TENANT_MAX;
             Err(ApiError::validation(format!("A tenant may have {max} templates; delete some first")))
         }
+        Some(TemplateVerdict::Loading) => Err(templates_load()),
         Some(TemplateVerdict::Unavailable) | None => {
             let message = "The template could not be kept now; read it back before you try again";
             Err(ApiError { message: message.into(), ..ApiError::overloaded() })
         }
     }
+}
+
+/// Nobody is told that a template does not exist before it is known which do.
+pub(crate) fn templates_load() -> ApiError {
+    ApiError { message: "The templates are still being loaded, please retry".into(), ..ApiError::overloaded() }
 }
 
 fn template_error(error: TemplateError) -> ApiError {

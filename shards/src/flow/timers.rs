@@ -7,6 +7,7 @@ use crate::effect::Effects;
 use crate::key::ConnKey;
 use crate::mesh::message::GatherId;
 use crate::shard::Shard;
+use crate::tables::templates::Loading;
 use protocol::client::event;
 use protocol::clock::Now;
 use protocol::frame::EventName;
@@ -18,13 +19,18 @@ use protocol::ws::encoder::{Opcode, write_frame};
 impl Shard {
     /// When `tick` is next needed, on [`Now::mono_us`].
     pub fn next_deadline_us(&self) -> Option<u64> {
-        let retry_ms = (!self.mailroom.retries.is_empty()).then_some(self.mailroom.retry_at_ms);
-        [self.wheel.next_ms(), retry_ms].into_iter().flatten().min().map(|at_ms| at_ms * 1_000)
+        let load_ms = match self.templates.loading() {
+            Loading::Due(at_ms) => Some(at_ms),
+            Loading::Asked(_) | Loading::Done => None,
+        };
+        [self.wheel.next_ms(), self.mailroom.due_ms(), load_ms].into_iter().flatten().min().map(|at_ms| at_ms * 1_000)
     }
 
     /// Fires what is due.
     pub fn tick(&mut self, now: Now, effects: &mut Effects) {
+        self.load_templates(now, effects);
         self.retry_mail(now, effects);
+        self.read_in_turn(now, effects);
         let mut due = Vec::new();
         let Shard { wheel, connections, gathers, .. } = self;
         let expects = |key: ConnKey| match gather_id(key) {
@@ -142,7 +148,7 @@ impl Shard {
         if let Some(since_us) = connection.waiting_since_us().filter(|_| connection.blocked) {
             at_ms = at_ms.min(since_us / 1_000 + limits::OUTBOX_STALL_MS);
         }
-        if let Some(mail_at_ms) = self.mail_due_at_ms(now, key) {
+        if let Some(mail_at_ms) = self.mail_due_at_ms(key) {
             at_ms = at_ms.min(mail_at_ms);
         }
         self.schedule(key, at_ms);

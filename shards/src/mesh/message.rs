@@ -3,6 +3,7 @@ use crate::key::ShardId;
 use protocol::ids::TenantId;
 use protocol::notification::Publication;
 use protocol::publish::receipt::{Receipt, SessionRow};
+use protocol::stream::Places;
 use protocol::template::Template;
 use std::sync::Arc;
 
@@ -47,6 +48,8 @@ pub enum Message {
     Fanout {
         /// What.
         publication: Arc<Publication>,
+        /// Where it stands in the streams that the line's owner numbers.
+        places: Places,
         /// Who counts.
         reply: Option<ReplyTo>,
     },
@@ -210,6 +213,8 @@ pub enum TemplateVerdict {
     Invalid(protocol::template::TemplateError),
     /// The tenant has as many as it may.
     Full,
+    /// The owner does not have the templates yet.
+    Loading,
     /// Another write to the same template is on its way, or the store failed.
     Unavailable,
 }

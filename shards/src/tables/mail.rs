@@ -1,7 +1,7 @@
 //! What a home knows of its users' mail while they are online: what was delivered and not yet acknowledged.
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
-use protocol::ids::NotificationId;
+use protocol::ids::{ConnectionId, NotificationId};
 use protocol::limits;
 use protocol::store::{Mail, MailboxKey, Position};
 use std::collections::VecDeque;
@@ -11,6 +11,8 @@ use std::sync::Arc;
 use crate::conn::outbox::Delivery;
 use crate::key::ConnKey;
 use crate::mesh::message::ReplyTo;
+use crate::tables::pace::Pace;
+use crate::tables::retries::Retries;
 use protocol::publish::receipt::Receipt;
 
 /// A delivered notification whose acknowledgement is awaited.
@@ -49,8 +51,10 @@ pub enum Acknowledged {
     First(Awaited),
     /// The first by this connection, after another one's.
     Again,
-    /// Unknown, somebody else's, or this connection's second.
+    /// This connection's second.
     Invalid,
+    /// Not awaited here: unknown, somebody else's, too late, or delivered by another process.
+    Unknown,
 }
 
 impl UserMail {
@@ -80,10 +84,7 @@ impl UserMail {
         if let Some(at) = self.awaited.iter().position(|awaited| awaited.id == id)
             && let Some(awaited) = self.awaited.remove(at)
         {
-            self.acknowledged.push_back((id, vec![by]));
-            if self.acknowledged.len() > limits::ACKS_REMEMBERED_MAX {
-                self.acknowledged.pop_front();
-            }
+            self.remember(id, by);
             return Acknowledged::First(awaited);
         }
         match self.acknowledged.iter_mut().find(|(known, _)| *known == id) {
@@ -91,7 +92,16 @@ impl UserMail {
                 connections.push(by);
                 Acknowledged::Again
             }
-            _ => Acknowledged::Invalid,
+            Some(_) => Acknowledged::Invalid,
+            None => Acknowledged::Unknown,
+        }
+    }
+
+    /// It was acknowledged, here or by the word of the store: another device's own first acknowledgement is good, too.
+    pub fn remember(&mut self, id: NotificationId, by: ConnKey) {
+        self.acknowledged.push_back((id, vec![by]));
+        if self.acknowledged.len() > limits::ACKS_REMEMBERED_MAX {
+            self.acknowledged.pop_front();
         }
     }
 
@@ -162,6 +172,8 @@ pub enum Wait {
         job: Option<u64>,
         /// During which stay of the user it was asked; none when the user was away.
         stay: Option<u64>,
+        /// It is not tried for the first time.
+        is_retry: bool,
     },
     /// A connection reads its backlog.
     Read {
@@ -170,34 +182,53 @@ pub enum Wait {
     },
     /// Delivered or acknowledged mail is being forgotten; if that fails it comes again and says so.
     Remove,
-}
-
-/// Mail to be kept that could not be kept yet.
-#[derive(Debug)]
-pub struct Retry {
-    /// Whose.
-    pub key: Arc<MailboxKey>,
-    /// What.
-    pub mail: Vec<Mail>,
-    /// To be delivered once it is kept, one for each.
-    pub deliveries: Vec<Rc<Delivery>>,
+    /// A delivery is noted, or an acknowledgement of what this home awaited: nobody waits for the answer.
+    Note,
+    /// An acknowledgement of what this home does not await: the store decides.
+    Verdict {
+        /// Who is told.
+        connection: ConnKey,
+        /// What was acknowledged.
+        id: NotificationId,
+    },
 }
 
 /// Everything a shard waits for, and what waits to be tried again.
-#[derive(Default)]
 pub struct Mailroom {
     /// By ticket.
     pub waits: HashMap<u64, Wait, RandomState>,
     /// By number.
     pub jobs: HashMap<u64, Job, RandomState>,
-    /// Appends that failed and that nobody was told about: what came in by Redis. Tried again in order.
-    pub retries: VecDeque<Retry>,
-    /// When.
-    pub retry_at_ms: u64,
+    /// Appends that failed and that nobody was told about.
+    pub retries: Retries,
+    /// How they are tried again.
+    pub retry_pace: Pace,
+    /// Connections that wait for their turn to read their mailbox; some of them may be gone.
+    pub readers: VecDeque<ConnKey>,
+    /// How mailboxes are read.
+    pub read_pace: Pace,
+    /// Deliveries of this call that are to be noted; empty between calls.
+    pub notes: Vec<(Arc<MailboxKey>, NotificationId, ConnectionId)>,
     /// The last ticket or number given.
     pub last: u64,
     /// The node was told that this shard's store does not keep up.
     pub is_congested: bool,
+}
+
+impl Default for Mailroom {
+    fn default() -> Mailroom {
+        Mailroom {
+            waits: HashMap::default(),
+            jobs: HashMap::default(),
+            retries: Retries::default(),
+            retry_pace: Pace::new(limits::STORE_RETRIES_UNDER_WAY_MAX),
+            readers: VecDeque::new(),
+            read_pace: Pace::new(limits::STORE_READS_UNDER_WAY_MAX),
+            notes: Vec::new(),
+            last: 0,
+            is_congested: false,
+        }
+    }
 }
 
 impl Mailroom {
@@ -205,6 +236,19 @@ impl Mailroom {
     pub fn next_number(&mut self) -> u64 {
         self.last += 2;
         self.last | 1
+    }
+
+    /// Whether the store was asked for nothing that it has not answered, readings aside, and nothing waits to be tried
+    /// again: nothing would be lost with this shard.
+    pub fn is_settled(&self) -> bool {
+        self.waits.len() == self.read_pace.under_way() && self.retries.is_empty()
+    }
+
+    /// When something waits to be asked again, in milliseconds on the monotonic clock.
+    pub fn due_ms(&self) -> Option<u64> {
+        let retries = self.retries.is_waiting().then(|| self.retry_pace.due_ms());
+        let reads = (!self.readers.is_empty()).then(|| self.read_pace.due_ms());
+        [retries, reads].into_iter().flatten().flatten().min()
     }
 }
 
@@ -238,7 +282,7 @@ mod tests {
         assert_eq!(mail.acknowledge(id(1), phone()), Acknowledged::Invalid);
         assert_eq!(mail.acknowledge(id(1), laptop()), Acknowledged::Again);
         assert_eq!(mail.acknowledge(id(1), laptop()), Acknowledged::Invalid);
-        assert_eq!(mail.acknowledge(id(2), laptop()), Acknowledged::Invalid);
+        assert_eq!(mail.acknowledge(id(2), laptop()), Acknowledged::Unknown);
     }
 
     #[test]

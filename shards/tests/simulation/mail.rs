@@ -10,7 +10,7 @@ fn world(seed: u64, shards: usize, with_ack: bool) -> World {
     World::with_config(seed, shards, |config| {
         config.connections_per_user_max = 0;
         config.queue = Some(QueueRules { ttl_ms: 3_600_000 });
-        config.ack = with_ack.then_some(AckRules { timeout_ms: 30_000 });
+        config.ack = with_ack.then_some(AckRules { timeout_ms: 30_000, is_recorded: false });
     })
 }
 
@@ -298,7 +298,8 @@ fn what_is_not_acknowledged_in_time_comes_again_and_says_so() {
 
 #[test]
 fn tracked_but_not_kept_is_acknowledged_in_time_or_not_at_all() {
-    let mut world = World::with_config(5, 2, |config| config.ack = Some(AckRules { timeout_ms: 1_000 }));
+    let mut world =
+        World::with_config(5, 2, |config| config.ack = Some(AckRules { timeout_ms: 1_000, is_recorded: false }));
     let (ana, bo) = (world.websocket("ana"), world.websocket("bo"));
     let backend = world.dial();
     world.settle();

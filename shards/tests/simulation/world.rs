@@ -95,6 +95,7 @@ impl World {
             sockets_max: 20_000,
             connections_per_user_max: 5,
             subscriptions_max: 50,
+            templates_kept: false,
             queue: None,
             ack: None,
         };

@@ -7,10 +7,11 @@ use crate::link::attempt::Attempt;
 use crate::link::socket::{self, Transfer};
 use crate::link::transport::Transport;
 use crate::link::unreached::Unreached;
+use crate::postgres::fence::{Backend, Introduced, Introduction};
 use crate::postgres::link::{LinkConfig, LinkTiming};
 use crate::postgres::queue::{Queue, Soonest};
 use crate::postgres::reply::{Cause, Reply, Ticket};
-use crate::postgres::session::{Event, Session};
+use crate::postgres::session::{Event, Session, SessionError};
 use crate::postgres::status::{CommandEnd, LinkStatus};
 use crate::postgres::trouble::Trouble;
 use std::collections::VecDeque;
@@ -23,6 +24,7 @@ pub(super) struct Connection {
     /// Commands that the session was given and that are not answered, the oldest first.
     pub(super) in_flight: VecDeque<InFlight>,
     soonest: Soonest,
+    introduction: Option<Introduction>,
     encrypted: bool,
     /// The socket took less than it was given; wait until it is writable.
     write_blocked: bool,
@@ -40,7 +42,7 @@ pub(super) struct InFlight {
 pub(super) enum Stage {
     /// The connect is under way.
     Connecting(Attempt),
-    /// Encryption, proof and settings are being agreed on.
+    /// Encryption, proof and settings are being agreed on, and what a lost connection left is ended.
     Greeting(Attempt),
     Live {
         heard_us: u64,
@@ -64,10 +66,21 @@ impl Connection {
             session,
             in_flight: VecDeque::new(),
             soonest: Soonest::default(),
+            introduction: None,
             encrypted: false,
             write_blocked: false,
             more: false,
         }
+    }
+
+    /// Who does its commands on the server, if that was asked.
+    pub(super) fn backend(&self) -> Option<Backend> {
+        self.introduction.as_ref()?.backend()
+    }
+
+    /// Whether commands may be given to the session.
+    fn takes_commands(&self) -> bool {
+        matches!(self.stage, Stage::Live { .. }) && self.session.takes_commands()
     }
 
     /// Looks how the connect went, when it is over. Returns whether it succeeded just now.
@@ -119,6 +132,7 @@ pub(super) struct ConnectionTurn<'a> {
     pub(super) config: &'a LinkConfig,
     pub(super) status: &'a LinkStatus,
     pub(super) queue: &'a mut Queue,
+    pub(super) predecessor: &'a mut Option<Backend>,
     pub(super) now_us: u64,
 }
 
@@ -161,14 +175,14 @@ impl ConnectionTurn<'_> {
                 connection.write_blocked = !connection.transport.flush()?;
             }
             // Bounded by the commands in flight.
-            if connection.write_blocked || self.queue.len() == 0 || !connection.session.takes_commands() {
+            if connection.write_blocked || self.queue.len() == 0 || !connection.takes_commands() {
                 return Ok(());
             }
         }
     }
 
     fn fill(&mut self, connection: &mut Connection, on_reply: &mut dyn FnMut(Ticket, Reply<'_>)) {
-        while connection.session.takes_commands() {
+        while connection.takes_commands() {
             let Some(entry) = self.queue.pop() else { return };
             match connection.session.command(&entry.command) {
                 Ok(begins_at) => {
@@ -211,9 +225,30 @@ impl ConnectionTurn<'_> {
         connection: &mut Connection,
         on_reply: &mut dyn FnMut(Ticket, Reply<'_>),
     ) -> Result<(), Trouble> {
-        let Connection { session, transport, stage, in_flight, soonest, encrypted, .. } = connection;
+        let Connection { session, transport, stage, in_flight, soonest, introduction, encrypted, .. } = connection;
         let mut prove = false;
         while let Some(event) = session.next_event().map_err(Trouble::Session)? {
+            if let (Stage::Greeting(attempt), Some(introduction)) = (&*stage, introduction.as_mut()) {
+                let failed = match event {
+                    Event::Row(row) => {
+                        introduction.heard_row(row);
+                        continue;
+                    }
+                    Event::Done { .. } => None,
+                    Event::Failed(error) => Some(error),
+                    Event::Refused(error) | Event::Gone(error) => return Err(Trouble::Server(error)),
+                    _ => continue,
+                };
+                let left_ms = attempt.address_deadline_us.saturating_sub(self.now_us) / 1_000;
+                // Half of what is left: the answer needs a while, too.
+                match introduction.heard_end(failed, self.predecessor, session, (left_ms / 2).max(1)) {
+                    Ok(Introduced::Asked) => {}
+                    Ok(Introduced::Done) => prove |= self.live(session, stage, *encrypted),
+                    Ok(Introduced::Stays) => return Err(Trouble::Predecessor),
+                    Err(_unsayable) => return Err(Trouble::Session(SessionError::Unexpected("a question"))),
+                }
+                continue;
+            }
             let (end, reply) = match event {
                 Event::Row(row) => {
                     if let Some(oldest) = in_flight.front() {
@@ -232,12 +267,11 @@ impl ConnectionTurn<'_> {
                     continue;
                 }
                 Event::Ready => {
-                    *stage = Stage::Live { heard_us: self.now_us, pinged_us: None };
-                    prove |= self.proved();
-                    self.backoff.reset();
-                    self.status.connected(*encrypted);
-                    let version = session.settings().version.as_str();
-                    tracing::info!(server = %self.config.url, version, encrypted, "PostgreSQL link is up");
+                    match self.config.fences.then(|| Introduction::begin(session)) {
+                        Some(Ok(begun)) => *introduction = Some(begun),
+                        // Never: the question has no values.
+                        Some(Err(_)) | None => prove |= self.live(session, stage, *encrypted),
+                    }
                     continue;
                 }
                 Event::Pong => {
@@ -263,6 +297,16 @@ impl ConnectionTurn<'_> {
             ping(session, stage, self.now_us);
         }
         Ok(())
+    }
+
+    /// Commands are taken from here on. Returns whether the breaker wants more proof.
+    fn live(&mut self, session: &Session, stage: &mut Stage, encrypted: bool) -> bool {
+        *stage = Stage::Live { heard_us: self.now_us, pinged_us: None };
+        self.backoff.reset();
+        self.status.connected(encrypted);
+        let version = session.settings().version.as_str();
+        tracing::info!(server = %self.config.url, version, encrypted, "PostgreSQL link is up");
+        self.proved()
     }
 
     /// Tells the breaker that the server is there. Returns whether it wants more proof, which a sign of life brings.

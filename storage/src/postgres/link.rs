@@ -18,7 +18,8 @@
 //!
 //! **Late.** A command that is not answered in its time ends the link: what would still come could not be matched any
 //! more. The server may go on with it. That counts as trouble of the connection, because a server that stands still
-//! looks the same; a login that succeeds shows the breaker otherwise.
+//! looks the same; a login that succeeds shows the breaker otherwise. What follows is done behind it all the same: see
+//! [`LinkConfig::fences`].
 use crate::backoff::{Backoff, BackoffConfig};
 use crate::breaker::{Admission, Breaker, BreakerConfig, BreakerState};
 use crate::link::attempt::Attempt;
@@ -30,6 +31,7 @@ use crate::link::unreached::Unreached;
 use crate::link::wants::Wants;
 use crate::postgres::command::Command;
 use crate::postgres::connection::{Connection, ConnectionTurn, Ready, Stage};
+use crate::postgres::fence::Backend;
 use crate::postgres::queue::Queue;
 use crate::postgres::reply::{Cause, Full, Reply, Ticket};
 use crate::postgres::session::Session;
@@ -58,6 +60,10 @@ pub struct LinkConfig {
     pub backoff: BackoffConfig,
     /// Its deadlines.
     pub timing: LinkTiming,
+    /// A new connection has the server end what a lost one was doing, before it takes a command. It needs one question
+    /// more at each connect, and a view that proxies may not have; without it a command that nobody knows of may be done
+    /// behind those of the next connection.
+    pub fences: bool,
     /// Unless `sslmode=disable`.
     pub(super) tls: Option<Tls>,
 }
@@ -92,7 +98,7 @@ impl LinkConfig {
             connect_deadline_ms: url.connect_timeout_ms.unwrap_or(CONNECT_DEADLINE_MS),
             ping_interval_ms: PING_INTERVAL_MS,
         };
-        Ok(LinkConfig { url, breaker, backoff, timing, tls })
+        Ok(LinkConfig { url, breaker, backoff, timing, fences: true, tls })
     }
 }
 
@@ -106,6 +112,8 @@ pub struct Link {
     resolver: Resolver,
     phase: Phase,
     queue: Queue,
+    /// Did commands of which nobody knows what became of them.
+    predecessor: Option<Backend>,
     /// Number of the newest socket.
     generation: u32,
 }
@@ -136,6 +144,7 @@ impl Link {
             resolver: Resolver::new(wake),
             phase: Phase::Waiting { until_us: 0, since: None },
             queue: Queue::default(),
+            predecessor: None,
             generation: 0,
             status,
             config,
@@ -252,6 +261,7 @@ impl Link {
                         config: &self.config,
                         status: &self.status,
                         queue: &mut self.queue,
+                        predecessor: &mut self.predecessor,
                         now_us,
                     };
                     turn.run(connection, ready, on_reply)
@@ -368,7 +378,10 @@ impl Link {
             let sent_total = connection.session.sent_total();
             for command in &connection.in_flight {
                 let (end, reply) = match command.begins_at < sent_total {
-                    true => (CommandEnd::Unknown, Reply::Unknown(cause)),
+                    true => {
+                        self.predecessor = connection.backend();
+                        (CommandEnd::Unknown, Reply::Unknown(cause))
+                    }
                     false => (CommandEnd::NotSent, Reply::NotSent(cause)),
                 };
                 self.status.answered(end);

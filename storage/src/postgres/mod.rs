@@ -7,8 +7,10 @@
 //! | [`reply`] | what becomes of a command: done, failed, unknown, not sent | no |
 //! | [`session`] | protocol 3.0: commands to bytes, bytes to events | no |
 //! | [`error`] | what the server says when something is wrong, and what follows | no |
+//! | `fence` | nothing of a lost connection is done late | no |
 //! | [`link`] | one connection that is always there: connects, proves, pipelines, reconnects for ever | yes |
 //! | [`pool`] | a few links, with the commands of one user in order over one of them | yes |
+//! | [`store`] | the store: mail, acknowledgements and templates in tables, over a pool | yes |
 //! | [`schema`] | the tables, made and migrated by a script | no |
 //! | [`queue`], [`wire`] | the bounds: what waits, and how large a message may be | no |
 //! | [`status`] | how a link does, to be read from any thread | no |
@@ -25,6 +27,7 @@
 pub mod command;
 mod connection;
 pub mod error;
+mod fence;
 pub mod link;
 mod login;
 pub mod pool;
@@ -33,6 +36,7 @@ pub mod reply;
 pub mod schema;
 pub mod session;
 pub mod status;
+pub mod store;
 mod talk;
 mod trouble;
 pub mod url;

@@ -6,7 +6,6 @@ use crate::postgres::reply::{Full, Reply, Ticket};
 use crate::postgres::status::LinkStatus;
 use protocol::clock::Now;
 use rustix::fd::BorrowedFd;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Links of one pool: a server's connections are few, and each shard has a pool.
@@ -15,19 +14,12 @@ pub const POOL_LINKS_MAX: usize = 64;
 /// Links to one server, on one thread.
 ///
 /// A command goes to the link that has the fewest to answer, of those that are up. A command with a [`Ticket::order`]
-/// goes where the unanswered ones of the same order are, whatever that link has to do, so that they stay in order.
-/// After a [`Reply::Unknown`] the order holds no longer: the server may still be busy with the lost command while the
-/// next one goes over another link.
+/// always goes over the link that its order says, whatever that link has to do and whether it is up, so that those of
+/// one order stay in order. Across the end of that link, too: with [`LinkConfig::fences`] it takes no command before the
+/// server has ended what the lost connection was doing.
 pub struct Pool {
     links: Vec<Link>,
     statuses: Vec<Arc<LinkStatus>>,
-    /// Where the unanswered commands of an order are; bounded by the queues of the links.
-    orders: HashMap<u64, Placed>,
-}
-
-struct Placed {
-    link: usize,
-    outstanding: usize,
 }
 
 impl Pool {
@@ -40,7 +32,7 @@ impl Pool {
             // Different seeds: the links must not come back in step.
             Link::new(Arc::clone(&config), Arc::clone(status), seed, Arc::clone(&wake))
         });
-        Pool { links: links.collect(), statuses, orders: HashMap::new() }
+        Pool { links: links.collect(), statuses }
     }
 
     /// Takes a command. Returns the link that is to be turned soon.
@@ -48,12 +40,12 @@ impl Pool {
     /// # Errors
     /// [`Full`]: too many wait where it would have to go.
     pub fn submit(&mut self, ticket: Ticket, command: Command) -> Result<usize, Full> {
-        let placed = ticket.order.and_then(|order| self.orders.get(&order));
-        let link = placed.map_or_else(|| self.least_busy(), |placed| placed.link);
+        let link = match ticket.order {
+            // The remainder is below the number of links, which is at least one.
+            Some(order) => (order % self.links.len() as u64) as usize,
+            None => self.least_busy(),
+        };
         self.links[link].submit(ticket, command)?;
-        if let Some(order) = ticket.order {
-            self.orders.entry(order).or_insert(Placed { link, outstanding: 0 }).outstanding += 1;
-        }
         Ok(link)
     }
 
@@ -66,24 +58,16 @@ impl Pool {
         writable: bool,
         on_reply: &mut dyn FnMut(Ticket, Reply<'_>),
     ) -> Wants {
-        let orders = &mut self.orders;
         match self.links.get_mut(link) {
-            Some(link) => link.turn(now, readable, writable, &mut |ticket, reply| {
-                settle(orders, ticket, &reply);
-                on_reply(ticket, reply);
-            }),
+            Some(link) => link.turn(now, readable, writable, on_reply),
             None => Wants::default(),
         }
     }
 
     /// Closes all links for good and answers what is not answered.
     pub fn stop(&mut self, on_reply: &mut dyn FnMut(Ticket, Reply<'_>)) {
-        let orders = &mut self.orders;
         for link in &mut self.links {
-            link.stop(&mut |ticket, reply| {
-                settle(orders, ticket, &reply);
-                on_reply(ticket, reply);
-            });
+            link.stop(on_reply);
         }
     }
 
@@ -109,17 +93,6 @@ impl Pool {
     }
 }
 
-/// Forgets where an order is when the last of its commands is answered.
-fn settle(orders: &mut HashMap<u64, Placed>, ticket: Ticket, reply: &Reply<'_>) {
-    let Some(order) = ticket.order.filter(|_| reply.is_last()) else { return };
-    if let Some(placed) = orders.get_mut(&order) {
-        placed.outstanding -= 1;
-        if placed.outstanding == 0 {
-            orders.remove(&order);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,17 +114,17 @@ mod tests {
     }
 
     #[test]
-    fn the_least_busy_link_takes_it_and_an_order_stays_where_it_is() {
+    fn the_least_busy_link_takes_it_and_an_order_has_its_link() {
         let mut pool = pool(3);
         let placed = [None, Some(1), Some(2), Some(1), Some(1), None, Some(3)].map(|order| submit(&mut pool, 0, order));
-        assert_eq!(placed, [0, 1, 2, 1, 1, 0, 2]);
+        assert_eq!(placed, [0, 1, 2, 1, 1, 0, 0]);
         let mut answered = 0;
         pool.stop(&mut |_, reply| {
             assert!(matches!(reply, Reply::NotSent(_)));
             answered += 1;
         });
-        assert_eq!((answered, pool.orders.len()), (7, 0));
-        assert_eq!(submit(&mut pool, 0, Some(1)), 0, "forgotten when it was answered");
+        assert_eq!(answered, 7);
+        assert_eq!(submit(&mut pool, 0, Some(u64::MAX)), 0, "the order says where, nothing else");
     }
 
     #[test]

@@ -9,8 +9,8 @@ use std::fmt;
 pub struct Ticket {
     /// The caller's; handed back as it is.
     pub number: u64,
-    /// Commands of a pool with the same number here (a user's, say) go over one link as long as any of them is not
-    /// answered, so they are done in the order they were submitted in. One link alone does not look at it.
+    /// Commands of a pool with the same number here (a user's, say) always go over the same link, so they are done in the
+    /// order they were submitted in. One link alone does not look at it.
     pub order: Option<u64>,
 }
 

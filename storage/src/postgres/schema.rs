@@ -14,6 +14,7 @@ pub const SCRIPT: &str = concat!(
     include_str!("../../migrations/0001_notification_queue.sql"),
     include_str!("../../migrations/0002_notification_acks.sql"),
     include_str!("../../migrations/0003_streams.sql"),
+    include_str!("../../migrations/0004_store.sql"),
     include_str!("../../migrations/9999_end.sql"),
 );
 

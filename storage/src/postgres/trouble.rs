@@ -18,6 +18,8 @@ pub(super) enum Trouble {
     Silent { ms: u64 },
     /// No answer to a command in time.
     Late { in_flight: usize },
+    /// What the connection before was doing could not be ended in time.
+    Predecessor,
     /// TLS was not agreed on, or was meddled with.
     Tls(rustls::Error),
     /// The server refused us, or said good-bye.
@@ -52,7 +54,7 @@ impl Trouble {
             },
             Self::GreetingDeadline { .. } => LinkErrorKind::Deadline,
             Self::Silent { .. } => LinkErrorKind::Silent,
-            Self::Late { .. } => LinkErrorKind::Late,
+            Self::Late { .. } | Self::Predecessor => LinkErrorKind::Late,
             Self::Tls(_) | Self::Session(SessionError::NoTls) => LinkErrorKind::Tls,
             Self::Server(error) => match (error.code.class(), error.class()) {
                 (b"28", _) => LinkErrorKind::Auth,
@@ -71,7 +73,7 @@ impl Trouble {
         match self {
             Self::Unreached(_) | Self::GreetingDeadline { .. } | Self::Silent { .. } | Self::Late { .. } => true,
             Self::Server(error) => error.class() == ErrorClass::Connection,
-            Self::Tls(_) | Self::Session(_) => false,
+            Self::Predecessor | Self::Tls(_) | Self::Session(_) => false,
         }
     }
 }
@@ -92,6 +94,7 @@ impl fmt::Display for Trouble {
             Self::Late { in_flight } => {
                 write!(f, "a command was not answered in time; {in_flight} under way may or may not have happened")
             }
+            Self::Predecessor => f.write_str("what the connection before was doing could not be ended in time"),
             Self::Tls(error) => {
                 write!(f, "TLS was not agreed on, check sslmode and sslrootcert in DATABASE_URL: {error}")
             }
@@ -127,6 +130,7 @@ mod tests {
             (Unreached::Closed.into(), LinkErrorKind::Closed, true, "closed"),
             (Trouble::Silent { ms: 1 }, LinkErrorKind::Silent, true, "1 ms"),
             (Trouble::Late { in_flight: 3 }, LinkErrorKind::Late, true, "3 under way"),
+            (Trouble::Predecessor, LinkErrorKind::Late, false, "the connection before"),
             (Trouble::Tls(rustls::Error::DecryptError), LinkErrorKind::Tls, false, "sslrootcert"),
             (Trouble::Session(SessionError::NoTls), LinkErrorKind::Tls, false, "sslmode"),
             (fatal(b"28P01"), LinkErrorKind::Auth, false, "password in DATABASE_URL"),

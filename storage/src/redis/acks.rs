@@ -24,12 +24,8 @@ use crate::redis::mailbox::page::{UnexpectedReply, number, read_items};
 use protocol::clock::{self, Now};
 use protocol::ids::{ConnectionId, NotificationId, TenantId};
 use protocol::json;
+use protocol::limits;
 use uuid::Uuid;
-
-/// How much longer than its timeout a notification's hash is kept: the time a sweep has to come by.
-pub const PENDING_KEPT_SECONDS: u64 = 60;
-/// What one [`Acks::expire`] gives up at most; more are left to the next.
-pub const EXPIRE_MAX: u32 = 1_000;
 
 static TRACK: Script = Script::new("ack_track", include_str!("scripts/ack_track.lua"));
 static ACKNOWLEDGE: Script = Script::new("ack_acknowledge", include_str!("scripts/ack_acknowledge.lua"));
@@ -82,7 +78,7 @@ impl Acknowledged {
 pub struct Overdue {
     /// The notification.
     pub id: NotificationId,
-    /// The scoped key of the recipient; unknown if the sweep came later than [`PENDING_KEPT_SECONDS`].
+    /// The scoped key of the recipient; unknown if the sweep came later than [`limits::REDIS_ACK_KEPT_SECONDS`].
     pub scoped: Option<Vec<u8>>,
 }
 
@@ -180,7 +176,7 @@ impl Acks {
                 &pending(id, user, connection, now),
                 now.unix_ms().to_string().as_bytes(),
                 expires.to_string().as_bytes(),
-                (timeout_seconds + PENDING_KEPT_SECONDS).to_string().as_bytes(),
+                (timeout_seconds + limits::REDIS_ACK_KEPT_SECONDS).to_string().as_bytes(),
             ],
             submit,
         )
@@ -210,10 +206,11 @@ impl Acks {
         )
     }
 
-    /// Gives up what was not acknowledged in time, at most [`EXPIRE_MAX`] of it; answered with a list of [`Overdue`].
+    /// Gives up what was not acknowledged in time, at most [`limits::REDIS_ACK_EXPIRE_MAX`] of it; answered with a list of [`Overdue`].
     /// Each is given to one asker only, however many ask.
     pub fn expire<R>(&self, now: Now, count_max: u32, submit: impl FnOnce(Command<'_>) -> R) -> R {
-        let (now_seconds, count) = (now.unix_seconds().to_string(), count_max.clamp(1, EXPIRE_MAX).to_string());
+        let (now_seconds, count) =
+            (now.unix_seconds().to_string(), count_max.clamp(1, limits::REDIS_ACK_EXPIRE_MAX).to_string());
         submit(Command {
             operation: Operation::AckExpire,
             words: Words::Script {

@@ -14,6 +14,8 @@ use crate::backoff::{Backoff, BackoffConfig};
 use crate::breaker::{Admission, Breaker, BreakerConfig, BreakerState};
 use crate::link::attempt::Attempt;
 use crate::link::resolver::{Lookup, Resolver};
+use crate::link::tls::{Tls, TlsError};
+use crate::link::transport::Transport;
 use crate::link::unreached::Unreached;
 use crate::link::wants::Wants;
 use crate::redis::link::{Flow, Link, LinkTurn, Ready, Stage};
@@ -24,7 +26,7 @@ use crate::redis::url::RedisUrl;
 use fastrand::Rng;
 use protocol::clock::Now;
 use protocol::limits;
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -64,10 +66,10 @@ impl Default for FeedTiming {
 }
 
 /// Why there can be no such feed; a matter of the settings, to be said at start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FeedError {
-    /// The URL asks for TLS.
-    TlsUnsupported,
+    /// The URL asks for encryption, which cannot be.
+    Tls(TlsError),
     /// There is nothing to subscribe to.
     NoChannels,
     /// There are more than [`limits::REDIS_CHANNELS_MAX`].
@@ -80,10 +82,7 @@ pub enum FeedError {
 impl fmt::Display for FeedError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TlsUnsupported => f.write_str(
-                "REDIS_URL asks for TLS (rediss://), which this version does not speak; use redis:// over a trusted \
-                 network or a local TLS proxy",
-            ),
+            Self::Tls(error) => write!(f, "REDIS_URL asks for encryption (rediss://): {error}"),
             Self::NoChannels => f.write_str("REDIS_CHANNELS names no channel"),
             Self::TooManyChannels { count } => {
                 let count_max = limits::REDIS_CHANNELS_MAX;
@@ -104,6 +103,7 @@ pub type FeedWants = Wants;
 /// One subscription link.
 pub struct Feed {
     config: FeedConfig,
+    tls: Option<Tls>,
     status: Arc<FeedStatus>,
     rng: Rng,
     breaker: Breaker,
@@ -119,7 +119,7 @@ pub struct Feed {
 enum Phase {
     Waiting { until_us: u64 },
     Resolving { deadline_us: u64 },
-    Linked(Link),
+    Linked(Box<Link>),
     Stopped,
 }
 
@@ -135,9 +135,7 @@ impl Feed {
         seed: u64,
         wake: Box<dyn Fn() + Send + Sync>,
     ) -> Result<Feed, FeedError> {
-        if config.url.tls {
-            return Err(FeedError::TlsUnsupported);
-        }
+        let tls = config.url.encryption().map_err(FeedError::Tls)?;
         match config.channels.len() {
             0 => return Err(FeedError::NoChannels),
             count if count > limits::REDIS_CHANNELS_MAX => return Err(FeedError::TooManyChannels { count }),
@@ -151,6 +149,7 @@ impl Feed {
             phase: Phase::Waiting { until_us: 0 },
             generation: 0,
             paused_since_us: None,
+            tls,
             status,
             config,
         })
@@ -179,7 +178,7 @@ impl Feed {
     /// The socket of [`FeedWants::socket`].
     pub fn socket(&self) -> Option<BorrowedFd<'_>> {
         match &self.phase {
-            Phase::Linked(link) => Some(link.socket.as_fd()),
+            Phase::Linked(link) => Some(link.transport.socket()),
             _ => None,
         }
     }
@@ -208,7 +207,9 @@ impl Feed {
                 };
             }
             Phase::Linked(link) => match &link.stage {
-                Stage::Connecting(attempt) => link.finish_connect(attempt.address_deadline_us, now_us, ready),
+                Stage::Connecting(attempt) => {
+                    link.finish_connect(attempt.address_deadline_us, now_us, ready, self.tls.as_ref())
+                }
                 Stage::Greeting(_) | Stage::Live { .. } => {
                     let mut turn = LinkTurn {
                         breaker: &mut self.breaker,
@@ -279,7 +280,8 @@ impl Feed {
             Ok((socket, attempt)) => {
                 let session = Session::new(&self.config.url, &self.config.channels);
                 self.generation = self.generation.wrapping_add(1);
-                self.phase = Phase::Linked(Link::new(socket, Stage::Connecting(attempt), session));
+                let link = Link::new(Transport::new(socket), Stage::Connecting(attempt), session);
+                self.phase = Phase::Linked(Box::new(link));
                 Flow::Rest
             }
             Err(trouble) => self.end(now_us, trouble),
@@ -290,8 +292,12 @@ impl Feed {
     fn address_failed(&mut self, now_us: u64, trouble: Trouble) -> Flow {
         // What the server refused at one address it refuses at all; only what did not get through is tried elsewhere.
         let goes_on = trouble.is_of_connection();
-        match std::mem::replace(&mut self.phase, Phase::Waiting { until_us: now_us }) {
-            Phase::Linked(Link { stage: Stage::Connecting(attempt) | Stage::Greeting(attempt), .. }) if goes_on => {
+        let stage = match std::mem::replace(&mut self.phase, Phase::Waiting { until_us: now_us }) {
+            Phase::Linked(link) => Some(link.stage),
+            _ => None,
+        };
+        match stage {
+            Some(Stage::Connecting(attempt) | Stage::Greeting(attempt)) if goes_on => {
                 self.connecting(now_us, attempt.next(now_us, trouble))
             }
             _ => self.end(now_us, trouble),
@@ -330,7 +336,7 @@ impl Feed {
             }
             Phase::Linked(link) => link,
         };
-        let socket = Some((link.socket.as_raw_fd(), self.generation));
+        let socket = Some((link.transport.socket().as_raw_fd(), self.generation));
         let wake_at_us = Some(link.stage.deadline_us(&self.config.timing));
         match &link.stage {
             Stage::Connecting(_) => FeedWants { socket, read: false, write: true, wake_at_us, again: false },
@@ -338,7 +344,7 @@ impl Feed {
             _ => FeedWants {
                 socket,
                 read: !paused,
-                write: !link.session.output().is_empty(),
+                write: !link.session.output().is_empty() || link.transport.wants_write(),
                 wake_at_us: wake_at_us.filter(|_| !paused),
                 again: link.more && !paused,
             },

@@ -5,16 +5,17 @@ use crate::backoff::Backoff;
 use crate::breaker::{Admission, Breaker, BreakerState};
 use crate::link::attempt::Attempt;
 use crate::link::socket::{self, Transfer};
+use crate::link::tls::Tls;
+use crate::link::transport::Transport;
 use crate::link::unreached::Unreached;
 use crate::redis::feed::{FeedConfig, FeedTiming};
 use crate::redis::session::{Event, Session};
 use crate::redis::status::FeedStatus;
 use crate::redis::trouble::Trouble;
-use rustix::fd::OwnedFd;
 
-/// A socket and what goes over it.
+/// A way to the server and what goes over it.
 pub(super) struct Link {
-    pub(super) socket: OwnedFd,
+    pub(super) transport: Transport,
     pub(super) stage: Stage,
     pub(super) session: Session,
     /// The socket took less than it was given; wait until it is writable.
@@ -83,16 +84,26 @@ impl Stage {
 
 impl Link {
     /// A link whose connect is under way.
-    pub(super) fn new(socket: OwnedFd, stage: Stage, session: Session) -> Link {
-        Link { socket, stage, session, write_blocked: false, more: false }
+    pub(super) fn new(transport: Transport, stage: Stage, session: Session) -> Link {
+        Link { transport, stage, session, write_blocked: false, more: false }
     }
 
     /// Looks how the connect went, when it is over.
-    pub(super) fn finish_connect(&mut self, deadline_us: u64, now_us: u64, ready: Ready) -> Result<Flow, Trouble> {
+    pub(super) fn finish_connect(
+        &mut self,
+        deadline_us: u64,
+        now_us: u64,
+        ready: Ready,
+        tls: Option<&Tls>,
+    ) -> Result<Flow, Trouble> {
         let Stage::Connecting(attempt) = &self.stage else { return Ok(Flow::Rest) };
         let address = attempt.address;
         if ready.writable {
-            socket::connected(&self.socket).map_err(|errno| Unreached::Connect { address, errno })?;
+            let socket = self.transport.socket();
+            socket::connected(socket).map_err(|errno| Unreached::Connect { address, errno })?;
+            if let Some(tls) = tls {
+                self.transport.encrypt(tls)?;
+            }
             // `replace` needs a value for the moment in between; the clocks of a live link begin at zero.
             let connecting = std::mem::replace(&mut self.stage, Stage::Live { heard_us: 0, pinged_us: None });
             if let Stage::Connecting(attempt) = connecting {
@@ -132,7 +143,7 @@ impl LinkTurn<'_> {
         written?;
         if ready.paused {
             // A reset shows even to those who do not want to read; unlooked-at it would be reported without end.
-            if ready.readable && socket::peek(&link.socket).map_err(Unreached::Io)? == Transfer::Closed {
+            if ready.readable && socket::peek(link.transport.socket()).map_err(Unreached::Io)? == Transfer::Closed {
                 return Err(Unreached::Closed.into());
             }
             return Ok(Flow::Rest);
@@ -149,10 +160,13 @@ impl LinkTurn<'_> {
 
     fn write(&mut self, link: &mut Link) -> Result<(), Trouble> {
         while !link.write_blocked && !link.session.output().is_empty() {
-            match socket::send(&link.socket, link.session.output()).map_err(Unreached::Io)? {
+            match link.transport.send(link.session.output())? {
                 Transfer::Bytes(bytes) => link.session.sent(bytes),
                 Transfer::Blocked | Transfer::Closed => link.write_blocked = true,
             }
+        }
+        if !link.write_blocked {
+            link.write_blocked = !link.transport.flush()?;
         }
         Ok(())
     }
@@ -160,7 +174,7 @@ impl LinkTurn<'_> {
     fn read(&mut self, link: &mut Link, on_message: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), Trouble> {
         let room = link.session.room();
         let room_bytes = room.len();
-        let transfer = socket::receive(&link.socket, room).map_err(Unreached::Io)?;
+        let transfer = link.transport.receive(room)?;
         link.more = transfer == Transfer::Bytes(room_bytes);
         match transfer {
             Transfer::Blocked => return Ok(()),

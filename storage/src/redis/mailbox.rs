@@ -8,7 +8,11 @@
 //! so mail that comes in between stays, and a reader that dies repeats rather than loses. For the same reason an
 //! enqueue whose end is unknown may be repeated: a reader knows the second one by its notification id.
 //!
-//! **Order.** Of one mailbox, that of the enqueues; `seq` is dense within an `epoch`, so a hole is a removal.
+//! **Order.** Of one mailbox, that of the enqueues. A mail's place in its user's stream is its owner's to give; it is kept
+//! and given back.
+//!
+//! **Deliveries.** Reading an entry begins one, and is noted beside the entry, so that a reader that comes after a restart
+//! knows of it. A server that takes no writes gives mail all the same; only this is not noted then.
 //!
 //! **Figures.** The scripts keep the depth of all mailboxes and their number; nothing is scanned. A mailbox that Redis
 //! let expire, evicted, or that somebody deleted by hand keeps its place in the figures until one of the scripts looks
@@ -27,27 +31,11 @@ pub mod page;
 use crate::redis::commands::script::Script;
 use crate::redis::commands::status::Operation;
 use crate::redis::commands::{Command, Words};
-use keys::{META_KEPT_SECONDS, MailboxKeys};
-use page::StreamId;
+use keys::MailboxKeys;
 use protocol::clock::{self, Now};
-use protocol::ids::{NotificationId, TenantId};
+use protocol::ids::TenantId;
 use protocol::limits;
-
-/// Entries of one page.
-pub const PAGE_ENTRIES_MAX: u32 = 256;
-/// Bytes of stored JSON above which a page ends; its last entry may go over.
-pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
-/// Bytes of the stored JSON of one entry. Longer: it is not given to the submitter, or if another wrote it, read as
-/// undecodable.
-pub const ENTRY_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// Ids of one removal; more are to be removed by a second.
-pub const REMOVE_IDS_MAX: usize = 1_000;
-
-// A page and its last entry, with ids and marks, must fit a reply; a stored notification must fit an entry.
-const _: () =
-    assert!(PAGE_BYTES_MAX + ENTRY_BYTES_MAX + 200 * PAGE_ENTRIES_MAX as usize <= limits::REDIS_REPLY_BYTES_MAX);
-const _: () = assert!(limits::REDIS_PAYLOAD_BYTES_MAX + 64 * 1024 <= ENTRY_BYTES_MAX);
-const _: () = assert!(limits::RENDERED_BYTES_MAX + 64 * 1024 <= ENTRY_BYTES_MAX);
+use protocol::store::{Mail, Position};
 
 static ENQUEUE: Script = Script::new("mailbox_enqueue", include_str!("scripts/mailbox_enqueue.lua"));
 static READ: Script = Script::new("mailbox_read", include_str!("scripts/mailbox_read.lua"));
@@ -63,21 +51,6 @@ static STATS: Script = Script::new("mailbox_stats", include_str!("scripts/mailbo
 
 /// All scripts of mailboxes, for a link to load at its start.
 pub static SCRIPTS: [&Script; 5] = [&ENQUEUE, &READ, &REMOVE, &SWEEP, &STATS];
-
-/// A notification to be put into a mailbox.
-#[derive(Clone, Copy, Debug)]
-pub struct Mail<'a> {
-    /// The notification.
-    pub id: NotificationId,
-    /// The event object of contract §5: valid JSON without raw newlines.
-    pub event: &'a [u8],
-    /// When it occurred, in nanoseconds since the Unix epoch.
-    pub occurred_unix_ns: u64,
-    /// Its own `ttl` in seconds, counted from when it occurred (C-11).
-    pub ttl_seconds: Option<u32>,
-    /// How often it was sent already.
-    pub attempts: u32,
-}
 
 /// Why entries leave a mailbox: under which figure they are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,13 +71,6 @@ impl Removal {
             Removal::Undecodable => "undecodable",
         }
     }
-}
-
-/// The mail is longer than [`ENTRY_BYTES_MAX`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MailTooLarge {
-    /// So long.
-    pub bytes: usize,
 }
 
 /// All mailboxes under one prefix.
@@ -135,55 +101,52 @@ impl Mailboxes {
         self.ttl_seconds
     }
 
-    /// Puts mail into a user's mailbox; answered with [`page::Enqueued`]. `epoch` names the mailbox's stream if it
-    /// begins with this one; it should differ from any that the mailbox had before.
-    ///
-    /// # Errors
-    /// [`MailTooLarge`]; nothing was submitted then.
+    /// Puts mail into a user's mailbox, all of it or none; answered with [`page::Enqueued`]. `None` if there is no mail:
+    /// then there is nothing to submit.
     pub fn enqueue<R>(
         &self,
         tenant: &TenantId,
         user: &str,
-        mail: &Mail<'_>,
+        mail: &[Mail],
         now: Now,
-        epoch: u64,
         submit: impl FnOnce(Command<'_>) -> R,
-    ) -> Result<R, MailTooLarge> {
-        let data = stored(mail, now);
-        if data.len() > ENTRY_BYTES_MAX {
-            return Err(MailTooLarge { bytes: data.len() });
-        }
+    ) -> Option<R> {
+        let first_ns = mail.iter().map(|mail| mail.expires_at_unix_ns).min()?;
         let keys = MailboxKeys::of_user(&self.prefix, tenant, user);
-        Ok(self.submit_on(
-            &keys,
-            Operation::QueueEnqueue,
-            &ENQUEUE,
-            &[
-                &keys.scoped[..],
-                &data,
-                self.max.as_bytes(),
-                now.unix_ms().to_string().as_bytes(),
-                self.expires_unix_ms(mail, now).to_string().as_bytes(),
-                self.ttl_seconds.to_string().as_bytes(),
-                self.meta_seconds().to_string().as_bytes(),
-                epoch.to_string().as_bytes(),
-            ],
-            submit,
-        ))
+        // All texts in one piece of memory: a put-back has thousands of them.
+        let mut texts = Vec::with_capacity(mail.iter().map(|mail| mail.event.len() + 260).sum());
+        let mut ends = Vec::with_capacity(mail.len() * 2);
+        for mail in mail {
+            write_stored(&mut texts, mail);
+            ends.push(texts.len());
+            write_mark(&mut texts, mail);
+            ends.push(texts.len());
+        }
+        let (now_ms, ttl) = (now.unix_ms().to_string(), self.ttl_seconds.to_string());
+        let (meta, first) = (self.meta_seconds().to_string(), first_ns.div_ceil(1_000_000).to_string());
+        let mut arguments = Vec::with_capacity(6 + ends.len());
+        arguments.extend([&keys.scoped[..], self.max.as_bytes(), now_ms.as_bytes()]);
+        arguments.extend([ttl.as_bytes(), meta.as_bytes(), first.as_bytes()]);
+        let mut from = 0;
+        for to in ends {
+            arguments.push(&texts[from..to]);
+            from = to;
+        }
+        Some(self.submit_on(&keys, Operation::QueueEnqueue, &ENQUEUE, &arguments, submit))
     }
 
     /// Reads a page of a user's mailbox, from its oldest entry or from behind one; answered with [`page::Page`]. At
-    /// most [`PAGE_ENTRIES_MAX`] entries.
+    /// most [`limits::REDIS_PAGE_ENTRIES_MAX`] entries.
     pub fn read<R>(
         &self,
         tenant: &TenantId,
         user: &str,
-        behind: Option<StreamId>,
+        behind: Option<Position>,
         entries_max: u32,
         submit: impl FnOnce(Command<'_>) -> R,
     ) -> R {
         let keys = MailboxKeys::of_user(&self.prefix, tenant, user);
-        let from = behind.map_or("-".to_owned(), |id| format!("({id}"));
+        let from = behind.map_or("-".to_owned(), |id| format!("({}", page::stream_id(id)));
         submit(Command {
             operation: Operation::QueueRead,
             words: Words::Script {
@@ -191,29 +154,30 @@ impl Mailboxes {
                 keys: &[&keys.stream, &keys.meta],
                 arguments: &[
                     from.as_bytes(),
-                    entries_max.clamp(1, PAGE_ENTRIES_MAX).to_string().as_bytes(),
-                    PAGE_BYTES_MAX.to_string().as_bytes(),
-                    ENTRY_BYTES_MAX.to_string().as_bytes(),
+                    entries_max.clamp(1, limits::REDIS_PAGE_ENTRIES_MAX).to_string().as_bytes(),
+                    limits::REDIS_PAGE_BYTES_MAX.to_string().as_bytes(),
+                    limits::REDIS_ENTRY_BYTES_MAX.to_string().as_bytes(),
                 ],
             },
         })
     }
 
-    /// Takes entries out of a user's mailbox, the first [`REMOVE_IDS_MAX`] of `ids`; answered with [`page::Removed`].
-    /// `None` if there are no ids: then there is nothing to submit.
+    /// Takes entries out of a user's mailbox, the first [`limits::REDIS_REMOVE_MAX`] of `positions`; answered with [`page::Removed`].
+    /// `None` if there are none: then there is nothing to submit.
     pub fn remove<R>(
         &self,
         tenant: &TenantId,
         user: &str,
-        ids: &[StreamId],
+        positions: &[Position],
         why: Removal,
         submit: impl FnOnce(Command<'_>) -> R,
     ) -> Option<R> {
-        if ids.is_empty() {
+        if positions.is_empty() {
             return None;
         }
         let keys = MailboxKeys::of_user(&self.prefix, tenant, user);
-        let ids: Vec<String> = ids.iter().take(REMOVE_IDS_MAX).map(StreamId::to_string).collect();
+        let ids: Vec<String> =
+            positions.iter().take(limits::REDIS_REMOVE_MAX).map(|position| page::stream_id(*position)).collect();
         let meta_seconds = self.meta_seconds().to_string();
         let mut arguments = vec![&keys.scoped[..], why.figure().as_bytes(), meta_seconds.as_bytes()];
         arguments.extend(ids.iter().map(|id| id.as_bytes()));
@@ -266,79 +230,88 @@ impl Mailboxes {
         submit(Command { operation, words: Words::Script { script, keys: &keys, arguments } })
     }
 
-    /// The sooner of the message's own end and that of all mail (C-11).
-    fn expires_unix_ms(&self, mail: &Mail<'_>, now: Now) -> u64 {
-        let kept = now.unix_ms().saturating_add(u64::from(self.ttl_seconds) * 1_000);
-        let own =
-            mail.ttl_seconds.map(|ttl| (mail.occurred_unix_ns / 1_000_000).saturating_add(u64::from(ttl) * 1_000));
-        own.map_or(kept, |own| own.min(kept))
-    }
-
     fn meta_seconds(&self) -> u64 {
-        u64::from(self.ttl_seconds) + META_KEPT_SECONDS
+        u64::from(self.ttl_seconds) + limits::REDIS_META_KEPT_SECONDS
     }
 }
 
-/// The JSON of contract §8.3.
-fn stored(mail: &Mail<'_>, now: Now) -> Vec<u8> {
-    let mut out = Vec::with_capacity(mail.event.len() + 140);
+/// How many bytes of stored JSON a piece of mail becomes, at most.
+pub(crate) fn stored_bytes_max(mail: &Mail) -> usize {
+    mail.event.len() + 140
+}
+
+/// Appends the JSON of contract §8.3.
+fn write_stored(out: &mut Vec<u8>, mail: &Mail) {
     out.extend_from_slice(br#"{"id":""#);
-    mail.id.write(&mut out);
+    mail.id.write(out);
     out.extend_from_slice(br#"","event":"#);
-    out.extend_from_slice(mail.event);
+    out.extend_from_slice(&mail.event);
     out.extend_from_slice(br#","queued_at":""#);
-    clock::write_rfc3339(&mut out, now.unix_ns);
+    clock::write_rfc3339(out, mail.queued_at_unix_ns);
     out.extend_from_slice(br#"","attempts":"#);
     out.extend_from_slice(mail.attempts.to_string().as_bytes());
     out.push(b'}');
-    out
+}
+
+/// Appends what stands beside the entry: see [`keys`].
+fn write_mark(out: &mut Vec<u8>, mail: &Mail) {
+    use std::io::Write as _;
+    let Mail { stream, expires_at_unix_ns, attempts, .. } = mail;
+    // Writing to a list of bytes does not fail.
+    let _ = write!(out, "{}:{}:{expires_at_unix_ns}:{attempts}", stream.epoch, stream.seq);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protocol::ids::uuid_v7;
+    use protocol::ids::{NotificationId, uuid_v7};
+    use protocol::stream::StreamSeq;
+    use std::sync::Arc;
 
-    fn mail(ttl_seconds: Option<u32>) -> Mail<'static> {
-        let id = NotificationId(uuid_v7(1, [0; 10]));
-        Mail { id, event: br#"{"payload":1.0}"#, occurred_unix_ns: 5_000_000_000, ttl_seconds, attempts: 0 }
-    }
-
-    #[test]
-    fn the_stored_json_is_that_of_the_contract() {
-        let now = Now { mono_us: 0, unix_ns: 1_767_323_045_123_456_789 };
-        let text = String::from_utf8(stored(&mail(None), now)).unwrap();
-        let expected = "{\"id\":\"00000000-0001-7000-8000-000000000000\",\"event\":{\"payload\":1.0},\
-                        \"queued_at\":\"2026-01-02T03:04:05.123456789Z\",\"attempts\":0}";
-        assert_eq!(text, expected);
-    }
-
-    #[test]
-    fn mail_ends_with_its_own_ttl_or_that_of_all_mail() {
-        let mailboxes = Mailboxes::new("q", 0, 60);
-        let now = Now { mono_us: 0, unix_ns: 10_000_000_000 };
-        let rows = [(None, 70_000), (Some(1), 6_000), (Some(0), 5_000), (Some(64), 69_000), (Some(u32::MAX), 70_000)];
-        for (ttl, expires) in rows {
-            assert_eq!(mailboxes.expires_unix_ms(&mail(ttl), now), expires, "{ttl:?}");
+    fn mail() -> Mail {
+        Mail {
+            id: NotificationId(uuid_v7(1, [0; 10])),
+            event: Arc::from(&br#"{"payload":1.0}"#[..]),
+            queued_at_unix_ns: 1_767_323_045_123_456_789,
+            expires_at_unix_ns: u64::MAX,
+            attempts: u32::MAX,
+            stream: StreamSeq { epoch: u64::MAX, seq: u64::MAX },
         }
     }
 
     #[test]
-    fn too_large_mail_and_empty_removals_are_not_submitted() {
+    fn the_stored_json_is_that_of_the_contract() {
+        let mut text = Vec::new();
+        write_stored(&mut text, &mail());
+        assert!(text.len() <= stored_bytes_max(&mail()));
+        let expected = "{\"id\":\"00000000-0001-7000-8000-000000000000\",\"event\":{\"payload\":1.0},\
+                        \"queued_at\":\"2026-01-02T03:04:05.123456789Z\",\"attempts\":4294967295}";
+        assert_eq!(String::from_utf8(text).unwrap(), expected);
+    }
+
+    /// What an outbox of the most frames puts back is one command.
+    #[test]
+    fn an_outbox_that_is_put_back_is_one_command() {
+        let event_bytes = limits::OUTBOX_BYTES_MAX / limits::OUTBOX_FRAMES_MAX;
+        let mail = vec![Mail { event: vec![b'1'; event_bytes].into(), ..mail() }; limits::OUTBOX_FRAMES_MAX];
+        let (mailboxes, tenant) = (Mailboxes::new("ara:queue", 10, 60), TenantId::default_tenant());
+        let bytes = mailboxes.enqueue(&tenant, "u", &mail, Now::default(), |command| command.words.bytes_max());
+        assert!(bytes.unwrap() <= limits::REDIS_COMMAND_BYTES_MAX, "{bytes:?}");
+    }
+
+    #[test]
+    fn nothing_is_submitted_for_no_mail_and_no_removals() {
         let mailboxes = Mailboxes::new("q", 10, 60);
-        let event = vec![b'1'; ENTRY_BYTES_MAX];
-        let large = Mail { event: &event, ..mail(None) };
         let tenant = TenantId::default_tenant();
         let submitted = |_: Command<'_>| panic!("nothing is to be submitted");
-        let refused = mailboxes.enqueue(&tenant, "u", &large, Now::default(), 1, submitted);
-        assert!(matches!(refused, Err(MailTooLarge { bytes }) if bytes > ENTRY_BYTES_MAX));
+        assert!(mailboxes.enqueue(&tenant, "u", &[], Now::default(), submitted).is_none());
         assert!(mailboxes.remove(&tenant, "u", &[], Removal::Delivered, submitted).is_none());
     }
 
     #[test]
     fn scripts_use_what_redis_6_2_has() {
         // Every one of these, with the options the scripts give it, is in Redis 6.2.
-        const COMMANDS: [&str; 26] = [
+        const COMMANDS: [&str; 27] = [
             "DEL",
             "EXISTS",
             "EXPIRE",
@@ -351,6 +324,7 @@ mod tests {
             "HINCRBY",
             "HLEN",
             "HMGET",
+            "HSCAN",
             "HSET",
             "XADD",
             "XDEL",
@@ -366,7 +340,7 @@ mod tests {
             "SET",
             "INCR",
         ];
-        for script in SCRIPTS.into_iter().chain(crate::redis::acks::SCRIPTS) {
+        for script in SCRIPTS.into_iter().chain(crate::redis::acks::SCRIPTS).chain(crate::redis::store::SCRIPTS) {
             for call in script.body().split("call('").skip(1) {
                 let (command, options) = call.split_once('\'').unwrap();
                 assert!(COMMANDS.contains(&command), "{} in {}", command, script.name());

@@ -2,7 +2,8 @@
 //! ([`status`]).
 //!
 //! [`commands`] is another link, for commands and their answers; it shares nothing with the subscription but the way it
-//! is made. [`mailbox`] and [`acks`] are what is said over it.
+//! is made. [`mailbox`] and [`acks`] are what is said over it, and
+//! [`store`] is who says it: the backend of a shard.
 pub mod acks;
 pub mod commands;
 pub mod feed;
@@ -11,6 +12,7 @@ pub mod mailbox;
 mod reply;
 pub mod session;
 pub mod status;
+pub mod store;
 pub mod topology;
 mod trouble;
 pub mod url;

@@ -25,11 +25,13 @@ pub enum FeedErrorKind {
     Refused = 8,
     /// What came was not Redis' protocol, or a reply was too large.
     Protocol = 9,
+    /// No encryption could be agreed on, or the server did not prove who it is.
+    Tls = 10,
 }
 
 impl FeedErrorKind {
     /// All of them.
-    pub const ALL: [FeedErrorKind; 9] = [
+    pub const ALL: [FeedErrorKind; 10] = [
         Self::Resolve,
         Self::Connect,
         Self::Deadline,
@@ -39,6 +41,7 @@ impl FeedErrorKind {
         Self::Database,
         Self::Refused,
         Self::Protocol,
+        Self::Tls,
     ];
 
     /// A word for a metric or a page.
@@ -53,6 +56,7 @@ impl FeedErrorKind {
             Self::Database => "database",
             Self::Refused => "refused",
             Self::Protocol => "protocol",
+            Self::Tls => "tls",
         }
     }
 }

@@ -1,4 +1,5 @@
 //! What can go wrong with a link, in words for the log: the cause and, where it is one, the setting to look at.
+use crate::link::transport::TransportError;
 use crate::link::unreached::Unreached;
 use crate::redis::session::{SessionError, Step};
 use crate::redis::status::FeedErrorKind;
@@ -10,6 +11,8 @@ use std::net::SocketAddr;
 pub(crate) enum Trouble {
     /// The server was not reached, or was lost.
     Unreached(Unreached),
+    /// The encryption failed.
+    Tls(rustls::Error),
     /// The server took the connection and then did not answer.
     GreetingDeadline { address: SocketAddr, step: Step },
     /// No answer to a PING.
@@ -26,6 +29,15 @@ impl From<Unreached> for Trouble {
     }
 }
 
+impl From<TransportError> for Trouble {
+    fn from(error: TransportError) -> Trouble {
+        match error {
+            TransportError::Io(errno) => Unreached::Io(errno).into(),
+            TransportError::Tls(error) => Trouble::Tls(error),
+        }
+    }
+}
+
 impl Trouble {
     pub(crate) fn kind(&self) -> FeedErrorKind {
         match self {
@@ -35,6 +47,7 @@ impl Trouble {
                 Unreached::LookupDeadline { .. } | Unreached::ConnectDeadline { .. } => FeedErrorKind::Deadline,
                 Unreached::Closed | Unreached::Io(_) => FeedErrorKind::Closed,
             },
+            Self::Tls(_) => FeedErrorKind::Tls,
             Self::GreetingDeadline { .. } => FeedErrorKind::Deadline,
             Self::Silent { .. } => FeedErrorKind::Silent,
             Self::Server { step, text } => refusal(*step, text),
@@ -45,7 +58,7 @@ impl Trouble {
     /// Whether the server could not be reached, as opposed to reached and not agreed with: only this counts for the
     /// breaker (W-58).
     pub(crate) fn is_of_connection(&self) -> bool {
-        !matches!(self, Self::Server { .. } | Self::Session(_))
+        !matches!(self, Self::Tls(_) | Self::Server { .. } | Self::Session(_))
     }
 }
 
@@ -68,6 +81,11 @@ impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreached(unreached) => unreached.write(f, "REDIS_URL"),
+            Self::Tls(error) => write!(
+                f,
+                "no encryption with the server: {error}; rediss:// in REDIS_URL needs a server that speaks TLS, whose \
+                 certificate names its host and comes from an authority that this machine, or the file ssl_ca, trusts"
+            ),
             Self::GreetingDeadline { address, step } => {
                 let command = match step {
                     Step::Auth => "AUTH",
@@ -126,6 +144,8 @@ mod tests {
             (Unreached::Closed.into(), true),
             (Trouble::Silent { ms: 1 }, true),
             (Trouble::Session(SessionError::TooLarge { bytes: 1 }), false),
+            (TransportError::Tls(rustls::Error::DecryptError).into(), false),
+            (TransportError::Io(Errno::CONNRESET).into(), true),
         ];
         for (trouble, of_connection) in rows {
             assert_eq!(trouble.is_of_connection(), of_connection, "{trouble}");

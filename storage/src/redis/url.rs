@@ -1,9 +1,11 @@
-//! `REDIS_URL`: `redis://[[user][:password]@]host[:port][/db]`.
+//! `REDIS_URL`: `redis://[[user][:password]@]host[:port][/db]`, or `rediss://` and perhaps `?ssl_ca=/file` behind it.
 //!
 //! Error texts and [`std::fmt::Display`] never repeat what may be part of a password, not even of a mistyped one.
 use crate::link::address::{self, AddressError};
+use crate::link::tls::{Tls, TlsError, Trust};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 use std::fmt;
+use std::path::PathBuf;
 
 /// The port where none is named.
 pub const PORT_DEFAULT: u16 = 6379;
@@ -11,8 +13,11 @@ pub const PORT_DEFAULT: u16 = 6379;
 /// A server, who we are there, and which of its databases.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisUrl {
-    /// `rediss://`: the link is to be encrypted.
+    /// `rediss://`: the link is to be encrypted, and the server must prove that it is `host`.
     pub tls: bool,
+    /// `ssl_ca`: a file with the certificates of those who vouch for the server, in PEM form; absent means those that the
+    /// machine trusts.
+    pub ca_file: Option<PathBuf>,
     /// A name or an address; an IPv6 address without its brackets.
     pub host: String,
     /// 1..=65535.
@@ -32,7 +37,7 @@ pub enum RedisUrlError {
     NoScheme,
     /// It is another scheme; kept only if it looks like one.
     UnknownScheme(Option<String>),
-    /// It has a `?`.
+    /// It has a `?`, and what follows is not `ssl_ca=` and a file, once, for `rediss://`.
     Query,
     /// It has a `#`.
     Fragment,
@@ -57,7 +62,7 @@ impl fmt::Display for RedisUrlError {
             Self::UnknownScheme(None) => {
                 f.write_str("its scheme is not known; it must start with redis:// or rediss://")
             }
-            Self::Query => write!(f, "it must not have a ? part: there are no options; {ESCAPES}"),
+            Self::Query => write!(f, "the only option behind a ? is ssl_ca=/file, for rediss://; {ESCAPES}"),
             Self::Fragment => write!(f, "it must not have a # part; {ESCAPES}"),
             Self::NoHost => write!(f, "it names no host; the form is redis://[[user]:password@]host[:port][/db]"),
             Self::BadHost => write!(f, "its host is not valid; an IPv6 address stands in brackets; {ESCAPES}"),
@@ -91,12 +96,20 @@ impl RedisUrl {
             "rediss" => true,
             other => return Err(RedisUrlError::UnknownScheme(printable_scheme(other))),
         };
-        if rest.contains('?') {
-            return Err(RedisUrlError::Query);
-        }
         if rest.contains('#') {
             return Err(RedisUrlError::Fragment);
         }
+        let (rest, ca_file) = match rest.split_once('?') {
+            None => (rest, None),
+            Some((rest, query)) => match query.strip_prefix("ssl_ca=") {
+                Some(file) if tls && !file.is_empty() && !file.contains('&') => {
+                    let bytes: Vec<u8> = percent_decode_str(file).collect();
+                    let file = String::from_utf8(bytes).map_err(|_| RedisUrlError::Query)?;
+                    (rest, Some(PathBuf::from(file)))
+                }
+                _ => return Err(RedisUrlError::Query),
+            },
+        };
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         // The last `@` divides, so that a password with a raw one still works.
         let (credentials, address) = match authority.rsplit_once('@') {
@@ -109,7 +122,15 @@ impl RedisUrl {
             digits => address::number(digits).ok_or(RedisUrlError::BadDatabase)?,
         };
         let (user, password) = credentials.map_or((None, None), split_credentials);
-        Ok(RedisUrl { tls, host: host.to_owned(), port, user, password, database })
+        Ok(RedisUrl { tls, ca_file, host: host.to_owned(), port, user, password, database })
+    }
+}
+
+impl RedisUrl {
+    /// What encryption needs, if the URL asks for it.
+    pub(crate) fn encryption(&self) -> Result<Option<Tls>, TlsError> {
+        let tls = || Tls::new(&self.host, Trust::AuthorityAndName, self.ca_file.as_deref());
+        self.tls.then(tls).transpose()
     }
 }
 
@@ -179,6 +200,23 @@ mod tests {
         check("rediss://cache.example.com", "rediss://cache.example.com:6379", None, None);
         assert!(RedisUrl::parse("rediss://h").unwrap().tls);
         assert!(!RedisUrl::parse("redis://h").unwrap().tls);
+    }
+
+    #[test]
+    fn an_encrypted_link_may_name_who_vouches_for_the_server() {
+        let url = RedisUrl::parse("rediss://:pw@h/2?ssl_ca=/etc/my%20ca.pem").unwrap();
+        assert_eq!((url.ca_file, url.database), (Some(PathBuf::from("/etc/my ca.pem")), 2));
+        assert_eq!(RedisUrl::parse("rediss://h").unwrap().ca_file, None);
+        let rows = [
+            "redis://h?ssl_ca=/f",
+            "rediss://h?ssl_ca=",
+            "rediss://h?ssl_ca=/f&x=1",
+            "rediss://h?x",
+            "rediss://h?ssl_ca=%FF",
+        ];
+        for text in rows {
+            assert_eq!(RedisUrl::parse(text), Err(RedisUrlError::Query), "{text}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 pub(crate) mod postgres;
+pub(crate) mod store;
 
 use protocol::clock::Now;
 use redis_protocol::resp2::decode::decode;
@@ -28,7 +29,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) struct RedisServer {
     child: Option<Child>,
     pub(crate) port: u16,
-    directory: PathBuf,
+    pub(crate) directory: PathBuf,
+    /// Settings that it is started with beside those of every test.
+    pub(crate) settings: Vec<String>,
 }
 
 impl RedisServer {
@@ -50,7 +53,7 @@ impl RedisServer {
         let port = free_port();
         let directory = std::env::temp_dir().join(format!("ara-redis-{}-{port}", std::process::id()));
         std::fs::create_dir_all(&directory).expect("a directory for the server");
-        RedisServer { child: None, port, directory }
+        RedisServer { child: None, port, directory, settings: Vec::new() }
     }
 
     /// Starts it on its port, after [`RedisServer::kill`] or [`RedisServer::absent`].
@@ -68,6 +71,7 @@ impl RedisServer {
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
             .arg("--dir")
             .arg(&self.directory)
+            .args(&self.settings)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

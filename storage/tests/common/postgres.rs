@@ -1,6 +1,7 @@
 //! A PostgreSQL server of a test's own, and a loop that turns a link to it.
 use super::{PATIENCE, free_port, since_epoch_ns};
 use protocol::clock::Now;
+use protocol::store::{StoreReply, StoreRequest, StoreTicket};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::VecDeque;
@@ -11,14 +12,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Process, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
+use storage::backend::Backend;
 use storage::backoff::BackoffConfig;
 use storage::breaker::BreakerConfig;
+use storage::figures::StoreFigures;
 use storage::link::state::LinkState;
 use storage::link::wants::Wants;
 use storage::postgres::command::Command;
 use storage::postgres::link::{Link, LinkConfig, LinkTiming};
 use storage::postgres::reply::{Cause, Reply, Ticket};
 use storage::postgres::status::{LinkSnapshot, LinkStatus};
+use storage::postgres::store::{PostgresAcks, PostgresQueue, PostgresStore, PostgresStoreConfig};
 use storage::postgres::url::PostgresUrl;
 
 const MISSING: &str = "these tests need PostgreSQL 14 or newer; deploy/install-test-deps.sh installs it";
@@ -279,6 +283,8 @@ pub(crate) fn link_config(url: &str) -> LinkConfig {
     let url = PostgresUrl::parse(url).expect("a valid URL");
     let mut config = LinkConfig::new(url, breaker, backoff).expect("valid certificates");
     config.timing = LinkTiming { connect_deadline_ms: 60_000, ping_interval_ms: 60_000 };
+    // What a lost connection leaves on the server is the concern of the tests that say so.
+    config.fences = false;
     config
 }
 
@@ -391,6 +397,109 @@ impl LinkDriver {
     pub(crate) fn ask(&mut self, command: Command) -> Vec<String> {
         self.submit(u64::MAX, command);
         self.hear(1).into_iter().map(|(_, words)| words).collect()
+    }
+}
+
+/// Turns a store, as a shard would.
+pub(crate) struct StoreDriver {
+    pub(crate) store: PostgresStore,
+    pub(crate) figures: Arc<StoreFigures>,
+    wants: Vec<Wants>,
+    /// Answers nobody has taken yet.
+    pub(crate) replies: Vec<(StoreTicket, StoreReply)>,
+    next_ticket: u64,
+    bell: UnixStream,
+    started: Instant,
+    skipped_us: u64,
+}
+
+/// A store with everything on, on two links: one for requests, so that a test knows which, and one for chores.
+pub(crate) fn store_config(url: &str) -> PostgresStoreConfig {
+    let mut link = link_config(url);
+    link.fences = true;
+    PostgresStoreConfig {
+        link: Arc::new(link),
+        links: 2,
+        command_timeout_ms: 600_000,
+        templates: true,
+        queue: Some(PostgresQueue { entries_max: 100 }),
+        acks: Some(PostgresAcks { timeout_seconds: 30 }),
+        chores: None,
+    }
+}
+
+impl StoreDriver {
+    pub(crate) fn to(server: &PostgresServer) -> StoreDriver {
+        StoreDriver::new(store_config(&server.url()))
+    }
+
+    pub(crate) fn new(config: PostgresStoreConfig) -> StoreDriver {
+        let (bell, ringer) = UnixStream::pair().expect("a pair of sockets");
+        bell.set_nonblocking(true).expect("non-blocking");
+        ringer.set_nonblocking(true).expect("non-blocking");
+        let wake = Arc::new(move || {
+            // A bell that is full has rung.
+            let _ = (&ringer).write(b"!");
+        });
+        let figures = Arc::new(StoreFigures::new("postgres"));
+        let store = PostgresStore::new(config, Arc::clone(&figures), 7, wake);
+        let wants = vec![Wants { again: true, ..Wants::default() }; store.links()];
+        let (replies, started) = (Vec::new(), Instant::now());
+        StoreDriver { store, figures, wants, replies, next_ticket: 0, bell, started, skipped_us: 0 }
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        let mono_us = self.started.elapsed().as_micros() as u64 + self.skipped_us;
+        Now { mono_us, unix_ns: since_epoch_ns() + self.skipped_us * 1_000 }
+    }
+
+    /// Lets time pass for the store alone.
+    pub(crate) fn skip_ms(&mut self, ms: u64) {
+        self.skipped_us += ms * 1_000;
+        self.step();
+    }
+
+    /// Asks without waiting.
+    pub(crate) fn submit(&mut self, request: StoreRequest) -> StoreTicket {
+        self.next_ticket += 1;
+        let ticket = StoreTicket(self.next_ticket);
+        self.store.submit(self.now(), ticket, request);
+        self.wants.iter_mut().for_each(|wants| wants.again = true);
+        ticket
+    }
+
+    /// Waits for what the links want, at most a little while, and turns all of them.
+    pub(crate) fn step(&mut self) {
+        let now = self.now();
+        let links: Vec<_> = self.wants.iter().enumerate().map(|(at, wants)| (self.store.socket(at), *wants)).collect();
+        let ready = wait_for(&self.bell, &links, now.mono_us);
+        let now = self.now();
+        for (link, (readable, writable)) in ready.into_iter().enumerate() {
+            self.wants[link] = self.store.turn(link, now, readable, writable);
+        }
+        self.store.take_replies(&mut self.replies);
+    }
+
+    /// Turns the store until something holds.
+    pub(crate) fn until(&mut self, what: &str, mut holds: impl FnMut(&StoreDriver) -> bool) {
+        let begun = Instant::now();
+        while !holds(self) {
+            assert!(begun.elapsed() < PATIENCE, "waited in vain until {what}: {:?}, {:?}", self.figures, self.wants);
+            self.step();
+        }
+    }
+
+    /// Waits for the answer to a request.
+    pub(crate) fn answer(&mut self, ticket: StoreTicket) -> StoreReply {
+        self.until("it is answered", |d| d.replies.iter().any(|(other, _)| *other == ticket));
+        let at = self.replies.iter().position(|(other, _)| *other == ticket).expect("it came");
+        self.replies.remove(at).1
+    }
+
+    /// Asks and waits.
+    pub(crate) fn ask(&mut self, request: StoreRequest) -> StoreReply {
+        let ticket = self.submit(request);
+        self.answer(ticket)
     }
 }
 

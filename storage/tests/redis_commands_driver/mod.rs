@@ -33,12 +33,13 @@ pub(crate) enum Told {
 
 /// Settings for tests: short delays, a breaker that does not open by itself, and time that only the test lets pass.
 pub(crate) fn config(url: &str, scripts: &[&'static Script]) -> CommandConfig {
-    CommandConfig {
-        breaker: BreakerConfig { failure_threshold: u32::MAX, success_threshold: 2, reset_timeout_ms: 50 },
-        backoff: BackoffConfig { initial_ms: 10, max_ms: 50 },
-        timing: CommandTiming { connect_deadline_ms: 120_000, command_timeout_ms: 120_000, ping_interval_ms: 120_000 },
-        ..CommandConfig::new(RedisUrl::parse(url).expect("a valid URL"), scripts)
-    }
+    let url = RedisUrl::parse(url).expect("a valid URL");
+    let mut config = CommandConfig::new(url, scripts).expect("no encryption, or one that can be");
+    config.breaker = BreakerConfig { failure_threshold: u32::MAX, success_threshold: 2, reset_timeout_ms: 50 };
+    config.backoff = BackoffConfig { initial_ms: 10, max_ms: 50 };
+    config.timing =
+        CommandTiming { connect_deadline_ms: 120_000, command_timeout_ms: 120_000, ping_interval_ms: 120_000 };
+    config
 }
 
 pub(crate) struct CommandDriver {
@@ -58,8 +59,8 @@ impl CommandDriver {
         let (bell, ringer) = UnixStream::pair().expect("a pair of sockets");
         bell.set_nonblocking(true).expect("non-blocking");
         let status = Arc::new(CommandStatus::new());
-        let wake = Box::new(move || (&ringer).write_all(b"!").expect("the driver lives"));
-        let link = CommandLink::new(config, Arc::clone(&status), 7, wake).expect("valid settings");
+        let wake = Arc::new(move || (&ringer).write_all(b"!").expect("the driver lives"));
+        let link = CommandLink::new(config, Arc::clone(&status), 7, wake);
         let wants = CommandWants { again: true, ..CommandWants::default() };
         let started = Instant::now();
         CommandDriver { link, wants, told: Vec::new(), next_ticket: 1, status, bell, started, skipped_us: 0 }

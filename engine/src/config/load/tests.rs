@@ -228,20 +228,67 @@ fn what_is_allowed_but_perhaps_not_meant_is_told() {
         (&[("CORS_ORIGINS", "*")], "CORS_ORIGINS: \"*\""),
         (&[("CORS_ORIGINS", "https://app.example.com/")], "CORS_ORIGINS: \"https://app.example.com/\""),
         (&[("REDIS_KEY", "x")], "unknown variables, not read: REDIS_KEY"),
-        (&[("QUEUE_ENABLED", "true"), ("QUEUE_BACKEND", "postgres")], "QUEUE_BACKEND: this version"),
-        (&[("ACK_ENABLED", "true"), ("ACK_BACKEND", "redis")], "ACK_BACKEND: this version"),
+        (&[("QUEUE_BACKEND", "postgres")], "DATABASE_URL: not set though"),
+        (&[("ACK_ENABLED", "true"), ("ACK_BACKEND", "postgres"), ("SHARDS", "11")], "DATABASE_POOL_SIZE: 10 is less"),
         (&[("RATELIMIT_ENABLED", "true")], "RATELIMIT_ENABLED: this version"),
         (&[("CLUSTER_ENABLED", "true")], "CLUSTER_ENABLED: this version"),
         (&[("OTEL_ENABLED", "true")], "OTEL_ENABLED: this version"),
-        (&[("REDIS_URL", "rediss://redis:6380")], "REDIS_URL: this version"),
         (&[("TENANT_ENABLED", "true")], "TENANT_ENABLED: tenants are kept apart"),
     ];
     for (pairs, expected) in rows {
         let said = warnings(pairs);
         assert!(said.iter().any(|text| text.starts_with(expected)), "{pairs:?}: {said:#?}");
     }
-    let quiet = [("API_KEY", "0123456789abcdef"), ("RUN_MODE", "prod"), ("CORS_ORIGINS", "https://app.example.com")];
+    let quiet = [
+        ("API_KEY", "0123456789abcdef"),
+        ("RUN_MODE", "prod"),
+        ("CORS_ORIGINS", "https://app.example.com"),
+        ("REDIS_URL", "rediss://redis:6380"),
+        ("QUEUE_ENABLED", "true"),
+        ("QUEUE_BACKEND", "redis"),
+        ("ACK_ENABLED", "true"),
+        ("ACK_BACKEND", "postgres"),
+        ("DATABASE_URL", "postgresql://user:password@postgres:5432/notification"),
+    ];
     assert_eq!(warnings(&quiet), [""; 0]);
+}
+
+#[test]
+fn addresses_that_are_used_must_be_ones_and_show_no_password() {
+    let rows: &[(&[(&str, &str)], &str)] = &[
+        (&[("REDIS_URL", "redis://u:hunter2@redis/x")], r#"REDIS_URL="redis://u:***@redis/x": "#),
+        (
+            &[("QUEUE_BACKEND", "postgres"), ("DATABASE_URL", "postgres://u:hunter2@db:0/x")],
+            r#"DATABASE_URL="postgres://u:***@db:0/x": "#,
+        ),
+        (
+            &[("ACK_ENABLED", "1"), ("ACK_BACKEND", "postgres"), ("DATABASE_URL", "postgres://db/x?sslmode=maybe")],
+            r#"DATABASE_URL="postgres://db/x?sslmode=maybe": its sslmode must be"#,
+        ),
+    ];
+    for (pairs, expected) in rows {
+        let problems = bad(pairs);
+        assert!(problems.len() == 1 && problems[0].starts_with(expected), "{pairs:?}: {problems:?}");
+        assert!(!problems[0].contains("hunter2"), "{problems:?}");
+    }
+    good(&[("DATABASE_URL", "postgres://db:0/x"), ("ACK_BACKEND", "postgres")]);
+}
+
+#[test]
+fn what_is_kept_where_is_said() {
+    let rows: &[(&[(&str, &str)], &str)] = &[
+        (
+            &[],
+            "templates in memory, mail nowhere (QUEUE_ENABLED is false), acknowledgements nowhere (ACK_ENABLED is false)",
+        ),
+        (
+            &[("QUEUE_ENABLED", "1"), ("QUEUE_BACKEND", "redis"), ("ACK_ENABLED", "1"), ("ACK_BACKEND", "postgres")],
+            "templates in redis, mail in redis, acknowledgements in postgres",
+        ),
+    ];
+    for (pairs, expected) in rows {
+        assert_eq!(good(pairs).kept(), *expected);
+    }
 }
 
 #[test]

@@ -1,6 +1,9 @@
-//! What the tests speak with: processes, an HTTP client, a WebSocket client, an SSE reader, a Redis server.
+//! What the tests speak with: processes, an HTTP client, a WebSocket client, an SSE reader, a Redis server, a PostgreSQL
+//! server.
 
+pub(crate) mod backend;
 pub(crate) mod http;
+pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod redis;
 pub(crate) mod server;

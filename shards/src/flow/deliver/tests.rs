@@ -3,6 +3,7 @@ use crate::flow::alone::{alone, subscriber};
 use protocol::ids::TenantId;
 use protocol::json;
 use protocol::notification::{Content, Priority, Source};
+use protocol::stream::{Places, StreamSeq};
 
 #[test]
 fn marks_that_are_used_up_hide_nothing_from_anybody() {
@@ -20,7 +21,8 @@ fn marks_that_are_used_up_hide_nothing_from_anybody() {
         let target = Target::Channels(["a".into(), "b".into()].into());
         let publication =
             shard.accept(Now::default(), TenantId::default_tenant(), target, &content, &Source::Http).unwrap();
-        shard.start_fanout(Now::default(), publication, None, &mut Vec::new());
+        let places = Places::One(StreamSeq::default());
+        shard.start_fanout(Now::default(), publication, places, None, &mut Vec::new());
     };
     publish(&mut shard);
     shard.fanout_stamp = u32::MAX;

@@ -104,6 +104,10 @@ impl RefusalCode {
         if text.starts_with("ERR max number of clients") {
             return Some(RefusalCode::TooManyClients);
         }
+        // What a script calls is asked of the user's rights, too, and told without their word.
+        if text.starts_with("ERR The user executing the script can't") {
+            return Some(RefusalCode::NoPerm);
+        }
         let script = text.strip_prefix("ERR Error running script")?;
         script.split(' ').find_map(|word| known(word.strip_prefix('-').unwrap_or(word)))
     }
@@ -154,6 +158,7 @@ mod tests {
             ("MISCONF Redis is configured to save RDB snapshots", Some(Misconfigured)),
             ("NOREPLICAS Not enough good replicas to write.", Some(NoReplicas)),
             ("ERR max number of clients reached", Some(TooManyClients)),
+            ("ERR The user executing the script can't run this command or subcommand script: 1", Some(NoPerm)),
             (
                 "ERR Error running script (call to f_0a): @user_script:3: @user_script: 3: -OOM command not allowed",
                 Some(OutOfMemory),

@@ -1,4 +1,5 @@
 //! Why a command link, or the attempt to make one, ended, in words for the log.
+use crate::link::transport::TransportError;
 use crate::link::unreached::Unreached;
 use crate::redis::commands::answer::RefusalCode;
 use crate::redis::commands::event::SessionError;
@@ -52,6 +53,12 @@ impl Ended {
 impl From<Unreached> for Ended {
     fn from(unreached: Unreached) -> Ended {
         Ended::Link(unreached.into())
+    }
+}
+
+impl From<TransportError> for Ended {
+    fn from(error: TransportError) -> Ended {
+        Ended::Link(error.into())
     }
 }
 

@@ -1,9 +1,10 @@
 //! What a session takes, what it says about it, and why it might not.
+use crate::redis::commands::Ticket;
 use crate::redis::commands::answer::{Failure, Refusal};
 use crate::redis::commands::reply::{Reply, ReplyError};
 use crate::redis::commands::script::Script;
 use crate::redis::commands::status::Operation;
-use crate::redis::commands::{COMMAND_BYTES_MAX, Ticket};
+use protocol::limits;
 use std::fmt;
 
 /// Bounds of what a session takes before it is answered.
@@ -42,7 +43,7 @@ pub enum NotTaken {
         /// Their bytes.
         bytes: usize,
     },
-    /// It is longer than [`COMMAND_BYTES_MAX`].
+    /// It is longer than [`limits::REDIS_COMMAND_BYTES_MAX`].
     TooLarge {
         /// So long, at most.
         bytes: usize,
@@ -58,7 +59,8 @@ impl fmt::Display for NotTaken {
                 write!(f, "{commands} commands of {bytes} bytes wait for Redis' answers already")
             }
             Self::TooLarge { bytes } => {
-                write!(f, "a command of {bytes} bytes; at most {COMMAND_BYTES_MAX} are sent to Redis")
+                let bytes_max = limits::REDIS_COMMAND_BYTES_MAX;
+                write!(f, "a command of {bytes} bytes; at most {bytes_max} are sent to Redis")
             }
             Self::Unavailable => f.write_str("Redis is not there"),
         }
@@ -98,6 +100,12 @@ pub enum Event<'a> {
     NotLoaded {
         /// Which.
         script: &'static Script,
+        /// Its words, printable.
+        text: String,
+    },
+    /// The server does not tell who we are, or does not end the connection before this one, whose last commands it may
+    /// still execute.
+    NotFenced {
         /// Its words, printable.
         text: String,
     },

@@ -22,24 +22,26 @@ mod connection;
 
 use crate::backoff::{Backoff, BackoffConfig};
 use crate::breaker::{Admission, Breaker, BreakerConfig, BreakerState};
+use crate::link::attempt::Attempt;
 use crate::link::resolver::{Lookup, Resolver};
+use crate::link::tls::{Tls, TlsError};
+use crate::link::transport::Transport;
 use crate::link::unreached::Unreached;
+use crate::link::wants::Wants;
 use crate::redis::commands::answer::Outcome;
 use crate::redis::commands::ended::Ended;
 use crate::redis::commands::event::{Bounds, Fate, NotTaken};
 use crate::redis::commands::script::Script;
 use crate::redis::commands::session::CommandSession;
 use crate::redis::commands::status::{CommandStatus, OperationResult};
-use crate::redis::commands::wire::Wire;
-use crate::redis::commands::{COMMAND_TIMEOUT_MS, COMMANDS_BYTES_MAX, COMMANDS_UNANSWERED_MAX, Command, Ticket};
+use crate::redis::commands::{Command, Ticket};
 use crate::redis::status::LinkState;
 use crate::redis::url::RedisUrl;
-use connection::{Attempt, Connection, Stage};
+use connection::{Connection, Stage};
 use fastrand::Rng;
 use protocol::clock::Now;
 use protocol::limits;
-use rustix::fd::{BorrowedFd, RawFd};
-use std::fmt;
+use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -58,19 +60,24 @@ pub struct CommandConfig {
     pub timing: CommandTiming,
     /// No setting; tests tighten it.
     pub bounds: Bounds,
+    tls: Option<Tls>,
 }
 
 impl CommandConfig {
-    /// The defaults for a server.
-    pub fn new(url: RedisUrl, scripts: &[&'static Script]) -> CommandConfig {
-        CommandConfig {
+    /// The defaults for a server. Reads the certificates of those who vouch for it, where `rediss://` asks for it.
+    ///
+    /// # Errors
+    /// [`TlsError`]. A server that is not there is no error.
+    pub fn new(url: RedisUrl, scripts: &[&'static Script]) -> Result<CommandConfig, TlsError> {
+        Ok(CommandConfig {
+            tls: url.encryption()?,
             url,
             breaker: BreakerConfig::default(),
             backoff: BackoffConfig::default(),
             scripts: scripts.to_vec(),
             timing: CommandTiming::default(),
-            bounds: Bounds { commands_max: COMMANDS_UNANSWERED_MAX, bytes_max: COMMANDS_BYTES_MAX },
-        }
+            bounds: Bounds { commands_max: limits::REDIS_COMMANDS_MAX, bytes_max: limits::REDIS_COMMANDS_BYTES_MAX },
+        })
     }
 }
 
@@ -86,46 +93,18 @@ pub struct CommandTiming {
 }
 
 impl Default for CommandTiming {
-    /// [`limits::REDIS_CONNECT_DEADLINE_MS`], [`COMMAND_TIMEOUT_MS`] and [`limits::REDIS_PING_INTERVAL_MS`].
+    /// [`limits::REDIS_CONNECT_DEADLINE_MS`], [`limits::REDIS_COMMAND_TIMEOUT_MS`] and [`limits::REDIS_PING_INTERVAL_MS`].
     fn default() -> Self {
         CommandTiming {
             connect_deadline_ms: limits::REDIS_CONNECT_DEADLINE_MS,
-            command_timeout_ms: COMMAND_TIMEOUT_MS,
+            command_timeout_ms: limits::REDIS_COMMAND_TIMEOUT_MS,
             ping_interval_ms: limits::REDIS_PING_INTERVAL_MS,
         }
     }
 }
 
-/// The URL asks for TLS, which this link does not speak; a matter of the settings, to be said at start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TlsUnsupported;
-
-impl fmt::Display for TlsUnsupported {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(
-            "REDIS_URL asks for TLS (rediss://), which this version does not speak; use redis:// over a trusted \
-             network or a local TLS proxy",
-        )
-    }
-}
-
-impl std::error::Error for TlsUnsupported {}
-
 /// When to turn the link again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CommandWants {
-    /// The socket to watch, level-triggered, and a number that differs for each socket: a new one may get the
-    /// descriptor of the one before. The link closes it; [`CommandLink::socket`] borrows it.
-    pub socket: Option<(RawFd, u32)>,
-    /// Turn it when the socket is readable. Errors and hang-ups count as readable and writable, wanted or not.
-    pub read: bool,
-    /// Turn it when the socket is writable.
-    pub write: bool,
-    /// Turn it at this time, in microseconds of [`Now::mono_us`].
-    pub wake_at_us: Option<u64>,
-    /// Turn it again without waiting: there is probably more to read.
-    pub again: bool,
-}
+pub type CommandWants = Wants;
 
 /// One pipelined command link.
 pub struct CommandLink {
@@ -171,30 +150,24 @@ pub type OnReply<'a> = dyn FnMut(Ticket, Outcome<'_>) + 'a;
 impl CommandLink {
     /// A link that begins to connect at its first turn. `wake` is called on the name lookup's thread and must make
     /// the owner turn the link soon.
-    ///
-    /// # Errors
-    /// [`TlsUnsupported`]. A server that is not there is no error.
     pub fn new(
         config: CommandConfig,
         status: Arc<CommandStatus>,
         seed: u64,
-        wake: Box<dyn Fn() + Send + Sync>,
-    ) -> Result<CommandLink, TlsUnsupported> {
-        if config.url.tls {
-            return Err(TlsUnsupported);
-        }
-        Ok(CommandLink {
+        wake: Arc<dyn Fn() + Send + Sync>,
+    ) -> CommandLink {
+        CommandLink {
             rng: Rng::with_seed(seed),
             breaker: Breaker::new(config.breaker),
             backoff: Backoff::new(config.backoff),
-            resolver: Resolver::new(Arc::from(wake)),
+            resolver: Resolver::new(wake),
             session: CommandSession::new(config.url.clone(), &config.scripts, config.bounds),
             phase: Phase::Waiting { until_us: 0 },
             generation: 0,
             seeks_master: false,
             status,
             config,
-        })
+        }
     }
 
     /// Takes a command; it leaves with the next turn, and is answered by that or a later one, once.
@@ -240,7 +213,7 @@ impl CommandLink {
     /// The socket of [`CommandWants::socket`].
     pub fn socket(&self) -> Option<BorrowedFd<'_>> {
         match &self.phase {
-            Phase::Connected(connection) => Some(connection.wire.as_fd()),
+            Phase::Connected(connection) => Some(connection.transport.socket()),
             _ => None,
         }
     }
@@ -311,42 +284,34 @@ impl CommandLink {
         answer: std::io::Result<Vec<SocketAddr>>,
         on_reply: &mut OnReply<'_>,
     ) -> Flow {
-        match answer {
-            Ok(mut addresses) => {
-                addresses.reverse();
-                self.connect(now_us, deadline_us, addresses, None, on_reply)
-            }
-            Err(error) => self.end(now_us, Unreached::Resolve(error.to_string()).into(), on_reply),
-        }
+        let attempt = answer
+            .map_err(|error| Unreached::Resolve(error.to_string()))
+            .and_then(|addresses| Attempt::begin(now_us, deadline_us, addresses));
+        self.connecting(now_us, attempt.map_err(Ended::from), on_reply)
     }
 
-    /// Tries the last of `remaining`, and those before it while they fail at once.
-    fn connect(
+    /// The next address is tried, or there is none left.
+    fn connecting(
         &mut self,
         now_us: u64,
-        deadline_us: u64,
-        mut remaining: Vec<SocketAddr>,
-        mut ended: Option<Ended>,
+        attempt: Result<(OwnedFd, Attempt), Ended>,
         on_reply: &mut OnReply<'_>,
     ) -> Flow {
-        while let Some(address) = remaining.pop() {
-            match Wire::connect(address) {
-                Err(errno) => ended = Some(Unreached::Connect { address, errno }.into()),
-                Ok(wire) => {
-                    let share_us = deadline_us.saturating_sub(now_us) / (remaining.len() as u64 + 1);
-                    let address_deadline_us = now_us.saturating_add(share_us);
-                    let attempt = Attempt { address, remaining, address_deadline_us, deadline_us };
-                    let stage = Stage::Connecting(attempt);
-                    self.generation = self.generation.wrapping_add(1);
-                    self.session.begin();
-                    let connection = Connection { wire, stage, write_blocked: false, more: false, leaving: None };
-                    self.phase = Phase::Connected(connection);
-                    return Flow::Rest;
-                }
+        match attempt {
+            Ok((socket, attempt)) => {
+                self.generation = self.generation.wrapping_add(1);
+                self.session.begin();
+                self.phase = Phase::Connected(Connection {
+                    transport: Transport::new(socket),
+                    stage: Stage::Connecting(attempt),
+                    write_blocked: false,
+                    more: false,
+                    leaving: None,
+                });
+                Flow::Rest
             }
+            Err(ended) => self.end(now_us, ended, on_reply),
         }
-        let ended = ended.unwrap_or_else(|| Unreached::Resolve("the name has no address".to_owned()).into());
-        self.end(now_us, ended, on_reply)
     }
 
     /// The connection is of no use any more: the next address, or the end of the attempt.
@@ -357,7 +322,7 @@ impl CommandLink {
             Phase::Connected(Connection { stage: Stage::Connecting(attempt) | Stage::Greeting(attempt), .. })
                 if goes_on =>
             {
-                self.connect(now_us, attempt.deadline_us, attempt.remaining, Some(ended), on_reply)
+                self.connecting(now_us, attempt.next(now_us, ended), on_reply)
             }
             _ => self.end(now_us, ended, on_reply),
         }
@@ -416,9 +381,9 @@ impl CommandLink {
         };
         let connecting = matches!(connection.stage, Stage::Connecting(_));
         CommandWants {
-            socket: Some((connection.wire.as_raw_fd(), self.generation)),
+            socket: Some((connection.transport.socket().as_raw_fd(), self.generation)),
             read: !connecting,
-            write: connecting || !self.session.output().is_empty(),
+            write: connecting || !self.session.output().is_empty() || connection.transport.wants_write(),
             wake_at_us: sooner(self.deadline_us(connection)),
             again: connection.more,
         }

@@ -22,26 +22,9 @@ pub mod reply;
 pub mod script;
 pub mod session;
 pub mod status;
-mod wire;
 
 use script::Script;
 use status::Operation;
-
-/// Arrays inside of arrays in a reply. Deeper: the link is dropped.
-pub const REPLY_DEPTH_MAX: usize = 4;
-/// Values in a reply. More: the link is dropped.
-pub const REPLY_ITEMS_MAX: usize = 65_536;
-/// Commands of one link that are not answered. More: a command is not taken.
-pub const COMMANDS_UNANSWERED_MAX: usize = 16_384;
-/// Bytes of the commands of one link that are not answered. More: a command is not taken.
-pub const COMMANDS_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Bytes of one command. Longer: it is not taken.
-pub const COMMAND_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// From taking a command to its answer. Later: it is unknown, and the link is dropped.
-pub const COMMAND_TIMEOUT_MS: u64 = 2_000;
-
-// One command must not fill the link by itself.
-const _: () = assert!(COMMAND_BYTES_MAX <= COMMANDS_BYTES_MAX / 2);
 
 /// Names one command of one link until it is answered; the caller's to choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

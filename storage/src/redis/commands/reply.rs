@@ -4,7 +4,6 @@
 //! where it stopped when more bytes come, so a large reply is looked at once, however it is cut. What a reply claims
 //! to hold is never allocated: nodes follow the bytes that came. redis-protocol reads the scalars; arrays are read
 //! here, because its decoder follows them by recursion to any depth.
-use crate::redis::commands::{REPLY_DEPTH_MAX, REPLY_ITEMS_MAX};
 use crate::redis::reply::LINE_BYTES_MAX;
 use protocol::limits;
 use redis_protocol::resp2::decode::decode_range;
@@ -24,9 +23,9 @@ pub enum ReplyError {
         /// So many bytes are here, or claimed.
         bytes: usize,
     },
-    /// Arrays in arrays, deeper than [`REPLY_DEPTH_MAX`].
+    /// Arrays in arrays, deeper than [`limits::REDIS_REPLY_DEPTH_MAX`].
     TooDeep,
-    /// More than [`REPLY_ITEMS_MAX`] values, those inside of arrays and the arrays counted.
+    /// More than [`limits::REDIS_REPLY_ITEMS_MAX`] values, those inside of arrays and the arrays counted.
     TooMany {
         /// So many are here, or claimed.
         items: u64,
@@ -39,8 +38,10 @@ impl fmt::Display for ReplyError {
         match self {
             Self::Malformed(what) => write!(f, "the other side does not speak Redis' protocol: {what}"),
             Self::TooLarge { bytes } => write!(f, "a reply of {bytes} bytes or more; at most {bytes_max} are taken"),
-            Self::TooDeep => write!(f, "a reply with arrays nested deeper than {REPLY_DEPTH_MAX}"),
-            Self::TooMany { items } => write!(f, "a reply of {items} values; at most {REPLY_ITEMS_MAX} are taken"),
+            Self::TooDeep => write!(f, "a reply with arrays nested deeper than {}", limits::REDIS_REPLY_DEPTH_MAX),
+            Self::TooMany { items } => {
+                write!(f, "a reply of {items} values; at most {} are taken", limits::REDIS_REPLY_ITEMS_MAX)
+            }
         }
     }
 }
@@ -111,10 +112,10 @@ impl Decoder {
             }
             if let Node::Array { items } = node {
                 self.promised += u64::from(items);
-                if self.promised >= REPLY_ITEMS_MAX as u64 {
+                if self.promised >= limits::REDIS_REPLY_ITEMS_MAX as u64 {
                     return Err(ReplyError::TooMany { items: self.promised + 1 });
                 }
-                if self.open.len() == REPLY_DEPTH_MAX {
+                if self.open.len() == limits::REDIS_REPLY_DEPTH_MAX {
                     return Err(ReplyError::TooDeep);
                 }
                 self.open.push(Open { left: items });
@@ -382,12 +383,19 @@ mod tests {
 
     #[test]
     fn depth_items_and_bytes_are_bounded_before_they_come() {
-        let deep = "*1\r\n".repeat(REPLY_DEPTH_MAX + 1);
+        let deep = "*1\r\n".repeat(limits::REDIS_REPLY_DEPTH_MAX + 1);
         assert_eq!(shown(deep.as_bytes(), 1), Err(ReplyError::TooDeep));
         assert_eq!(shown("*1\r\n".repeat(1_000_000).as_bytes(), 64), Err(ReplyError::TooDeep));
-        let many = format!("*{}\r\n", REPLY_ITEMS_MAX);
-        assert_eq!(shown(many.as_bytes(), 1), Err(ReplyError::TooMany { items: REPLY_ITEMS_MAX as u64 + 1 }));
-        let halves = format!("*2\r\n*{0}\r\n{1}*{0}\r\n", REPLY_ITEMS_MAX / 2, ":1\r\n".repeat(REPLY_ITEMS_MAX / 2));
+        let many = format!("*{}\r\n", limits::REDIS_REPLY_ITEMS_MAX);
+        assert_eq!(
+            shown(many.as_bytes(), 1),
+            Err(ReplyError::TooMany { items: limits::REDIS_REPLY_ITEMS_MAX as u64 + 1 })
+        );
+        let halves = format!(
+            "*2\r\n*{0}\r\n{1}*{0}\r\n",
+            limits::REDIS_REPLY_ITEMS_MAX / 2,
+            ":1\r\n".repeat(limits::REDIS_REPLY_ITEMS_MAX / 2)
+        );
         assert!(matches!(shown(halves.as_bytes(), 7), Err(ReplyError::TooMany { .. })));
         assert!(matches!(shown(b"*9223372036854775807\r\n", 1), Err(ReplyError::TooMany { .. })));
         let claim = format!("*1\r\n${}\r\n", limits::REDIS_REPLY_BYTES_MAX + 1);

@@ -1,9 +1,14 @@
 //! A conversation of commands without a socket: what to say, and what became of it.
 //!
 //! ```text
-//! we      AUTH, SELECT, SCRIPT LOAD for each script, PING     at once; nothing else before their answers
-//! server  +OK, +OK, one SHA-1 per script, +PONG               now commands flow, as many as there are
+//! we      AUTH, SELECT, CLIENT INFO, SCRIPT LOAD for each script, PING     at once; nothing else before their answers
+//! server  +OK, +OK, who we are, one SHA-1 per script, +PONG                now commands flow, as many as there are
 //! ```
+//! **Fence.** When a connection ended and nobody knows what became of its last commands, the next one's greeting also has
+//! CLIENT KILL, with the id and the address that the server gave the old one: the server may still hold commands of that
+//! one unread, and must not execute them behind ours. The address keeps us from ending somebody else's connection where
+//! another server, or the same one started anew, counts its ids from the beginning.
+//!
 //! **Order.** Answers come in the order of the commands, which is all that ties them together. A server that has lost
 //! a script answers NOSCRIPT to each command that names it. Then nothing new is sent until everything on its way is
 //! answered; what was refused so is sent again behind the scripts, in its old order, and only then what came later.
@@ -16,7 +21,7 @@ use crate::redis::commands::answer::{Failure, Refusal, RefusalCode};
 use crate::redis::commands::event::{Answer, Ask, Bounds, Event, Fate, NotTaken, SessionError, Step};
 use crate::redis::commands::reply::Decoder;
 use crate::redis::commands::script::Script;
-use crate::redis::commands::{COMMAND_BYTES_MAX, Command, Ticket, encode};
+use crate::redis::commands::{Command, Ticket, encode};
 use crate::redis::session::printable_error;
 use crate::redis::url::RedisUrl;
 use protocol::limits;
@@ -52,6 +57,25 @@ pub struct CommandSession {
     /// Not to be sent yet.
     waiting: Queue,
     commands: usize,
+    /// What the server calls this connection.
+    peer: Option<Peer>,
+    /// A connection before this one, whose last commands may still be executed.
+    fence: Option<Peer>,
+}
+
+/// A connection as its server knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Peer {
+    id: String,
+    address: String,
+}
+
+impl Peer {
+    /// Reads the answer to CLIENT INFO: `id=7 addr=127.0.0.1:4242 laddr=…`
+    fn read(info: &str) -> Option<Peer> {
+        let field = |name| info.split_ascii_whitespace().find_map(|pair| pair.strip_prefix(name)).map(str::to_owned);
+        Some(Peer { id: field("id=")?, address: field("addr=")? })
+    }
 }
 
 /// Whether commands go to the output at once.
@@ -80,6 +104,8 @@ struct Expected {
 enum Due {
     Auth,
     Select,
+    Who,
+    Fence,
     Load(&'static Script),
     Hello,
     Ping,
@@ -133,6 +159,8 @@ impl CommandSession {
             again: Queue::default(),
             waiting: Queue::default(),
             commands: 0,
+            peer: None,
+            fence: None,
         }
     }
 
@@ -157,6 +185,13 @@ impl CommandSession {
         if *database != 0 {
             encode(&mut self.output, &[&[b"SELECT", database.to_string().as_bytes()]]);
             greeting.push((Due::Select, self.output.len()));
+        }
+        encode(&mut self.output, &[&[b"CLIENT", b"INFO"]]);
+        greeting.push((Due::Who, self.output.len()));
+        if let Some(Peer { id, address }) = &self.fence {
+            let words: [&[u8]; 6] = [b"CLIENT", b"KILL", b"ID", id.as_bytes(), b"ADDR", address.as_bytes()];
+            encode(&mut self.output, &[&words]);
+            greeting.push((Due::Fence, self.output.len()));
         }
         for script in &self.scripts {
             encode(&mut self.output, &[&[b"SCRIPT", b"LOAD", script.body().as_bytes()]]);
@@ -185,7 +220,7 @@ impl CommandSession {
     ) -> Result<(), NotTaken> {
         let Command { operation, words } = command;
         let bytes_max = words.bytes_max();
-        if bytes_max > COMMAND_BYTES_MAX {
+        if bytes_max > limits::REDIS_COMMAND_BYTES_MAX {
             return Err(NotTaken::TooLarge { bytes: bytes_max });
         }
         let bytes = self.bytes();
@@ -340,6 +375,7 @@ impl CommandSession {
                 Heard::Ready => Some(Event::Ready),
                 Heard::Pong => Some(Event::Pong),
                 Heard::NotLoaded { script, text } => Some(Event::NotLoaded { script, text }),
+                Heard::NotFenced { text } => Some(Event::NotFenced { text }),
                 Heard::GreetingRefused { text } => Some(Event::GreetingRefused { step, text }),
                 Heard::Done { ask } => Some(Event::Answered { ask, answer: Answer::Done(reply) }),
                 Heard::Refused { ask, refusal } => Some(Event::Answered { ask, answer: Answer::Refused(refusal) }),
@@ -351,11 +387,18 @@ impl CommandSession {
     /// The connection is over: everything that was taken ends with it, those that wait included.
     pub fn end(&mut self, mut on_end: impl FnMut(Ask, Fate)) {
         let mut at = self.answered;
+        let mut unknown = false;
         for Expected { due, bytes, .. } in std::mem::take(&mut self.expected) {
             at += bytes;
             if let Due::Command(ask) = due {
-                on_end(ask, if at <= self.sent { Fate::Unknown } else { Fate::NotSent });
+                let fate = if at <= self.sent { Fate::Unknown } else { Fate::NotSent };
+                unknown |= fate == Fate::Unknown;
+                on_end(ask, fate);
             }
+        }
+        // While a greeting is not over nothing is on its way, and the fence before it still stands.
+        if unknown {
+            self.fence = self.peer.take();
         }
         // These were refused, and not sent again since.
         for queue in [std::mem::take(&mut self.again), std::mem::take(&mut self.waiting)] {
@@ -380,7 +423,19 @@ impl CommandSession {
             }
             (Due::Auth | Due::Select, None) if reply.bytes() == Some(b"OK") => Heard::Nothing,
             (Due::Auth | Due::Select, None) => return Err(SessionError::Unexpected("no OK")),
+            // Not every user may, and not every proxy can; our order then rests on the server's.
+            (Due::Who | Due::Fence, Some(text)) if matches!(code, None | Some(RefusalCode::NoPerm)) => {
+                Heard::NotFenced { text }
+            }
+            // The PING will be refused, too.
+            (Due::Who | Due::Fence, Some(_)) => Heard::Nothing,
+            (Due::Who, None) => {
+                self.peer = reply.text().and_then(Peer::read);
+                Heard::Nothing
+            }
+            (Due::Fence, None) => Heard::Nothing,
             (Due::Hello, None) => {
+                self.fence = None;
                 self.open();
                 Heard::Ready
             }
@@ -473,6 +528,7 @@ impl CommandSession {
 
     fn forget_connection(&mut self) {
         self.gate = Gate::Off;
+        self.peer = None;
         (self.input, self.start, self.end, self.handed_out) = (Vec::new(), 0, 0, 0);
         self.decoder.reset();
         (self.output, self.answered, self.sent) = (Vec::new(), 0, 0);
@@ -486,6 +542,7 @@ enum Heard {
     Ready,
     Pong,
     NotLoaded { script: &'static Script, text: String },
+    NotFenced { text: String },
     GreetingRefused { text: String },
     Done { ask: Ask },
     Refused { ask: Ask, refusal: Refusal },

@@ -199,16 +199,8 @@ impl CommandStatus {
     pub fn snapshot(&self) -> CommandSnapshot {
         let last_error = self.last_error.load(Relaxed);
         CommandSnapshot {
-            link: match self.link.load(Relaxed) {
-                1 => LinkState::Healthy,
-                2 => LinkState::CircuitOpen,
-                _ => LinkState::Reconnecting,
-            },
-            breaker: match self.breaker.load(Relaxed) {
-                1 => BreakerState::Open,
-                2 => BreakerState::HalfOpen,
-                _ => BreakerState::Closed,
-            },
+            link: self.link(),
+            breaker: self.breaker(),
             failures: self.failures.load(Relaxed),
             attempts: self.attempts.load(Relaxed),
             reconnections: self.reconnections.load(Relaxed),
@@ -221,6 +213,25 @@ impl CommandStatus {
                 sum_us: cells.sum_us.load(Relaxed),
             }),
         }
+    }
+
+    /// The state of the link.
+    pub(crate) fn link(&self) -> LinkState {
+        LinkState::from_number(self.link.load(Relaxed))
+    }
+
+    /// The state of its breaker.
+    pub(crate) fn breaker(&self) -> BreakerState {
+        match self.breaker.load(Relaxed) {
+            1 => BreakerState::Open,
+            2 => BreakerState::HalfOpen,
+            _ => BreakerState::Closed,
+        }
+    }
+
+    /// How often the link became healthy.
+    pub(crate) fn connections(&self) -> u64 {
+        self.reconnections.load(Relaxed)
     }
 
     pub(crate) fn set_link(&self, link: LinkState) {

@@ -3,7 +3,7 @@
 //! | key | type | what |
 //! |---|---|---|
 //! | `{prefix}:default:{scoped}` | stream | the entries, one field `data` (contract §8.3); TTL = that of messages |
-//! | `{prefix}:meta:{` key of the stream `}` | hash | `epoch`, `seq`, `depth`, and a mark for each entry |
+//! | `{prefix}:meta:{` key of the stream `}` | hash | `depth`, and a mark for each entry |
 //! | `{prefix}:users` | zset | scoped keys of all mailboxes, by when the next entry expires, Unix milliseconds |
 //! | `{prefix}:stats` | hash | `depth`, `enqueued`, `dropped`, `expired`, `delivered`, `undecodable` |
 //!
@@ -14,15 +14,15 @@
 //! lie in one slot of a Redis Cluster. A stream whose own key has a hash tag, by its prefix or its user's id, has the
 //! sibling `{prefix}:meta-tagged:{tag}:` and the key of the stream. (A user id with `}` and without a whole tag has no
 //! key that shares its slot; the sibling is in another then.) Marks are fields named by the entry's id, with the value
-//! `seq:expires`, the latter in Unix milliseconds. The hash outlives its stream by [`META_KEPT_SECONDS`], so that `seq`
-//! goes on; when it is gone a new `epoch` begins.
+//! `epoch:seq:expires:deliveries`: the place in the user's stream, when it expires in Unix nanoseconds, and how many
+//! deliveries have begun. The hash goes with the last entry. A stream that expires by itself leaves it behind for
+//! [`limits::REDIS_META_KEPT_SECONDS`] at most, until a sweep has counted what is gone.
 //!
 //! The scripts also touch `users` and `stats`, which lie in another slot: a Redis Cluster can keep mailboxes only if the
 //! prefix has a hash tag, such as `{ara}:queue`, which puts all of them into one slot.
 use protocol::ids::TenantId;
-
-/// How much longer than its stream a meta hash is kept.
-pub const META_KEPT_SECONDS: u64 = 86_400;
+#[cfg(doc)]
+use protocol::limits;
 
 /// The keys of one mailbox.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,30 +1,21 @@
 //! What a mailbox answers, read where it lies.
 use crate::redis::commands::reply::{Items, Reply};
+use protocol::clock::{self, Now};
 use protocol::ids::NotificationId;
 use protocol::json::Json;
+use protocol::store::{Entry, Mail, Position};
+use protocol::stream::StreamSeq;
 use std::fmt;
 use uuid::Uuid;
 
-/// The name of an entry in its stream: the server's time and a number within the millisecond.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StreamId {
-    /// Unix milliseconds by the server's clock, unless another writer chose otherwise.
-    pub ms: u64,
-    /// Within the millisecond.
-    pub seq: u64,
+/// A position as Redis names it: the server's milliseconds and a number within them.
+pub fn stream_id(position: Position) -> String {
+    format!("{}-{}", position.0, position.1)
 }
 
-impl StreamId {
-    fn parse(text: &[u8]) -> Option<StreamId> {
-        let (ms, seq) = std::str::from_utf8(text).ok()?.split_once('-')?;
-        Some(StreamId { ms: ms.parse().ok()?, seq: seq.parse().ok()? })
-    }
-}
-
-impl fmt::Display for StreamId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.ms, self.seq)
-    }
+fn parse_stream_id(text: &[u8]) -> Option<Position> {
+    let (ms, seq) = std::str::from_utf8(text).ok()?.split_once('-')?;
+    Some(Position(ms.parse().ok()?, seq.parse().ok()?))
 }
 
 /// A script answered in a shape it does not have: other than ours, or a script of ours with a fault.
@@ -39,18 +30,12 @@ impl fmt::Display for UnexpectedReply {
 
 impl std::error::Error for UnexpectedReply {}
 
-/// What putting a notification into a mailbox came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What putting mail into a mailbox came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Enqueued {
-    /// The entry.
-    pub id: StreamId,
-    /// Of the mailbox.
-    pub epoch: u64,
-    /// Of the entry: one more than that of the entry before.
-    pub seq: u64,
-    /// Entries now.
-    pub depth: u64,
-    /// Entries that had to go for it.
+    /// Where each stands.
+    pub positions: Vec<Position>,
+    /// Entries that had to go for them.
     pub dropped: u64,
     /// Entries that were found expired.
     pub expired: u64,
@@ -63,14 +48,9 @@ impl Enqueued {
     /// [`UnexpectedReply`].
     pub fn read(reply: Reply<'_>) -> Result<Enqueued, UnexpectedReply> {
         read_items(reply, |items| {
-            Some(Enqueued {
-                id: StreamId::parse(items.next()?.bytes()?)?,
-                epoch: number(items.next()?)?,
-                seq: number(items.next()?)?,
-                depth: number(items.next()?)?,
-                dropped: number(items.next()?)?,
-                expired: number(items.next()?)?,
-            })
+            let (dropped, expired) = (number(items.next()?)?, number(items.next()?)?);
+            let positions = items.map(|id| parse_stream_id(id.bytes()?)).collect::<Option<_>>()?;
+            Some(Enqueued { positions, dropped, expired })
         })
     }
 }
@@ -80,7 +60,7 @@ impl Enqueued {
 pub struct Removed {
     /// Entries that are gone because of it.
     pub removed: u64,
-    /// Entries that are left. With none left, nothing is kept but the epoch and the seq.
+    /// Entries that are left. With none left, nothing is kept.
     pub depth: u64,
 }
 
@@ -134,79 +114,60 @@ impl MailboxStats {
     }
 }
 
-/// One entry of a mailbox.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry<'a> {
-    /// Its name: what to remove it by.
-    pub stream_id: StreamId,
-    /// Its place in the mailbox's stream; an entry of another writer has none.
-    pub seq: Option<u64>,
-    /// The notification.
-    pub id: NotificationId,
-    /// The event object of contract §5, byte for byte as it was stored.
-    pub event: &'a str,
-    /// When it was stored, RFC 3339.
-    pub queued_at: &'a str,
-    /// How often it was sent before it was stored.
-    pub attempts: u32,
-}
-
 /// A page of a mailbox, oldest entry first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Page<'a> {
-    /// Of the mailbox; none if there is nothing, or only entries of another writer.
-    pub epoch: Option<u64>,
-    /// Of the newest entry that was ever stored in this epoch.
-    pub newest_seq: u64,
+pub struct Page {
     /// What is to be delivered.
-    pub entries: Vec<Entry<'a>>,
+    pub entries: Vec<Entry>,
     /// Expired, to be removed as such.
-    pub expired: Vec<StreamId>,
+    pub expired: Vec<Position>,
     /// Not in the form of contract §8.3, or longer than what is read; to be removed as such.
-    pub undecodable: Vec<StreamId>,
+    pub undecodable: Vec<Position>,
     /// Behind which entry to go on; none if this was the last page.
-    pub next: Option<StreamId>,
+    pub next: Option<Position>,
 }
 
-impl<'a> Page<'a> {
-    /// Reads the answer to a read. An entry is expired when the time of its mark has come, `now_unix_ms`; one without a
-    /// mark when it is as old as `ttl_seconds`, or as its own `ttl`, by the server's clock.
+impl Page {
+    /// Reads the answer to a read. An entry is expired when the time of its mark has come; one without a mark when it is
+    /// as old as `ttl_seconds`, or as its own `ttl`, by the server's clock.
     ///
     /// # Errors
     /// [`UnexpectedReply`] of the whole; an entry that cannot be read is no error.
-    pub fn read(reply: Reply<'a>, now_unix_ms: u64, ttl_seconds: u32) -> Result<Page<'a>, UnexpectedReply> {
+    pub fn read(reply: Reply<'_>, now: Now, ttl_seconds: u32) -> Result<Page, UnexpectedReply> {
         read_items(reply, |items| {
-            let mut page = Page {
-                epoch: number(items.next()?),
-                newest_seq: number(items.next()?).unwrap_or(0),
-                ..Page::default()
-            };
+            let mut page = Page::default();
             let server_ms = number(items.next()?)?;
             let more = items.next()?.integer()? == 1;
             let mut last = None;
             while let Some(id) = items.next() {
-                let stream_id = StreamId::parse(id.bytes()?)?;
-                let mark = items.next()?.text().and_then(parse_mark);
+                let position = parse_stream_id(id.bytes()?)?;
+                let mark = items.next()?.text().and_then(Mark::parse);
                 let data = items.next()?.bytes();
-                last = Some(stream_id);
-                let Some(entry) = data.and_then(Stored::parse) else {
-                    page.undecodable.push(stream_id);
+                last = Some(position);
+                let Some(stored) = data.and_then(Stored::parse) else {
+                    page.undecodable.push(position);
                     continue;
                 };
-                let expired = match mark {
-                    Some((_, expires_unix_ms)) => expires_unix_ms <= now_unix_ms,
-                    None => {
-                        let ttl_seconds = entry.ttl().map_or(ttl_seconds, |ttl| ttl.min(ttl_seconds));
-                        server_ms.saturating_sub(stream_id.ms) >= u64::from(ttl_seconds) * 1_000
-                    }
-                };
-                if expired {
-                    page.expired.push(stream_id);
+                let mark = mark.unwrap_or_else(|| {
+                    let ttl_seconds = stored.ttl().map_or(ttl_seconds, |ttl| ttl.min(ttl_seconds));
+                    let left_ms = position.0.saturating_add(u64::from(ttl_seconds) * 1_000).saturating_sub(server_ms);
+                    let expires_at_unix_ns = now.unix_ns.saturating_add(left_ms.saturating_mul(1_000_000));
+                    let attempts = stored.attempts.saturating_add(1);
+                    Mark { stream: StreamSeq::default(), expires_at_unix_ns, attempts }
+                });
+                if mark.expires_at_unix_ns <= now.unix_ns {
+                    page.expired.push(position);
                     continue;
                 }
-                let Stored { id, event, queued_at, attempts } = entry;
-                let (seq, event) = (mark.map(|(seq, _)| seq), event.as_str());
-                page.entries.push(Entry { stream_id, seq, id, event, queued_at, attempts });
+                let mail = Mail {
+                    id: stored.id,
+                    event: stored.event.as_str().as_bytes().into(),
+                    queued_at_unix_ns: stored.queued_at_unix_ns.unwrap_or(position.0.saturating_mul(1_000_000)),
+                    expires_at_unix_ns: mark.expires_at_unix_ns,
+                    attempts: mark.attempts,
+                    stream: mark.stream,
+                };
+                page.entries.push(Entry { position, mail });
             }
             page.next = last.filter(|_| more);
             Some(page)
@@ -218,7 +179,8 @@ impl<'a> Page<'a> {
 struct Stored<'a> {
     id: NotificationId,
     event: Json<'a>,
-    queued_at: &'a str,
+    /// `None` if another writer wrote a time that is none.
+    queued_at_unix_ns: Option<u64>,
     attempts: u32,
 }
 
@@ -227,15 +189,15 @@ impl<'a> Stored<'a> {
     fn parse(data: &'a [u8]) -> Option<Stored<'a>> {
         let fields = Json::parse(data).ok()?.fields(&["id", "event", "queued_at", "attempts"]).ok()?;
         let [Some(id), Some(event), Some(queued_at), attempts] = fields else { return None };
-        let queued_at = queued_at.as_str().strip_prefix('"')?.strip_suffix('"')?;
-        if !event.is_object() || queued_at.contains('\\') {
+        let queued_at_unix_ns = clock::parse_rfc3339(&queued_at.string()?);
+        if !event.is_object() {
             return None;
         }
         let attempts = match attempts {
             Some(attempts) => attempts.unsigned()?,
             None => 0,
         };
-        Some(Stored { id: NotificationId(Uuid::try_parse(&id.string()?).ok()?), event, queued_at, attempts })
+        Some(Stored { id: NotificationId(Uuid::try_parse(&id.string()?).ok()?), event, queued_at_unix_ns, attempts })
     }
 
     /// `event.metadata.ttl`
@@ -246,10 +208,21 @@ impl<'a> Stored<'a> {
     }
 }
 
-/// `seq:expires`
-fn parse_mark(mark: &str) -> Option<(u64, u64)> {
-    let (seq, expires_unix_ms) = mark.split_once(':')?;
-    Some((seq.parse().ok()?, expires_unix_ms.parse().ok()?))
+/// What stands beside an entry of ours, with this delivery counted.
+struct Mark {
+    stream: StreamSeq,
+    expires_at_unix_ns: u64,
+    attempts: u32,
+}
+
+impl Mark {
+    /// `epoch:seq:expires:deliveries`
+    fn parse(text: &str) -> Option<Mark> {
+        let mut numbers = text.split(':').map(|number| number.parse::<u64>().ok());
+        let (epoch, seq, expires_at_unix_ns) = (numbers.next()??, numbers.next()??, numbers.next()??);
+        let attempts = u32::try_from(numbers.next()??).unwrap_or(u32::MAX);
+        numbers.next().is_none().then_some(Mark { stream: StreamSeq { epoch, seq }, expires_at_unix_ns, attempts })
+    }
 }
 
 /// A number, as itself or as decimal text.
@@ -268,6 +241,7 @@ pub(crate) fn read_items<'a, T>(
 mod tests {
     use super::*;
     use crate::redis::commands::reply::Decoder;
+    use std::sync::Arc;
 
     const ID: &str = "0190a000-0000-7000-8000-000000000001";
 
@@ -279,48 +253,59 @@ mod tests {
     fn page_text(entries: &[(&str, Option<&str>, Option<&str>)]) -> String {
         let bulk = |text: &str| format!("${}\r\n{text}\r\n", text.len());
         let optional = |text: &Option<&str>| text.map_or("$-1\r\n".to_owned(), bulk);
-        let mut text = format!("*{}\r\n{}{}{}:1\r\n", 4 + 3 * entries.len(), bulk("7"), bulk("42"), bulk("100000"));
+        let mut text = format!("*{}\r\n{}:1\r\n", 2 + 3 * entries.len(), bulk("100000"));
         for (id, mark, data) in entries {
             text += &(bulk(id) + &optional(mark) + &optional(data));
         }
         text
     }
 
-    fn check(text: &str, read: impl FnOnce(Result<Page<'_>, UnexpectedReply>)) {
+    /// Our clock is a second behind the server's.
+    fn read(text: &str) -> Result<Page, UnexpectedReply> {
         let mut decoder = Decoder::default();
         assert_eq!(decoder.decode(text.as_bytes()), Ok(Some(text.len())));
-        read(Page::read(decoder.reply(text.as_bytes()), 100_000, 60));
+        Page::read(decoder.reply(text.as_bytes()), Now { mono_us: 0, unix_ns: 99_000_000_000 }, 60)
     }
 
     #[test]
     fn entries_are_sorted_into_what_to_deliver_what_expired_and_what_nobody_can_read() {
         let good = stored(r#"{"payload": 1.0}"#);
         let own_ttl = stored(r#"{"metadata":{"ttl":5}}"#);
-        let extra = good.replace("\"attempts\":0", "\"attempts\":3,\"stream_id\":\"1-1\"");
-        let text = page_text(&[
-            ("1-0", Some("40:100001"), Some(&good)),
-            ("2-0", Some("41:100000"), Some(&good)),
-            ("3-0", Some("42:200000"), Some("no JSON")),
-            ("4-0", Some("43:200000"), None),
+        let extra = good.replace("\"attempts\":0", "\"attempts\":3,\"stream_id\":\"1-1\"").replace("2026", "once");
+        let page = read(&page_text(&[
+            ("1-0", Some("7:40:99000000001:2"), Some(&good)),
+            ("2-0", Some("7:41:99000000000:1"), Some(&good)),
+            ("3-0", Some("7:42:200000000000:1"), Some("no JSON")),
+            ("4-0", Some("7:43:200000000000:1"), None),
             ("40000-0", None, Some(&good)),
             ("40001-7", None, Some(&extra)),
             ("95000-0", None, Some(&own_ttl)),
-            ("95001-0", Some("damaged"), Some(&own_ttl)),
-        ]);
-        check(&text, |page| {
-            let page = page.unwrap();
-            assert_eq!((page.epoch, page.newest_seq), (Some(7), 42));
-            let named = |ids: &[StreamId]| ids.iter().map(StreamId::to_string).collect::<Vec<_>>();
-            let delivered: Vec<StreamId> = page.entries.iter().map(|entry| entry.stream_id).collect();
-            assert_eq!(named(&delivered), ["1-0", "40001-7", "95001-0"]);
-            assert_eq!(named(&page.expired), ["2-0", "40000-0", "95000-0"]);
-            assert_eq!(named(&page.undecodable), ["3-0", "4-0"]);
-            assert_eq!(page.next, Some(StreamId { ms: 95_001, seq: 0 }));
-            let first = page.entries[0];
-            assert_eq!((first.seq, first.id.to_string().as_str(), first.attempts), (Some(40), ID, 0));
-            assert_eq!((first.event, first.queued_at), (r#"{"payload": 1.0}"#, "2026-01-02T03:04:05.123456789Z"));
-            assert_eq!((page.entries[1].seq, page.entries[1].attempts), (None, 3));
-        });
+            ("95001-0", Some("7:44:200000000000:1:"), Some(&own_ttl)),
+        ]));
+        let page = page.unwrap();
+        let delivered: Vec<Position> = page.entries.iter().map(|entry| entry.position).collect();
+        assert_eq!(delivered, [Position(1, 0), Position(40_001, 7), Position(95_001, 0)]);
+        assert_eq!(page.expired, [Position(2, 0), Position(40_000, 0), Position(95_000, 0)]);
+        assert_eq!(page.undecodable, [Position(3, 0), Position(4, 0)]);
+        assert_eq!(page.next, Some(Position(95_001, 0)));
+        let first = Mail {
+            id: NotificationId(ID.parse().unwrap()),
+            event: Arc::from(&br#"{"payload": 1.0}"#[..]),
+            queued_at_unix_ns: 1_767_323_045_123_456_789,
+            expires_at_unix_ns: 99_000_000_001,
+            attempts: 2,
+            stream: StreamSeq { epoch: 7, seq: 40 },
+        };
+        assert_eq!(page.entries[0].mail, first);
+        let anothers = Mail {
+            queued_at_unix_ns: 40_001_000_000,
+            expires_at_unix_ns: 99_001_000_000,
+            attempts: 4,
+            stream: StreamSeq::default(),
+            ..first
+        };
+        assert_eq!(page.entries[1].mail, anothers);
+        assert_eq!(page.entries[2].mail.attempts, 1, "a damaged mark is none");
     }
 
     #[test]
@@ -345,9 +330,9 @@ mod tests {
 
     #[test]
     fn a_reply_of_another_shape_is_told() {
-        let short = page_text(&[("1-0", None, None)]).replace("*7\r\n", "*6\r\n").replace("$-1\r\n$-1\r\n", "$-1\r\n");
+        let short = page_text(&[("1-0", None, None)]).replace("*5\r\n", "*4\r\n").replace("$-1\r\n$-1\r\n", "$-1\r\n");
         for text in ["+OK\r\n", "*0\r\n", "*1\r\n:1\r\n", short.as_str(), &page_text(&[("one", None, None)])] {
-            check(text, |page| assert_eq!(page, Err(UnexpectedReply), "{text:?}"));
+            assert_eq!(read(text), Err(UnexpectedReply), "{text:?}");
         }
     }
 }

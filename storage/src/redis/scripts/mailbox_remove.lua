@@ -5,14 +5,16 @@
 -- gives removed, depth
 
 local before = redis.call('XLEN', KEYS[1])
-local known = tonumber(redis.call('HGET', KEYS[2], 'depth')) or 0
+local known = tonumber(redis.call('HGET', KEYS[2], 'depth') or 0) or 0
 redis.call('ZSCORE', KEYS[3], ARGV[1])
 redis.call('HLEN', KEYS[4])
 
-local ids = {unpack(ARGV, 4)}
-local removed = redis.call('XDEL', KEYS[1], unpack(ids))
-redis.call('HDEL', KEYS[2], unpack(ids))
-local depth = settle(known, nil, tonumber(ARGV[3]))
+local removed = redis.call('XDEL', KEYS[1], unpack(ARGV, 4))
+local depth = before - removed
+if depth > 0 then
+    redis.call('HDEL', KEYS[2], unpack(ARGV, 4))
+end
+settle(known, depth, nil, ARGV[3])
 if removed > 0 then
     redis.call('HINCRBY', KEYS[4], ARGV[2], removed)
 end

@@ -23,7 +23,7 @@ for at = 1, #marks, 2 do
     if field == 'depth' then
         known = tonumber(mark) or 0
     elseif ms then
-        local expires = tonumber(string.match(mark, ':(%d+)$')) or 0
+        local expires = (tonumber(string.match(mark, ':(%d+):%d+$')) or 0) / 1000000
         if expires <= now or ms < oldest then
             redis.call('XDEL', KEYS[1], field)
             redis.call('HDEL', KEYS[2], field)
@@ -43,8 +43,8 @@ end
 due = math.max(due or 0, now + 1000)
 
 local expired = before - left + math.max(known - before, 0)
-local depth = settle(known, due, tonumber(ARGV[4]))
+settle(known, left, due, ARGV[4])
 if expired > 0 then
     redis.call('HINCRBY', KEYS[4], 'expired', expired)
 end
-return {expired, depth}
+return {expired, left}

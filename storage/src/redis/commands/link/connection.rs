@@ -2,21 +2,21 @@
 //!
 //! It only tells why it ended; what follows is the link's to decide.
 use crate::breaker::{Admission, BreakerState};
-use crate::link::socket::Transfer;
+use crate::link::attempt::Attempt;
+use crate::link::socket::{self, Transfer};
+use crate::link::transport::Transport;
 use crate::link::unreached::Unreached;
 use crate::redis::commands::answer::{Outcome, RefusalCode};
 use crate::redis::commands::ended::Ended;
 use crate::redis::commands::event::{Answer, Event, Step};
 use crate::redis::commands::link::{CommandLink, Flow, OnReply, Phase, Ready};
 use crate::redis::commands::status::OperationResult;
-use crate::redis::commands::wire::Wire;
 use crate::redis::session as subscription;
 use crate::redis::trouble::Trouble;
-use std::net::SocketAddr;
 
 /// One connection, from its connect to its end. The session over it is the link's.
 pub(super) struct Connection {
-    pub(super) wire: Wire,
+    pub(super) transport: Transport,
     pub(super) stage: Stage,
     /// The socket took less than it was given; wait until it is writable.
     pub(super) write_blocked: bool,
@@ -30,17 +30,6 @@ pub(super) enum Stage {
     Connecting(Attempt),
     Greeting(Attempt),
     Live { heard_us: u64 },
-}
-
-/// One attempt goes through all addresses of the name; only when the last one failed it is a failure.
-pub(super) struct Attempt {
-    pub(super) address: SocketAddr,
-    /// Those not tried, the next one last.
-    pub(super) remaining: Vec<SocketAddr>,
-    /// For this address: a fair share of what is left.
-    pub(super) address_deadline_us: u64,
-    /// For all of them.
-    pub(super) deadline_us: u64,
 }
 
 impl CommandLink {
@@ -65,7 +54,11 @@ impl CommandLink {
                     false => Ok(Flow::Rest),
                 };
             }
-            connection.wire.connected().map_err(|errno| Unreached::Connect { address, errno })?;
+            let socket = connection.transport.socket();
+            socket::connected(socket).map_err(|errno| Unreached::Connect { address, errno })?;
+            if let Some(tls) = &self.config.tls {
+                connection.transport.encrypt(tls)?;
+            }
             // `replace` needs a value for the moment in between.
             let connecting = std::mem::replace(&mut connection.stage, Stage::Live { heard_us: now_us });
             if let Stage::Connecting(attempt) = connecting {
@@ -94,10 +87,13 @@ impl CommandLink {
     fn write(&mut self) -> Result<(), Ended> {
         let Phase::Connected(connection) = &mut self.phase else { return Ok(()) };
         while !connection.write_blocked && !self.session.output().is_empty() {
-            match connection.wire.send(self.session.output()).map_err(Unreached::Io)? {
+            match connection.transport.send(self.session.output())? {
                 Transfer::Bytes(bytes) => self.session.sent(bytes),
                 Transfer::Blocked | Transfer::Closed => connection.write_blocked = true,
             }
+        }
+        if !connection.write_blocked {
+            connection.write_blocked = !connection.transport.flush()?;
         }
         Ok(())
     }
@@ -106,7 +102,7 @@ impl CommandLink {
         let Phase::Connected(connection) = &mut self.phase else { return Ok(()) };
         let room = self.session.room();
         let room_bytes = room.len();
-        let transfer = connection.wire.receive(room).map_err(Unreached::Io)?;
+        let transfer = connection.transport.receive(room)?;
         connection.more = transfer == Transfer::Bytes(room_bytes);
         match transfer {
             Transfer::Blocked => return Ok(()),
@@ -142,6 +138,14 @@ impl CommandLink {
                         script = script.name(),
                         cause = text,
                         "Redis did not take a script"
+                    );
+                }
+                Event::NotFenced { text } => {
+                    tracing::warn!(
+                        server = %self.config.url,
+                        cause = text,
+                        "Redis does not let this user use CLIENT INFO and CLIENT KILL; after an interruption, what was \
+                         sent before it may be executed late"
                     );
                 }
                 Event::GreetingRefused { step, text } => {

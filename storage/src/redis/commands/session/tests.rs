@@ -7,6 +7,9 @@ static TWO: Script = Script::new("two", "return 2");
 
 const BOUNDS: Bounds = Bounds { commands_max: 8, bytes_max: 2_000 };
 
+/// What a server says about us.
+const WHO: &str = "$36\r\nid=7 addr=127.0.0.1:4242 laddr=x db\n\r\n";
+
 fn session(url: &str, scripts: &[&'static Script]) -> CommandSession {
     CommandSession::new(RedisUrl::parse(url).unwrap(), scripts, BOUNDS)
 }
@@ -16,6 +19,7 @@ fn greeted(scripts: &[&'static Script]) -> CommandSession {
     let mut session = session("redis://h", scripts);
     session.begin();
     said(&mut session);
+    assert!(hear(&mut session, WHO).is_empty());
     for script in scripts {
         assert!(hear(&mut session, &format!("$40\r\n{}\r\n", script.sha1())).is_empty());
     }
@@ -57,6 +61,7 @@ fn try_hear(session: &mut CommandSession, text: &str) -> Result<Vec<String>, Ses
             Event::Ready => "ready".to_owned(),
             Event::Pong => "pong".to_owned(),
             Event::NotLoaded { script, text } => format!("not loaded {}: {text}", script.name()),
+            Event::NotFenced { text } => format!("not fenced: {text}"),
             Event::GreetingRefused { step, text } => format!("refused {step:?}: {text}"),
             Event::Answered { ask, answer } => match answer {
                 Answer::Done(reply) => format!("{} {reply:?}", ask.ticket.0),
@@ -81,11 +86,13 @@ fn the_greeting_comes_first_and_commands_follow_it() {
     assert_eq!(said(&mut session), "", "there is no connection");
     session.begin();
     get(&mut session, 2);
-    assert_eq!(said(&mut session), "AUTH ara p@ss SELECT 3 SCRIPT LOAD return 1 PING");
+    assert_eq!(said(&mut session), "AUTH ara p@ss SELECT 3 CLIENT INFO SCRIPT LOAD return 1 PING");
     assert_eq!(session.step(), Step::Auth);
     assert!(hear(&mut session, "+OK\r\n").is_empty());
     assert_eq!(session.step(), Step::Select);
-    assert!(hear(&mut session, "+OK\r\n$40\r\ne0e1f9fabfc9d4800c877a703b823ac0578ff8db\r\n").is_empty());
+    assert!(hear(&mut session, "+OK\r\n").is_empty());
+    assert!(hear(&mut session, WHO).is_empty());
+    assert!(hear(&mut session, "$40\r\ne0e1f9fabfc9d4800c877a703b823ac0578ff8db\r\n").is_empty());
     assert_eq!((session.step(), said(&mut session)), (Step::Hello, String::new()));
     assert_eq!(hear(&mut session, "+PONG\r\n"), ["ready"]);
     assert_eq!((session.step(), said(&mut session)), (Step::Talk, "GET 1 GET 2".to_owned()));
@@ -98,8 +105,16 @@ fn a_refused_greeting_hears_nothing_else_and_keeps_what_waits() {
     let rows = [
         ("redis://:pw@h", "-WRONGPASS no pw\r\n+PONG\r\n", "refused Auth: WRONGPASS no ***"),
         ("redis://h/16", "-ERR DB index is out of range\r\n+PONG\r\n", "refused Select: ERR DB index is out of range"),
-        ("redis://h", "-NOAUTH Authentication required.\r\n", "refused Hello: NOAUTH Authentication required."),
-        ("redis://h", "-LOADING Redis is loading\r\n", "refused Hello: LOADING Redis is loading"),
+        (
+            "redis://h",
+            "-NOAUTH Authentication required.\r\n-NOAUTH Authentication required.\r\n",
+            "refused Hello: NOAUTH Authentication required.",
+        ),
+        (
+            "redis://h",
+            "-LOADING Redis is loading\r\n-LOADING Redis is loading\r\n",
+            "refused Hello: LOADING Redis is loading",
+        ),
     ];
     for (url, answers, heard) in rows {
         let mut session = session(url, &[]);
@@ -119,8 +134,8 @@ fn a_script_that_is_not_taken_does_not_keep_commands_from_flowing() {
     let mut session = session("redis://h", &[&ONE]);
     session.begin();
     said(&mut session);
-    let heard = hear(&mut session, "-NOPERM no script\r\n+PONG\r\n");
-    assert_eq!(heard, ["not loaded one: NOPERM no script", "ready"]);
+    let heard = hear(&mut session, "-NOPERM no client\r\n-NOPERM no script\r\n+PONG\r\n");
+    assert_eq!(heard, ["not fenced: NOPERM no client", "not loaded one: NOPERM no script", "ready"]);
     run(&mut session, 1, &ONE);
     said(&mut session);
     assert!(hear(&mut session, "-NOSCRIPT No matching script.\r\n").is_empty());
@@ -184,7 +199,7 @@ fn bounds_hold_for_what_is_sent_what_waits_and_what_is_sent_again() {
     ask(&mut session, 1, Words::Plain(&[b"SET", b"k", &long])).unwrap();
     let full = ask(&mut session, 2, Words::Plain(&[b"SET", b"k", &long])).unwrap_err();
     assert!(matches!(full, NotTaken::Full { commands: 1, bytes: 1_001.. }), "{full}");
-    let huge = vec![b'x'; COMMAND_BYTES_MAX];
+    let huge = vec![b'x'; limits::REDIS_COMMAND_BYTES_MAX];
     let huge = ask(&mut session, 2, Words::Plain(&[b"SET", b"k", &huge])).unwrap_err();
     assert!(matches!(huge, NotTaken::TooLarge { .. }), "{huge}");
     assert_eq!(session.commands(), 1);
@@ -221,6 +236,43 @@ fn at_the_end_only_what_left_wholly_is_unknown() {
 }
 
 #[test]
+fn the_session_before_is_ended_when_its_last_commands_may_still_be_executed() {
+    let mut session = greeted(&[]);
+    get(&mut session, 1);
+    said(&mut session);
+    assert_eq!(ended(&mut session), [(1, Fate::Unknown)]);
+    let kill = "CLIENT INFO CLIENT KILL ID 7 ADDR 127.0.0.1:4242 PING";
+    for _ in 0..2 {
+        // A greeting that fails does not take the fence down.
+        session.begin();
+        assert_eq!(said(&mut session), kill);
+        assert!(hear(&mut session, &WHO.replace("id=7", "id=8")).is_empty());
+        assert!(ended(&mut session).is_empty());
+    }
+    session.begin();
+    get(&mut session, 2);
+    assert_eq!(said(&mut session), kill);
+    assert!(hear(&mut session, &WHO.replace("id=7", "id=9")).is_empty());
+    assert!(hear(&mut session, ":1\r\n").is_empty());
+    assert_eq!((said(&mut session).as_str(), hear(&mut session, "+PONG\r\n")), ("", vec!["ready".to_owned()]));
+    assert_eq!(said(&mut session), "GET 2");
+    hear(&mut session, "$-1\r\n");
+    assert!(ended(&mut session).is_empty());
+    session.begin();
+    assert_eq!(said(&mut session), "CLIENT INFO PING", "everything was answered");
+    hear(&mut session, WHO);
+    hear(&mut session, "+PONG\r\n");
+    get(&mut session, 3);
+    said(&mut session);
+    ended(&mut session);
+    session.begin();
+    said(&mut session);
+    hear(&mut session, WHO);
+    let heard = hear(&mut session, "-NOPERM no kill\r\n+PONG\r\n");
+    assert_eq!(heard, ["not fenced: NOPERM no kill", "ready"]);
+}
+
+#[test]
 fn what_waits_expires_in_its_order_and_is_never_sent() {
     let mut session = session("redis://h", &[]);
     get(&mut session, 1);
@@ -234,6 +286,7 @@ fn what_waits_expires_in_its_order_and_is_never_sent() {
     session.begin();
     said(&mut session);
     assert_eq!(session.answer_deadline_us(), Some(u64::MAX), "the greeting has a clock of its own");
+    hear(&mut session, WHO);
     hear(&mut session, "+PONG\r\n");
     assert_eq!(said(&mut session), "GET 3");
     assert_eq!((session.answer_deadline_us(), session.waiting_deadline_us()), (Some(103), None));
@@ -264,6 +317,7 @@ fn what_nobody_asked_for_ends_the_session() {
     let mut wrong = session("redis://h", &[&ONE]);
     wrong.begin();
     said(&mut wrong);
+    hear(&mut wrong, WHO);
     assert!(try_hear(&mut wrong, "$2\r\nno\r\n").is_err(), "not the SHA-1");
 }
 
@@ -273,6 +327,7 @@ fn thousands_of_commands_leave_no_room_behind() {
     let mut session = CommandSession::new(RedisUrl::parse("redis://h").unwrap(), &[], bounds);
     session.begin();
     said(&mut session);
+    hear(&mut session, WHO);
     hear(&mut session, "+PONG\r\n");
     for ticket in 0..20_000 {
         get(&mut session, ticket);

@@ -1,0 +1,86 @@
+//! Requests as commands.
+use crate::postgres::command::Command;
+use crate::postgres::store::PostgresStoreConfig;
+use crate::postgres::store::job::What;
+use crate::postgres::store::mail::{self, Appending, Page, ReadMail};
+use crate::postgres::store::statements::{ACKNOWLEDGE, REMOVE, TRACK};
+use crate::postgres::store::templates::{self, Templates};
+use protocol::clock::Now;
+use protocol::store::{AckVerdict, MailboxKey, StoreReply, StoreRequest};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// What becomes of a request.
+pub(super) enum Plan {
+    /// A command, in the order of its number.
+    Ask { order: u64, command: Command, what: What },
+    /// Nothing to ask.
+    Answer(StoreReply),
+}
+
+/// All templates are in one order: two changes of one template must not change places.
+const TEMPLATES: u64 = 0;
+
+pub(super) fn plan(config: &PostgresStoreConfig, now: Now, request: StoreRequest) -> Plan {
+    let timeout_ms = config.command_timeout_ms;
+    let ask = |order, command, what| Plan::Ask { order, command, what };
+    match request {
+        StoreRequest::PutTemplate { tenant, template } if config.templates => {
+            ask(TEMPLATES, templates::put(&tenant, &template, timeout_ms), What::PutTemplate)
+        }
+        StoreRequest::DeleteTemplate { tenant, id } if config.templates => {
+            ask(TEMPLATES, templates::delete(&tenant, &id, timeout_ms), What::DeleteTemplate)
+        }
+        StoreRequest::LoadTemplates if config.templates => {
+            ask(TEMPLATES, templates::load(timeout_ms), What::LoadTemplates(Templates::default()))
+        }
+        StoreRequest::AppendMail { mail, .. } if mail.is_empty() && config.queue.is_some() => {
+            Plan::Answer(StoreReply::Appended { positions: Vec::new(), dropped: 0 })
+        }
+        StoreRequest::AppendMail { mailbox, mail } => match config.queue {
+            Some(queue) => {
+                let entries_max = queue.entries_max.max(1) as usize;
+                let (command, appending) = Appending::begin(&mailbox, &mail, entries_max, timeout_ms);
+                ask(order(&mailbox), command, What::Append(appending))
+            }
+            None => Plan::Answer(StoreReply::Failed),
+        },
+        StoreRequest::ReadMail { mailbox, after, entries_max } if config.queue.is_some() => {
+            let order = order(&mailbox);
+            let request = ReadMail { mailbox, after, entries_max, unix_ns: now.unix_ns };
+            let command = request.command(true, timeout_ms);
+            ask(order, command, What::Read { request, page: Page::default(), changes: true })
+        }
+        StoreRequest::RemoveMail { mailbox, positions } if config.queue.is_some() => {
+            let command = mail::ids(mail::about(&REMOVE, &mailbox, timeout_ms), &positions);
+            ask(order(&mailbox), command, What::Remove)
+        }
+        StoreRequest::TrackAck { mailbox, id, connection } => match config.acks {
+            Some(acks) => {
+                let timeout_ns = u64::from(acks.timeout_seconds) * 1_000_000_000;
+                let command = mail::about(&TRACK, &mailbox, timeout_ms)
+                    .uuid(id.0.into_bytes())
+                    .uuid(connection.0.into_bytes())
+                    .timestamp(now.unix_ns)
+                    .timestamp(now.unix_ns.saturating_add(timeout_ns));
+                ask(order(&mailbox), command, What::Track)
+            }
+            None => Plan::Answer(StoreReply::Failed),
+        },
+        StoreRequest::Acknowledge { mailbox, id, is_kept } if config.acks.is_some() => {
+            let command = mail::about(&ACKNOWLEDGE, &mailbox, timeout_ms)
+                .uuid(id.0.into_bytes())
+                .timestamp(now.unix_ns)
+                .boolean(is_kept);
+            ask(order(&mailbox), command, What::Acknowledge(AckVerdict::NotPending))
+        }
+        // This store does not keep it.
+        _ => Plan::Answer(StoreReply::Failed),
+    }
+}
+
+/// The same for all requests about one mailbox.
+pub(super) fn order(mailbox: &MailboxKey) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    mailbox.hash(&mut hasher);
+    hasher.finish()
+}
