@@ -170,13 +170,11 @@ mod tests {
             write_rfc3339(&mut text, unix_ns);
             assert_eq!(parse_rfc3339(std::str::from_utf8(&text).unwrap()), Some(unix_ns));
         }
-        for day in 0..220_000_u64 {
+        // Every day up to the year 2553.
+        for day in 0..213_000_u64 {
             let mut text = Vec::new();
-            write_rfc3339(&mut text, day * 86_400_000_000_000 % (u64::MAX / 2));
-            assert_eq!(
-                parse_rfc3339(std::str::from_utf8(&text).unwrap()),
-                Some(day * 86_400_000_000_000 % (u64::MAX / 2))
-            );
+            write_rfc3339(&mut text, day * 86_400_000_000_000);
+            assert_eq!(parse_rfc3339(std::str::from_utf8(&text).unwrap()), Some(day * 86_400_000_000_000));
         }
     }
 
