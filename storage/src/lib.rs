@@ -10,7 +10,7 @@
 //! | [`redis::session`] | the words of a RESP2 subscription: commands to bytes, bytes to events | no |
 //! | [`redis::feed`] | the subscription that is always there: connects, proves, reconnects for ever | yes |
 //! | [`redis::store`] | the backend in Redis: a shard's requests over one pipelined link | yes |
-//! | [`postgres`] | the PostgreSQL client: links that come back, commands pipelined over them, the tables | yes |
+//! | [`postgres`] | the PostgreSQL client: links that come back, commands pipelined over them, the tables; and the store over it | yes |
 //! | [`link`] | what every link has in common: lookup, connect, socket, state | yes |
 //! | [`breaker`], [`backoff`] | when to try again; pure, given the time | no |
 //!
