@@ -270,6 +270,21 @@ fn everybody_who_is_behind_waits_in_line_while_the_store_is_down() {
     }
 }
 
+#[test]
+fn a_publisher_is_not_told_that_nothing_happened_when_nobody_knows() {
+    let mut world = World::with_config(5, 2, rules(false, |_| {}));
+    world.stores.iter_mut().for_each(|store| store.is_paused = true);
+    let backend = world.dial();
+    send(&mut world, backend, "ana", 1);
+    world.pass_ms(3_000);
+    let text = world.clients[backend].text();
+    assert!(text.contains("HTTP/1.1 503") && text.contains("QUEUE_ERROR") && text.contains("in time"), "{text}");
+    world.stores.iter_mut().for_each(|store| store.is_paused = false);
+    let ana = world.websocket("ana");
+    world.settle();
+    assert_eq!(numbers(&world, ana), [1], "and it came all the same");
+}
+
 // --- Templates of a store that outlives the process ------------------------------------------------------------------
 
 const TEMPLATE: &str = r#"{"id":"t","name":"n","event_type":"e","payload_template":{"hello":"{{name}}"}}"#;

@@ -240,8 +240,9 @@ impl World {
             for shard in 0..self.shards.len() {
                 self.call(shard, |shard, now, effects| shard.tick(now, effects));
             }
-            self.settle();
+            self.come_to_rest();
         }
+        self.shards.iter().for_each(Shard::check);
     }
 
     /// A publish to a user that comes over a link: nobody is answered.
@@ -282,13 +283,17 @@ impl World {
 
     /// Runs until nothing moves any more, in an order drawn from the seed.
     pub(crate) fn settle(&mut self) {
+        self.come_to_rest();
+        self.shards.iter().for_each(Shard::check);
+    }
+
+    fn come_to_rest(&mut self) {
         for round in 0.. {
             assert!(round < 1_000_000, "seed {}: the world does not come to rest", self.seed);
             if !self.step() {
                 break;
             }
         }
-        self.shards.iter().for_each(Shard::check);
     }
 
     /// So many rounds, or until nothing moves.
@@ -304,7 +309,8 @@ impl World {
     fn step(&mut self) -> bool {
         let mut moved = false;
         self.now_us += self.rng.u64(0..200);
-        let mut clients: Vec<ClientId> = (0..self.clients.len()).collect();
+        let is_there = |id: &ClientId| self.clients[*id].place.is_some();
+        let mut clients: Vec<ClientId> = (0..self.clients.len()).filter(is_there).collect();
         self.rng.shuffle(&mut clients);
         for id in clients {
             moved |= self.move_input(id);
