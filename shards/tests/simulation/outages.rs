@@ -375,17 +375,25 @@ fn what_changes_while_a_shard_still_loads_is_newer() {
 #[test]
 fn templates_and_mail_are_answered_apart() {
     let mut world = World::with_config(4, 1, rules(false, |_| {}));
-    let backends: Vec<ClientId> = (0..2).map(|_| world.dial()).collect();
-    for n in 0..20 {
-        send(&mut world, backends[0], "ana", n);
+    let backends: Vec<ClientId> = (0..40).map(|_| world.dial()).collect();
+    // All of them are on their way at the same time: none may take another's answer.
+    world.stores[0].is_paused = true;
+    for (n, backend) in backends.iter().enumerate() {
         let template = TEMPLATE.replace(r#""t""#, &format!(r#""t{n}""#));
-        world.post(backends[1], "/api/v1/templates", &template);
+        match n < 20 {
+            true => world.post(*backend, "/api/v1/templates", &template),
+            false => send(&mut world, *backend, "ana", n),
+        }
+        world.settle();
     }
+    world.stores[0].is_paused = false;
     world.settle();
-    assert_eq!((statuses(&world, backends[0]), statuses(&world, backends[1])), (vec![200; 20], vec![201; 20]));
+    for (n, backend) in backends.iter().enumerate() {
+        assert_eq!(statuses(&world, *backend), [if n < 20 { 201 } else { 200 }], "{n}");
+    }
     let ana = world.websocket("ana");
     world.settle();
-    assert_eq!(numbers(&world, ana), (0..20).collect::<Vec<_>>());
+    assert_eq!(numbers(&world, ana), (20..40).collect::<Vec<_>>());
 }
 
 // --- Acknowledgements recorded elsewhere -----------------------------------------------------------------------------
