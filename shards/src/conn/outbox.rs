@@ -148,6 +148,11 @@ impl Outbox {
         dropped
     }
 
+    /// Whether a frame has begun to go out and has not ended.
+    pub fn has_begun(&self) -> bool {
+        self.head_sent > 0
+    }
+
     /// Takes out the mail that stands in no mailbox, in order; `is_end` also what has begun to go out, because nobody will
     /// read its end.
     pub fn take_unkept(&mut self, transport: Transport, is_end: bool) -> Vec<Rc<Delivery>> {

@@ -14,7 +14,7 @@ use protocol::http::error::ApiError;
 use protocol::http::response::{JSON, METRICS_TEXT};
 use protocol::http::route::Route;
 use protocol::ids::{NotificationId, TenantId};
-use protocol::notification::{Content, Source};
+use protocol::notification::{Content, Source, Target};
 use protocol::publish::receipt::{self, Receipt, TenantStats};
 use protocol::publish::request::{self, BodyError, ContentSource, PublishRequest};
 use std::collections::BTreeMap;
@@ -131,7 +131,10 @@ impl Shard {
         let tenant = request.tenant.clone();
         match self.accept(now, tenant, target, &content, &Source::Http) {
             Some(publication) => {
-                let kind = GatherKind::Publish { id: publication.id, unix_ns: now.unix_ns, tally: Receipt::default() };
+                let is_mail = matches!(publication.target, Target::User(_) | Target::Users(_));
+                let is_kept = is_mail && self.config.queue.is_some();
+                let (id, tally) = (publication.id, Receipt::default());
+                let kind = GatherKind::Publish { id, unix_ns: now.unix_ns, is_kept, tally };
                 let gather = self.park(now, key, request, None, kind);
                 self.dispatch(now, publication, Some(gather), effects);
                 self.answer_if_complete(now, gather, effects);
@@ -236,8 +239,15 @@ impl Shard {
         }
     }
 
-    /// Gives a gather's answer to the request that waits for it.
-    pub(crate) fn answer_request(&mut self, now: Now, key: ConnKey, kind: GatherKind, effects: &mut Effects) {
+    /// Gives a gather's answer to the request that waits for it; `is_late` when some part did not come in time.
+    pub(crate) fn answer_request(
+        &mut self,
+        now: Now,
+        key: ConnKey,
+        kind: GatherKind,
+        is_late: bool,
+        effects: &mut Effects,
+    ) {
         if let GatherKind::BatchItem { index, id, tally } = kind {
             return self.item_answered(now, key, index, id, tally, effects);
         }
@@ -252,7 +262,10 @@ impl Shard {
             GatherKind::Publish { tally, .. } if !tally.is_success() && tally.unkept > 0 => {
                 Err(ApiError::queue("The mailbox of no recipient could be written; nothing was delivered or kept"))
             }
-            GatherKind::Publish { id, unix_ns, tally } => {
+            GatherKind::Publish { is_kept: true, tally, .. } if is_late && !tally.is_success() => {
+                Err(ApiError::queue("The mailbox was not written in time; it may still be, do not count on either"))
+            }
+            GatherKind::Publish { id, unix_ns, tally, .. } => {
                 receipt::write_receipt(&mut body, id, tally, unix_ns);
                 Ok(())
             }

@@ -127,6 +127,7 @@ impl Shard {
     /// Answers with what is known: everything, or what came before the deadline.
     pub(crate) fn answer(&mut self, now: Now, id: GatherId, effects: &mut Effects) {
         let Some(gather) = self.gathers.remove(id) else { return };
-        self.answer_request(now, gather.connection, gather.kind, effects);
+        let is_late = !gather.is_complete();
+        self.answer_request(now, gather.connection, gather.kind, is_late, effects);
     }
 }

@@ -379,22 +379,34 @@ impl Shard {
         }
     }
 
+    fn has_begun(&self, key: ConnKey) -> bool {
+        self.connections
+            .get(key)
+            .and_then(|connection| connection.outbox.as_ref())
+            .is_some_and(|outbox| outbox.has_begun())
+    }
+
     /// Takes mail that stands in no mailbox out of a connection's outbox and keeps it, in order.
     fn put_back(&mut self, now: Now, key: ConnKey, mailbox: Arc<MailboxKey>, why: PutBack, effects: &mut Effects) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let transport = connection.reads().0;
         let Some(outbox) = connection.outbox.as_deref_mut() else { return };
-        let before = outbox.frame_bytes();
+        let (before, had_begun) = (outbox.frame_bytes(), outbox.has_begun());
         let taken = outbox.take_unkept(transport, why == PutBack::Gone);
         let bytes = before as i64 - outbox.frame_bytes() as i64;
         self.metrics().outbox_bytes.add(-bytes);
+        // A frame that had begun comes behind what was put back when the connection was told to go: it says that it was
+        // begun before.
+        let begun = usize::from(why == PutBack::Gone && had_begun && !self.has_begun(key));
         let mail: Vec<Mail> = taken
             .iter()
-            .filter_map(|delivery| {
-                let elsewhere =
-                    Rc::strong_count(delivery) > 1 || delivery.mail.as_ref().is_some_and(|tag| tag.written.get());
-                (why == PutBack::Behind || !elsewhere)
-                    .then(|| self.mail(now, &delivery.publication, delivery.places.one(), u32::from(elsewhere)))
+            .enumerate()
+            .filter_map(|(at, delivery)| {
+                let is_elsewhere = |tag: &MailTag| tag.waits_in.get() > 0 || tag.written.get();
+                let elsewhere = delivery.mail.as_ref().is_some_and(is_elsewhere);
+                (why == PutBack::Behind || !elsewhere).then(|| {
+                    self.mail(now, &delivery.publication, delivery.places.one(), u32::from(elsewhere || at < begun))
+                })
             })
             .collect();
         if !mail.is_empty() {

@@ -26,6 +26,7 @@ use std::sync::Arc;
 #[derive(Default)]
 pub(crate) struct TemplateWrites {
     waiting: HashMap<u64, (ReplyTo, Arc<TemplateChange>), RandomState>,
+    /// The last one given. Even, so that it never meets mail's.
     tickets: u64,
 }
 

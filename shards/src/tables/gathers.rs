@@ -33,6 +33,8 @@ pub enum GatherKind {
         id: NotificationId,
         /// Of the answer.
         unix_ns: u64,
+        /// It is mail that is kept, so that a part that does not come is a mailbox nobody knows about.
+        is_kept: bool,
         /// So far.
         tally: Receipt,
     },

@@ -1,6 +1,7 @@
 //! User mail: offline, flapping, slow and several devices; a store that is late and fails. What was accepted arrives; in
 //! order; what comes twice says so.
 use crate::client::ClientId;
+use crate::seeds::for_each_seed;
 use crate::world::World;
 use protocol::limits;
 use shards::config::{AckRules, QueueRules};
@@ -14,19 +15,19 @@ fn world(seed: u64, shards: usize, with_ack: bool) -> World {
     })
 }
 
-fn send(world: &mut World, backend: ClientId, user: &str, n: usize) {
+pub(crate) fn send(world: &mut World, backend: ClientId, user: &str, n: usize) {
     let body = format!(r#"{{"target_user_id":"{user}","event_type":"e","payload":{n}}}"#);
     world.post(backend, "/api/v1/notifications/send", &body);
 }
 
 /// A notification as a client heard it.
-struct Heard {
-    id: String,
-    n: usize,
-    attempt: u32,
+pub(crate) struct Heard {
+    pub(crate) id: String,
+    pub(crate) n: usize,
+    pub(crate) attempt: u32,
 }
 
-fn heard(world: &World, client: ClientId) -> Vec<Heard> {
+pub(crate) fn heard(world: &World, client: ClientId) -> Vec<Heard> {
     let text = world.clients[client].text();
     let after = |part: &str, mark: &str| part.split_once(mark).map(|(_, rest)| rest.to_owned());
     let number = |text: String| text.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok();
@@ -41,12 +42,12 @@ fn heard(world: &World, client: ClientId) -> Vec<Heard> {
         .collect()
 }
 
-fn numbers(world: &World, client: ClientId) -> Vec<usize> {
+pub(crate) fn numbers(world: &World, client: ClientId) -> Vec<usize> {
     heard(world, client).into_iter().map(|heard| heard.n).collect()
 }
 
 /// Which of the sends on a kept connection were answered with success, in order.
-fn accepted(world: &World, backend: ClientId) -> Vec<bool> {
+pub(crate) fn accepted(world: &World, backend: ClientId) -> Vec<bool> {
     let text = world.clients[backend].text();
     text.split("HTTP/1.1 ").skip(1).map(|answer| answer.contains(r#""success":true"#)).collect()
 }
@@ -223,23 +224,17 @@ fn acknowledge(world: &mut World, clients: &[(usize, ClientId)], acked: &mut BTr
 
 #[test]
 fn what_was_accepted_arrives_though_everybody_flaps() {
-    for seed in 0..300 {
-        flapping(seed, false, 0);
-    }
+    for_each_seed(300, |seed| flapping(seed, false, 0));
 }
 
 #[test]
 fn what_was_accepted_is_acknowledged_in_the_end() {
-    for seed in 0..300 {
-        flapping(seed, true, 0);
-    }
+    for_each_seed(300, |seed| flapping(seed, true, 0));
 }
 
 #[test]
 fn a_store_that_fails_refuses_and_loses_nothing_it_accepted() {
-    for seed in 0..200 {
-        flapping(seed, true, 20);
-    }
+    for_each_seed(200, |seed| flapping(seed, true, 20));
 }
 
 #[test]

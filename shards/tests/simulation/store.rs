@@ -1,33 +1,107 @@
-//! A store that answers late, in order, and sometimes not at all.
-use protocol::store::{Entry, MailboxKey, Position, StoreReply, StoreRequest, StoreTicket};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+//! A store that answers late, in order, and sometimes not at all; that restarts, and that may have forgotten everything.
+use protocol::ids::{NotificationId, TenantId};
+use protocol::store::{AckVerdict, Entry, MailboxKey, Position, StoreReply, StoreRequest, StoreTicket};
+use protocol::template::Template;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// What is kept of the templates: one table for all shards, as in one server.
+pub(crate) type SharedTemplates = Rc<RefCell<BTreeMap<(TenantId, Box<str>), Arc<Template>>>>;
 
 /// One shard's store.
 #[derive(Default)]
 pub(crate) struct SimStore {
     pub(crate) mailboxes: HashMap<MailboxKey, BTreeMap<Position, Entry>>,
+    pub(crate) templates: SharedTemplates,
+    /// Whose acknowledgement is awaited.
+    pub(crate) awaited: BTreeSet<(String, NotificationId)>,
     pending: VecDeque<(StoreTicket, StoreRequest)>,
+    /// Made, and not yet delivered; those of a server that went away are unknown.
+    ready: VecDeque<(StoreTicket, StoreReply)>,
     last: u64,
     /// Of a hundred requests so many fail; half of those were done all the same, and nobody knows.
     pub(crate) failures_percent: u8,
+    /// Of a hundred chances to answer so many are let go.
+    pub(crate) slowness_percent: u8,
     /// Nothing is answered.
     pub(crate) is_paused: bool,
     pub(crate) entries_max: usize,
+    /// Requests by kind, ever: what a shard asks while the store is down.
+    pub(crate) asked: Asked,
+    /// Every mail that was ever kept, as it was then.
+    pub(crate) kept_ever: Vec<(MailboxKey, protocol::store::Mail)>,
+}
+
+/// How often what was asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) appends: usize,
+    pub(crate) reads: usize,
+    pub(crate) loads: usize,
+    pub(crate) notes: usize,
+    pub(crate) acknowledgements: usize,
 }
 
 impl SimStore {
+    /// An empty one, with the templates of all shards.
+    pub(crate) fn of(templates: &SharedTemplates) -> SimStore {
+        SimStore { templates: Rc::clone(templates), ..SimStore::default() }
+    }
+
     pub(crate) fn submit(&mut self, ticket: StoreTicket, request: StoreRequest) {
+        match &request {
+            StoreRequest::AppendMail { .. } => self.asked.appends += 1,
+            StoreRequest::ReadMail { .. } => self.asked.reads += 1,
+            StoreRequest::LoadTemplates => self.asked.loads += 1,
+            StoreRequest::TrackAck { .. } => self.asked.notes += 1,
+            StoreRequest::Acknowledge { .. } => self.asked.acknowledgements += 1,
+            _ => {}
+        }
         self.pending.push_back((ticket, request));
     }
 
     pub(crate) fn is_idle(&self) -> bool {
-        self.pending.is_empty() || self.is_paused
+        self.pending.is_empty() && self.ready.is_empty() || self.is_paused
+    }
+
+    /// The server ends and begins anew: some of what was asked was done, nobody knows what. What it kept in memory only is
+    /// gone.
+    pub(crate) fn restart(&mut self, rng: &mut fastrand::Rng, unix_ns: u64, forgets: bool) {
+        let done = rng.usize(0..=self.pending.len());
+        for (at, (ticket, request)) in std::mem::take(&mut self.pending).into_iter().enumerate() {
+            if at < done {
+                self.handle(request, unix_ns);
+            }
+            self.ready.push_back((ticket, StoreReply::Unknown));
+        }
+        if forgets {
+            self.mailboxes.clear();
+        }
+    }
+
+    /// Does what was asked; the answers are late.
+    pub(crate) fn reads_ahead(&mut self) {
+        for (ticket, request) in std::mem::take(&mut self.pending) {
+            let reply = self.handle(request, 0);
+            self.ready.push_back((ticket, reply));
+        }
+    }
+
+    /// The node is gone: nobody waits for answers any more. What was under way may still be done.
+    pub(crate) fn hang_up(&mut self, rng: &mut fastrand::Rng, unix_ns: u64) {
+        self.restart(rng, unix_ns, false);
+        self.ready.clear();
     }
 
     /// Answers the oldest request, if the seed says so.
     pub(crate) fn answer(&mut self, rng: &mut fastrand::Rng, unix_ns: u64) -> Option<(StoreTicket, StoreReply)> {
-        if self.is_paused || self.pending.is_empty() || rng.u8(0..3) == 0 {
+        if self.is_idle() || rng.u8(0..3) == 0 || rng.u8(0..100) < self.slowness_percent {
             return None;
+        }
+        if self.ready.front().is_some() {
+            return self.ready.pop_front();
         }
         let (ticket, request) = self.pending.pop_front()?;
         let fails = rng.u8(0..100) < self.failures_percent;
@@ -41,8 +115,19 @@ impl SimStore {
 
     fn handle(&mut self, request: StoreRequest, unix_ns: u64) -> StoreReply {
         match request {
-            StoreRequest::PutTemplate { .. } | StoreRequest::DeleteTemplate { .. } => StoreReply::Done,
-            StoreRequest::LoadTemplates => StoreReply::Templates(Vec::new()),
+            StoreRequest::PutTemplate { tenant, template } => {
+                self.templates.borrow_mut().insert((tenant, template.id.clone()), template);
+                StoreReply::Done
+            }
+            StoreRequest::DeleteTemplate { tenant, id } => {
+                self.templates.borrow_mut().remove(&(tenant, id));
+                StoreReply::Done
+            }
+            StoreRequest::LoadTemplates => {
+                let templates = self.templates.borrow();
+                let rows = templates.iter().map(|((tenant, _), template)| (tenant.clone(), Arc::clone(template)));
+                StoreReply::Templates(rows.collect())
+            }
             StoreRequest::AppendMail { mailbox, mail } => {
                 let entries = self.mailboxes.entry((*mailbox).clone()).or_default();
                 let mut positions = Vec::new();
@@ -50,6 +135,7 @@ impl SimStore {
                     self.last += 1;
                     let position = Position(self.last, 0);
                     positions.push(position);
+                    self.kept_ever.push(((*mailbox).clone(), mail.clone()));
                     entries.insert(position, Entry { position, mail });
                 }
                 let mut dropped = 0;
@@ -83,7 +169,14 @@ impl SimStore {
                 }
                 StoreReply::Done
             }
-            StoreRequest::TrackAck { .. } | StoreRequest::Acknowledge { .. } => StoreReply::Failed,
+            StoreRequest::TrackAck { mailbox, id, .. } => {
+                self.awaited.insert((mailbox.user.to_string(), id));
+                StoreReply::Done
+            }
+            StoreRequest::Acknowledge { mailbox, id, .. } => {
+                let was_awaited = self.awaited.remove(&(mailbox.user.to_string(), id));
+                StoreReply::Acknowledged(if was_awaited { AckVerdict::Done } else { AckVerdict::NotPending })
+            }
         }
     }
 

@@ -1,14 +1,15 @@
 //! The world: N shards, the lanes between them, and clients at the ends of imaginary sockets. Everything that may happen
 //! next is drawn from the seed: which lane moves, how input is cut into pieces, how much a socket takes.
 use crate::client::{Client, ClientId};
-use crate::store::SimStore;
+use crate::store::{SharedTemplates, SimStore};
 use protocol::auth::token::{Algorithm, MintClaims, Verifier, VerifierConfig, mint_hs256};
 use protocol::clock::Now;
 use protocol::http::cors::Cors;
 use protocol::http::route::ROUTE_LABELS;
-use protocol::ids::TenantId;
+use protocol::ids::{NotificationId, TenantId};
 use protocol::json;
 use protocol::notification::{Content, Priority, Source, Target};
+use protocol::stream::Places;
 use shards::config::ShardConfig;
 use shards::effect::Effect;
 use shards::guest::Submission;
@@ -17,7 +18,7 @@ use shards::key::{ConnKey, ShardId};
 use shards::mesh::message::Message;
 use shards::metrics::{NodeMetrics, ShardMetrics};
 use shards::shard::{Arrival, Ended, Shard};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -58,12 +59,16 @@ pub(crate) struct World {
     users: Vec<(ClientId, String)>,
     /// What each shard asks of the store.
     pub(crate) stores: Vec<SimStore>,
+    /// Where each notification stood that waited for a client, when something was written to it.
+    pub(crate) seen: BTreeMap<ClientId, Vec<(NotificationId, Places)>>,
     lanes: Vec<Vec<VecDeque<Parcel>>>,
     sockets: HashMap<(u8, ConnKey), ClientId>,
     /// Connections that have something to write, by shard.
     dirty: Vec<VecDeque<ConnKey>>,
     /// Whether every call is followed by a look at all tables.
     pub(crate) checks: bool,
+    /// Whether what waits is noted in `seen` before each write.
+    pub(crate) watches: bool,
     now_us: u64,
 }
 
@@ -103,6 +108,7 @@ impl World {
         let config = Arc::new(config);
         let metrics = Arc::new(NodeMetrics::new(shards, ROUTE_LABELS.len()));
         let mut rng = fastrand::Rng::with_seed(seed);
+        let templates = SharedTemplates::default();
         World {
             seed,
             shards: (0..shards)
@@ -114,14 +120,44 @@ impl World {
             metrics,
             clients: Vec::new(),
             users: Vec::new(),
-            stores: (0..shards).map(|_| SimStore::default()).collect(),
+            stores: (0..shards).map(|_| SimStore::of(&templates)).collect(),
+            seen: BTreeMap::new(),
             lanes: (0..shards).map(|_| (0..shards).map(|_| VecDeque::new()).collect()).collect(),
             sockets: HashMap::new(),
             dirty: (0..shards).map(|_| VecDeque::new()).collect(),
             checks: false,
+            watches: false,
             now_us: 1_000_000,
             rng,
         }
+    }
+
+    /// The next process of a node that has ended, on the same stores.
+    pub(crate) fn after(mut self, change: impl FnOnce(&mut ShardConfig)) -> World {
+        let mut next = World::with_config(self.seed, self.shards.len(), change);
+        let unix_ns = self.now().unix_ns;
+        self.stores.iter_mut().for_each(|store| store.hang_up(&mut self.rng, unix_ns));
+        (next.now_us, next.stores) = (self.now_us + 1_000_000, self.stores);
+        next
+    }
+
+    /// Tells every shard to stop.
+    pub(crate) fn stop(&mut self) {
+        for shard in 0..self.shards.len() {
+            self.call(shard, |shard, now, effects| shard.stop(now, effects));
+        }
+    }
+
+    /// Whether the rim would end the process now.
+    pub(crate) fn has_stopped(&self) -> bool {
+        self.shards.iter().all(Shard::stopped) && self.lanes.iter().flatten().all(VecDeque::is_empty)
+    }
+
+    /// A store's server ends and begins anew.
+    pub(crate) fn restart_store(&mut self, at: usize, forgets: bool) {
+        let unix_ns = self.now().unix_ns;
+        let World { stores, rng, .. } = self;
+        stores[at].restart(rng, unix_ns, forgets);
     }
 
     pub(crate) fn now(&self) -> Now {
@@ -204,8 +240,9 @@ impl World {
             for shard in 0..self.shards.len() {
                 self.call(shard, |shard, now, effects| shard.tick(now, effects));
             }
-            self.settle();
+            self.come_to_rest();
         }
+        self.shards.iter().for_each(Shard::check);
     }
 
     /// A publish to a user that comes over a link: nobody is answered.
@@ -246,13 +283,17 @@ impl World {
 
     /// Runs until nothing moves any more, in an order drawn from the seed.
     pub(crate) fn settle(&mut self) {
+        self.come_to_rest();
+        self.shards.iter().for_each(Shard::check);
+    }
+
+    fn come_to_rest(&mut self) {
         for round in 0.. {
             assert!(round < 1_000_000, "seed {}: the world does not come to rest", self.seed);
             if !self.step() {
                 break;
             }
         }
-        self.shards.iter().for_each(Shard::check);
     }
 
     /// So many rounds, or until nothing moves.
@@ -268,7 +309,8 @@ impl World {
     fn step(&mut self) -> bool {
         let mut moved = false;
         self.now_us += self.rng.u64(0..200);
-        let mut clients: Vec<ClientId> = (0..self.clients.len()).collect();
+        let is_there = |id: &ClientId| self.clients[*id].place.is_some();
+        let mut clients: Vec<ClientId> = (0..self.clients.len()).filter(is_there).collect();
         self.rng.shuffle(&mut clients);
         for id in clients {
             moved |= self.move_input(id);
@@ -391,6 +433,15 @@ impl World {
         let now = self.now();
         let shown = self.shards[at].output(now, key).to_vec();
         let Some(id) = self.sockets.get(&(at as u8, key)).copied() else { return };
+        if self.watches {
+            let waiting = self.shards[at].waiting(key);
+            let seen = self.seen.entry(id).or_default();
+            waiting.into_iter().for_each(|place| {
+                if !seen.contains(&place) {
+                    seen.push(place)
+                }
+            });
+        }
         let picks_little = self.rng.u8(0..8) == 0;
         let little = self.rng.usize(0..=shown.len());
         let client = &mut self.clients[id];
