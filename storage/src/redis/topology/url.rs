@@ -236,6 +236,7 @@ impl RedisAddress {
     pub fn url_of(&self, node: &Node) -> RedisUrl {
         let url = |tls, login: &Login, database| RedisUrl {
             tls,
+            ca_file: None,
             host: node.host.clone(),
             port: node.port,
             user: login.user.clone(),
