@@ -7,6 +7,7 @@ pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod redis;
 pub(crate) mod server;
+pub(crate) mod service;
 pub(crate) mod sse;
 pub(crate) mod token;
 pub(crate) mod ws;

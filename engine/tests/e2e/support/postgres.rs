@@ -103,6 +103,16 @@ impl Postgres {
         }
     }
 
+    /// SIGSTOP holds it and all its processes: connections stand, nothing is answered. SIGCONT lets it go on.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let process = self.process.as_ref().expect("it runs");
+        process.signal(signal);
+        for pid in children_of(process.pid()) {
+            // It may have ended meanwhile.
+            let _ = kill_process(pid, signal);
+        }
+    }
+
     /// `who` is `user[:password]`.
     pub(crate) fn url(&self, who: &str) -> String {
         format!("postgres://{who}@127.0.0.1:{}/postgres?sslmode=disable", self.port)

@@ -1,6 +1,7 @@
 //! A Redis server of the test's own, and two ways to speak to it: redis-cli, and a client of a few lines.
 use super::DEADLINE;
 use super::process::{self, Folder, Port, Process};
+use rustix::process::Signal;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::process::Command;
@@ -46,6 +47,11 @@ impl Redis {
     /// Kills it as a power cut would.
     pub(crate) fn kill(&mut self) {
         self.process.take().expect("it runs").kill();
+    }
+
+    /// SIGSTOP holds it: connections stand, nothing is answered. SIGCONT lets it go on.
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.process.as_ref().expect("it runs").signal(signal);
     }
 
     /// Starts it, again or for the first time.
