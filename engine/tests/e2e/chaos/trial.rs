@@ -125,13 +125,16 @@ impl Trial {
                 })
                 .collect();
             happens(&mut self);
+            let gathers = Instant::now();
             stage.gather();
             let published: Vec<_> = publishers.into_iter().map(|thread| thread.join()).collect();
+            let last_words = gathers.elapsed();
             // Whatever happened to a publisher: the users go home.
             stage.await_last_words();
             for users in users {
                 accounts.extend(users.join().expect("users do not fail"));
             }
+            eprintln!("last words were accepted after {last_words:?}, heard after {:?}", gathers.elapsed());
             for (user, publishes) in published.into_iter().flat_map(|one| one.expect("publishers do not fail")) {
                 accounts.get_mut(&user).expect("one of the users").publishes = publishes;
             }
