@@ -38,7 +38,9 @@ impl<'a> Publisher<'a> {
             }
             self.send(*user);
         }
-        self.stage.await_gathered(gathering);
+        if !self.stage.await_gathered(gathering) {
+            return self.published;
+        }
         for user in users {
             let begun = Instant::now();
             while !matches!(self.send(user), Outcome::Accepted { .. }) {

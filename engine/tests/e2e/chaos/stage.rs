@@ -62,13 +62,21 @@ impl Stage {
         self.changed.notify_all();
     }
 
-    /// Waits until that many users are there.
-    pub(crate) fn await_gathered(&self, count: usize) {
+    /// Waits until that many users are there; false when the test has failed meanwhile.
+    pub(crate) fn await_gathered(&self, count: usize) -> bool {
         let (state, late) = self
             .changed
-            .wait_timeout_while(self.state(), PATIENCE, |state| state.gathered < count)
+            .wait_timeout_while(self.state(), PATIENCE, |state| state.gathered < count && state.give_up.is_none())
             .expect("nobody panics while holding it");
         assert!(!late.timed_out(), "{} of {count} users came", state.gathered);
+        state.give_up.is_none()
+    }
+
+    /// Sends everybody home: the test has failed.
+    pub(crate) fn abandon(&self) {
+        let mut state = self.state();
+        (state.phase, state.give_up) = (Phase::Gather, Some(Instant::now()));
+        self.changed.notify_all();
     }
 
     /// The last word to this user has this number.
@@ -96,5 +104,17 @@ impl Stage {
         let wait = due.saturating_duration_since(Instant::now());
         let waited = self.changed.wait_timeout_while(self.state(), wait, |state| state.phase == Phase::Run);
         waited.expect("nobody panics while holding it").0.phase == Phase::Run
+    }
+}
+
+/// Sends everybody home when the test fails, so that its threads end, too.
+#[derive(Debug)]
+pub(crate) struct Curtain<'a>(pub(crate) &'a Stage);
+
+impl Drop for Curtain<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.abandon();
+        }
     }
 }

@@ -2,7 +2,7 @@
 use super::books::{Account, Books, Class, Outcome};
 use super::crowd::{Crowd, Habit};
 use super::publisher::Publisher;
-use super::stage::Stage;
+use super::stage::{Curtain, Stage};
 use crate::support::backend::Backend;
 use crate::support::process::await_that;
 use crate::support::raise_file_limit;
@@ -108,6 +108,7 @@ impl Trial {
         let mut accounts: BTreeMap<usize, Account> = BTreeMap::new();
         std::thread::scope(|scope| {
             let stage = &stage;
+            let _curtain = Curtain(stage);
             let users: Vec<_> = numbered
                 .chunks(everybody.div_ceil(cast.crowds))
                 .zip(seed..)
