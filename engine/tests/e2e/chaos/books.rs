@@ -253,6 +253,11 @@ impl Books {
 }
 
 impl Account {
+    /// Whether the last publish was received.
+    pub(crate) fn has_heard_the_last(&self) -> bool {
+        self.receptions.iter().any(|reception| reception.n + 1 == self.publishes.len())
+    }
+
     /// The surroundings of a breach.
     fn story(&self, breach: Breach, deaths: &[Instant]) -> String {
         let (Breach::Lost { n, .. }

@@ -149,6 +149,9 @@ impl User {
         for presence in over {
             self.cut(presence, End::Silence);
         }
+        if gathering && let Some(here) = self.here.as_mut().filter(|here| !here.is_deaf(now)) {
+            (here.leaves, here.deaf_from) = (None, None);
+        }
         match self.here.as_ref() {
             None => {
                 let stays_away = self.habit == Habit::Away && !gathering;
@@ -156,16 +159,16 @@ impl User {
                     self.come(stage.port, gathering, now, random);
                 }
             }
-            Some(here) if !gathering || here.is_deaf(now) => {
+            Some(here) => {
                 if let Some((at, end)) = here.leaves
                     && at <= now
                 {
                     self.leave(end, now, random);
                 }
             }
-            Some(_) => {}
         }
-        if gathering && !self.gathered && self.here.as_ref().is_some_and(|here| here.is_open && !here.is_closing) {
+        let stays = |here: &Presence| here.is_open && !here.is_closing && here.leaves.is_none();
+        if gathering && !self.gathered && self.here.as_ref().is_some_and(stays) {
             self.gathered = true;
             stage.gathered();
         }
