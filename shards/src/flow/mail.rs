@@ -247,7 +247,8 @@ impl Shard {
             let (publication, places) = (Arc::clone(&delivery.publication), delivery.places.clone());
             let kept = Rc::new(Delivery { publication, places, mail: Some(tag) });
             for connection in current {
-                if self.push_mail(now, connection, &kept) {
+                // Who was behind when it was asked and is not any more: kept as never delivered, it is read, which counts.
+                if mail.attempts > 0 && self.push_mail(now, connection, &kept) {
                     took += 1;
                     self.track(now, connection, mail.id, Some(*position));
                 } else {
