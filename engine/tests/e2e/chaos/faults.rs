@@ -1,7 +1,7 @@
 //! The store dies or stands still, the server dies or stops; five hundred publishes a second go on.
 use super::books::Class::{self, Acknowledged, Written};
 use super::crowd::Habit;
-use super::trial::{Cast, Trial, durable_redis};
+use super::trial::{Cast, Trial, durable_redis, pass};
 use crate::support::backend::Backend;
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -27,10 +27,7 @@ fn cast() -> Cast {
 }
 
 fn pause() {
-    let over = Instant::now() + A_WHILE;
-    while let Some(rest) = over.checked_duration_since(Instant::now()) {
-        std::thread::park_timeout(rest);
-    }
+    pass(A_WHILE);
 }
 
 /// The store is away for a while, in this way.
