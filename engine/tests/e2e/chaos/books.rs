@@ -186,8 +186,9 @@ pub(crate) struct Figures {
     pub(crate) received: usize,
     pub(crate) repeated: usize,
     pub(crate) unread: usize,
-    /// Accepted, never received, and not to be received.
-    pub(crate) lost_by_right: usize,
+    /// Accepted and never received; and how many of those no kernel was seen to have had.
+    pub(crate) missing: usize,
+    pub(crate) unseen: usize,
     pub(crate) visits: usize,
 }
 
@@ -196,7 +197,7 @@ impl fmt::Display for Figures {
         write!(
             out,
             "published {}, accepted {}, refused {}, broken {}; received {}, repeated {}; connections {}, unread at a \
-             reset {}, missing by right {}",
+             reset {}; accepted and missing {}, of which seen nowhere {}",
             self.published,
             self.accepted,
             self.refused,
@@ -205,7 +206,8 @@ impl fmt::Display for Figures {
             self.repeated,
             self.visits,
             self.unread,
-            self.lost_by_right
+            self.missing,
+            self.unseen
         )
     }
 }
@@ -227,7 +229,10 @@ impl Books {
                     Outcome::Broken => figures.broken += 1,
                 }
                 let accepted = matches!(publish.outcome, Outcome::Accepted { .. });
-                figures.lost_by_right += usize::from(accepted && !received.contains(&n));
+                if accepted && !received.contains(&n) {
+                    figures.missing += 1;
+                    figures.unseen += usize::from(!account.unread.contains(&n));
+                }
             }
             figures.received += received.len();
             figures.repeated += account.receptions.len() - received.len();
