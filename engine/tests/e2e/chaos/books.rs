@@ -95,7 +95,8 @@ impl fmt::Display for Breach {
     }
 }
 
-/// How long before a server's death an answer may have been given whose frame was not written yet.
+/// How long before a reset or a server's death an answer may have been given whose frame was written after the client's
+/// last look, or was not written at all.
 const SAME_TURN: Duration = Duration::from_secs(1);
 
 impl Account {
@@ -135,44 +136,37 @@ impl Account {
         breaches
     }
 
-    /// Whether the end of this visit may have taken `n` with it: a reset between the client's last look at its socket
-    /// and the server's notice of it. Then it comes right after what the client's kernel had seen.
-    fn may_end(&self, visit: &Visit, n: usize) -> bool {
-        matches!(visit.end, End::Reset | End::Silence)
-            && self.publishes[n].sent <= visit.ended
-            && visit.highest.is_none_or(|highest| highest < n)
-    }
-
     /// In the second class a frame handed to the kernel is delivered. Missing may be, exactly:
     ///
     /// 1. what lay unread in the client's kernel when the client reset;
-    /// 2. what the server wrote between the client's last look and its reset: sent before the reset, after all that the
-    ///    client's kernel had seen on that connection, and with nothing between the two that came later for the first
-    ///    time (a connection is written in order, so what a reset takes is one run);
-    /// 3. when the server was killed, what it had answered for within its last moments as delivered to a connection
-    ///    (`delivered_to` ≥ 1, so not stored), after all that the user's last connection had seen.
+    /// 2. what the server wrote between the client's last look at its socket and its reset, which follow each other: it
+    ///    was answered for within the last moments as delivered to a connection (`delivered_to` ≥ 1, so not stored), it
+    ///    comes after all that the client's kernel had seen there, and nothing between the two came later as something
+    ///    new (a connection is written in order, so what a reset takes is one run);
+    /// 3. when the server was killed, what it had answered for in the same way within its last moments, after all that
+    ///    the user's last connection had seen.
     fn may_be_lost(&self, n: usize, deaths: &[Instant]) -> bool {
         let publish = self.publishes[n];
-        if self.unread.contains(&n) {
-            return true;
-        }
-        let by_reset =
-            self.visits.iter().any(|visit| self.may_end(visit, n) && !self.came_fresh_between(visit, n, visit.ended));
-        let Outcome::Accepted { delivered_to, .. } = publish.outcome else { return by_reset };
-        by_reset
-            || deaths.iter().any(|&death| {
-                let visit = self.visits.iter().rev().find(|visit| visit.opened < death);
-                delivered_to > 0
-                    && publish.sent <= death
-                    && publish.answered + SAME_TURN >= death
-                    && visit.is_some_and(|visit| visit.highest.is_none_or(|highest| highest < n))
-            })
+        let Outcome::Accepted { delivered_to: 1.., .. } = publish.outcome else { return self.unread.contains(&n) };
+        let is_just_before = |end: Instant| publish.sent <= end && publish.answered + SAME_TURN >= end;
+        let is_beyond = |visit: &Visit| visit.highest.is_none_or(|highest| highest < n);
+        let by_reset = self.visits.iter().any(|visit| {
+            matches!(visit.end, End::Reset | End::Silence)
+                && is_just_before(visit.ended)
+                && is_beyond(visit)
+                && !self.came_fresh_between(visit, n)
+        });
+        let by_death = deaths.iter().any(|&death| {
+            let last = self.visits.iter().rev().find(|visit| visit.opened < death);
+            is_just_before(death) && last.is_some_and(is_beyond)
+        });
+        self.unread.contains(&n) || by_reset || by_death
     }
 
-    /// Whether something between what this visit had seen and `n` came after `at` as something new.
-    fn came_fresh_between(&self, visit: &Visit, n: usize, at: Instant) -> bool {
+    /// Whether something between what this visit had seen and `n` came after its end as something new.
+    fn came_fresh_between(&self, visit: &Visit, n: usize) -> bool {
         let from = visit.highest.map_or(0, |highest| highest + 1);
-        self.receptions.iter().any(|other| other.at > at && other.attempt == 1 && (from..n).contains(&other.n))
+        self.receptions.iter().any(|other| other.at > visit.ended && other.attempt == 1 && (from..n).contains(&other.n))
     }
 }
 
@@ -368,10 +362,10 @@ mod tests {
         }
     }
 
-    /// Four live ones, of which the first came; the connection ended at second 3.6 in this way.
+    /// Four live ones, of which the first came; the connection ended at second 3.5 in this way.
     fn cut(day: &Day, end: End, heard: &[(usize, u64, f64)]) -> Account {
         let mut account = day.account(&[LIVE, LIVE, LIVE, LIVE, KEPT], heard);
-        account.visits = vec![day.visit(0.0, 3.6, end, Some(0)), day.visit(5.0, 9.0, End::Close, Some(4))];
+        account.visits = vec![day.visit(0.0, 3.5, end, Some(0)), day.visit(5.0, 9.0, End::Close, Some(4))];
         account
     }
 
@@ -388,7 +382,7 @@ mod tests {
         let day = Day(Instant::now());
         let heard = [(0, 1, 0.5), (4, 1, 5.5)];
         for (end, missing) in
-            [(End::Reset, &[][..]), (End::Silence, &[]), (End::Close, &[1, 2, 3]), (End::Server, &[1, 2, 3])]
+            [(End::Reset, &[1][..]), (End::Silence, &[1]), (End::Close, &[1, 2, 3]), (End::Server, &[1, 2, 3])]
         {
             let account = cut(&day, end, &heard);
             assert_eq!(lost(&account, Class::Written, &[]), missing, "{end:?}");
@@ -400,9 +394,12 @@ mod tests {
     fn a_reset_takes_one_run_and_nothing_sent_later() {
         let day = Day(Instant::now());
         let account = cut(&day, End::Reset, &[(0, 1, 0.5), (2, 1, 5.5), (4, 1, 5.5)]);
-        assert_eq!(lost(&account, Class::Written, &[]), [3], "2 was not taken, so 3 was not either");
+        assert_eq!(lost(&account, Class::Written, &[]), [1, 3], "2 was not taken, so 3 was not either");
         let account = cut(&day, End::Reset, &[(0, 1, 0.5)]);
-        assert_eq!(lost(&account, Class::Written, &[]), [4], "sent when the connection was gone");
+        assert_eq!(lost(&account, Class::Written, &[]), [1, 4], "long before it, and when it was gone");
+        let mut account = cut(&day, End::Reset, &[(0, 1, 0.5), (4, 1, 5.5)]);
+        account.publishes[3].outcome = KEPT;
+        assert_eq!(lost(&account, Class::Written, &[]), [1, 3], "what was stored goes when it was seen to arrive");
         let mut account = cut(&day, End::Close, &[(0, 1, 0.5), (4, 1, 5.5)]);
         account.unread = BTreeSet::from([1, 3]);
         assert_eq!(lost(&account, Class::Written, &[]), [2], "seen in the kernel, or not");

@@ -142,8 +142,8 @@ impl Client {
         self.unread.drain(..at);
     }
 
-    /// Cuts the connection: what is unread on either side is gone.
-    pub(crate) fn reset(self) {
+    /// The next drop cuts the connection: what is unread on either side is gone.
+    pub(crate) fn will_reset(&self) {
         rustix::net::sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO)).expect("an open socket");
     }
 }

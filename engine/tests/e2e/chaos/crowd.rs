@@ -132,12 +132,9 @@ impl Presence {
     }
 
     fn into_visit(self, end: End) -> Visit {
-        let visit = Visit { opened: self.opened, ended: Instant::now(), end, highest: self.highest };
-        if matches!(end, End::Reset | End::Silence) {
-            self.client.reset();
-            return Visit { ended: Instant::now(), ..visit };
-        }
-        visit
+        let Presence { client, opened, highest, .. } = self;
+        drop(client);
+        Visit { opened, ended: Instant::now(), end, highest }
     }
 }
 
@@ -248,18 +245,20 @@ impl User {
         }
     }
 
-    /// Resets; what the kernel had goes into the books as unread.
+    /// Resets; what the kernel had goes into the books as unread. The last look and the reset follow each other.
     fn cut(&mut self, mut here: Presence, end: End) {
         let mut heard = Vec::new();
         here.client.fall_silent();
+        here.client.will_reset();
         here.client.read(&mut heard);
+        let mut visit = here.into_visit(end);
         for heard in heard {
             if let Heard::Notification { n, .. } = heard {
-                here.highest = here.highest.max(Some(n));
+                visit.highest = visit.highest.max(Some(n));
                 self.account.unread.insert(n);
             }
         }
-        self.account.visits.push(here.into_visit(end));
+        self.account.visits.push(visit);
     }
 
     /// Reads what came; true when the handshake was refused.
