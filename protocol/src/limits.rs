@@ -230,6 +230,9 @@ pub const REDIS_COMMANDS_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub const REDIS_COMMAND_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// From taking a command to its answer. Later: it is unknown, and the link is dropped.
 pub const REDIS_COMMAND_TIMEOUT_MS: u64 = 2_000;
+/// How often a script that the server has forgotten is given to it again for one command. More: the command is refused,
+/// certainly not done; somebody flushes the scripts all the time.
+pub const REDIS_RELOADS_MAX: u8 = 16;
 /// Entries of one page of a mailbox.
 pub const REDIS_PAGE_ENTRIES_MAX: u32 = 256;
 /// Bytes of stored JSON above which a page ends, of mail or of templates; its last entry may go over.

@@ -439,14 +439,17 @@ impl CommandSession {
                 self.open();
                 Heard::Ready
             }
-            (Due::Load(script), Some(text)) => Heard::NotLoaded { script, text },
+            (Due::Load(script), Some(text)) => {
+                self.give_up_on(script);
+                Heard::NotLoaded { script, text }
+            }
             (Due::Load(script), None) if reply.bytes() == Some(script.sha1().as_bytes()) => Heard::Nothing,
             (Due::Load(_), None) => return Err(SessionError::Unexpected("not the SHA-1 of the script")),
             // A server that refuses a PING is there all the same.
             (Due::Ping, _) => Heard::Pong,
             (Due::Command(ask), None) => Heard::Done { ask },
             (Due::Command(ask), Some(text)) => match code {
-                Some(RefusalCode::NoScript) if ask.script.is_some() && ask.reloads == 0 => {
+                Some(RefusalCode::NoScript) if ask.script.is_some() && ask.reloads < limits::REDIS_RELOADS_MAX => {
                     self.send_again(ask, bytes);
                     Heard::Nothing
                 }
@@ -486,6 +489,17 @@ impl CommandSession {
         self.again.bytes.extend_from_slice(&self.output[self.answered..self.answered + bytes]);
         if self.gate == Gate::Open {
             self.gate = Gate::Reloading;
+        }
+    }
+
+    /// The server does not take a script: what needs it is not sent a third time.
+    fn give_up_on(&mut self, script: &'static Script) {
+        for expected in &mut self.expected {
+            if let Due::Command(ask) = &mut expected.due
+                && ask.script == Some(script)
+            {
+                ask.reloads = limits::REDIS_RELOADS_MAX;
+            }
         }
     }
 

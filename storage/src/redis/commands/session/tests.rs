@@ -147,6 +147,19 @@ fn a_script_that_is_not_taken_does_not_keep_commands_from_flowing() {
 }
 
 #[test]
+fn scripts_that_somebody_flushes_again_and_again_are_loaded_so_often_and_no_oftener() {
+    let mut session = greeted(&[&ONE]);
+    run(&mut session, 1, &ONE);
+    said(&mut session);
+    for _ in 0..limits::REDIS_RELOADS_MAX {
+        assert!(hear(&mut session, "-NOSCRIPT No\r\n").is_empty());
+        assert_eq!(said(&mut session), "SCRIPT LOAD return 1 EVALSHA sha1 0 1");
+        assert!(hear(&mut session, &format!("$40\r\n{}\r\n", ONE.sha1())).is_empty());
+    }
+    assert_eq!(hear(&mut session, "-NOSCRIPT No\r\n"), ["1 refused NoScript"]);
+}
+
+#[test]
 fn answers_are_told_apart_by_whose_doing_they_are() {
     let mut session = greeted(&[]);
     for ticket in 1..=4 {
