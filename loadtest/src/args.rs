@@ -199,9 +199,12 @@ pub struct ReplayArgs {
     /// Waits until the mailboxes are as empty as before, as `--ack` does, but leaves emptying them to the server.
     #[arg(long)]
     pub until_empty: bool,
-    /// Seconds that storing may take, that the replay may take, and that each wait for /health may take.
+    /// Seconds that storing may take, and that the replay may take.
     #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
     pub deadline: f64,
+    /// Seconds until /health must count everything that was stored, and, in the end, nothing of it any more.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
+    pub count_deadline: f64,
     /// Fails the run when fewer notifications a second were stored.
     #[arg(long, value_name = "NOTIFICATIONS_PER_SECOND")]
     pub min_stored: Option<f64>,

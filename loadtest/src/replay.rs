@@ -1,8 +1,8 @@
 //! Mail for users who are away: storing, connect, replay, and until the mailboxes are empty.
 //!
-//! Storing is timed until the last receipt, and each receipt must say that the notification is in one mailbox. What goes
-//! in by Redis has no receipt: it is stored when `/health` counts it. A server may count now and then only, so what is
-//! timed by `/health` is exact to that interval; nothing else is.
+//! Storing is timed until the last receipt, and each receipt must say that the notification is in one mailbox. What
+//! goes in by Redis has no receipt: it is stored when `/health` counts it. A server may count now and then only, so what
+//! is timed by `/health` is exact to that interval only.
 use crate::args::{DoorArg, ReplayArgs, TransportArg};
 use crate::error::LoadError;
 use crate::health;
@@ -20,7 +20,9 @@ const HEALTH_EVERY_US: u64 = 10_000;
 
 /// Makes the run the flags describe.
 pub fn run(args: &ReplayArgs) -> Result<Report, LoadError> {
-    phases::within("--deadline", args.deadline, PHASE_SECONDS_MAX)?;
+    for (flag, value) in [("--deadline", args.deadline), ("--count-deadline", args.count_deadline)] {
+        phases::within(flag, value, PHASE_SECONDS_MAX)?;
+    }
     if args.ack && args.common.transport != TransportArg::Ws {
         return Err(LoadError::Plan("--ack needs --transport ws: an SSE client cannot acknowledge".to_owned()));
     }
@@ -63,7 +65,10 @@ fn store(stage: &mut Stage, args: &ReplayArgs, target: SocketAddr) -> Result<(),
         let taken = stage.worker.outbox.written - stage.worker.outbox.refusals;
         let expected = before + taken;
         times.kept_before = Some(before);
-        let deadline_us = machine::now_us() + micros(args.deadline);
+        let deadline_us = match args.door.publish {
+            DoorArg::Rest => machine::now_us() + micros(args.count_deadline),
+            DoorArg::Redis => deadline_us,
+        };
         let counted = await_kept(stage, target, deadline_us, |kept| kept >= expected)?;
         stage.findings.replay.uncounted =
             counted.map(|kept| format!("/health counts {kept} notifications where {expected} are kept"));
@@ -95,7 +100,7 @@ fn replay(stage: &mut Stage, args: &ReplayArgs, target: SocketAddr) -> Result<()
     if let Some(before) = stage.findings.replay.kept_before
         && (args.ack || args.until_empty)
     {
-        let deadline_us = machine::now_us() + micros(args.deadline);
+        let deadline_us = machine::now_us() + micros(args.count_deadline);
         let left = await_kept(stage, target, deadline_us, |kept| kept <= before)?;
         let times = &mut stage.findings.replay;
         times.emptied_us = left.is_none().then(machine::now_us);

@@ -84,10 +84,22 @@ fn a_replay_that_is_not_what_was_kept_is_noticed() {
 fn a_server_that_does_not_keep_what_it_took_is_noticed() {
     notices(&StandIn::start(Fault::Refuse), "", "were refused: stream");
     notices(&StandIn::start(Fault::Miscount), "", "does not say queued 1");
-    notices(&StandIn::with_acks(Fault::Mute), "--ack --deadline 0.3", "1 acknowledgements were not answered");
-    notices(&StandIn::with_acks(Fault::Cling), "--ack --deadline 0.3", "1 notifications were not removed");
+    notices(
+        &StandIn::with_acks(Fault::Mute),
+        "--ack --deadline 0.3 --count-deadline 0.3",
+        "1 acknowledgements were not answered",
+    );
+    notices(
+        &StandIn::with_acks(Fault::Cling),
+        "--ack --deadline 0.3 --count-deadline 0.3",
+        "1 notifications were not removed",
+    );
     // Kept until acknowledged, and nobody acknowledges.
-    notices(&StandIn::with_acks(Fault::None), "--until-empty --deadline 0.3", "120 notifications were not removed");
+    notices(
+        &StandIn::with_acks(Fault::None),
+        "--until-empty --count-deadline 0.3",
+        "120 notifications were not removed",
+    );
 }
 
 #[test]
