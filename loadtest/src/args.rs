@@ -16,6 +16,9 @@ pub struct Args {
 pub enum Command {
     /// Connects, publishes at a rate or flat out, and checks what arrives.
     Run(Box<RunArgs>),
+    /// Publishes to users who are away, then connects them all and checks the mail that was kept for them. Tells what
+    /// storing costs and how long the replay takes; the server needs QUEUE_ENABLED=true.
+    Replay(Box<ReplayArgs>),
     /// Opens connections, holds them, and reports the connect rate and the server's memory for each.
     Idle(Box<IdleArgs>),
 }
@@ -25,6 +28,7 @@ impl Args {
     pub fn common(&self) -> &CommonArgs {
         match &self.command {
             Command::Run(run) => &run.common,
+            Command::Replay(replay) => &replay.common,
             Command::Idle(idle) => &idle.common,
         }
     }
@@ -98,15 +102,9 @@ pub struct CommonArgs {
     pub verify: VerifyArg,
 }
 
-/// Flags of `run`.
+/// How publishes go in.
 #[derive(Clone, Debug, clap::Args)]
-pub struct RunArgs {
-    /// Flags every scenario has.
-    #[command(flatten)]
-    pub common: CommonArgs,
-    /// Sets clients, rate, duration and ramp; each can still be given by its own flag.
-    #[arg(long, value_enum)]
-    pub profile: Option<Profile>,
+pub struct DoorArgs {
     /// Which door the publishes use.
     #[arg(long, value_enum, default_value_t = DoorArg::Rest)]
     pub publish: DoorArg,
@@ -116,6 +114,30 @@ pub struct RunArgs {
     /// `X-API-Key` of every REST publish.
     #[arg(long, env = "API_KEY", hide_env_values = true)]
     pub api_key: Option<String>,
+    /// Publisher connections.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1_024))]
+    pub publishers: u32,
+    /// Requests (or PUBLISH commands) one publisher connection has under way. Default: 1 by REST
+    /// (16 in `replay`), 128 by Redis.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub pipeline: Option<u32>,
+    /// Bytes of a delivered message's JSON text; the padding is chosen to meet it.
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub size: u32,
+}
+
+/// Flags of `run`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RunArgs {
+    /// Flags every scenario has.
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// Sets clients, rate, duration and ramp; each can still be given by its own flag.
+    #[arg(long, value_enum)]
+    pub profile: Option<Profile>,
+    /// How the publishes go in.
+    #[command(flatten)]
+    pub door: DoorArgs,
     /// Whom the publishes address. `mixed` is 50 % user, 20 % users, 10 % broadcast, 20 % channel; with `batch` each
     /// publish is one request with `--batch-size` notifications, each to one user.
     #[arg(long, value_enum, default_value_t = AimArg::User)]
@@ -137,15 +159,6 @@ pub struct RunArgs {
     /// Publishes whose deliveries may be outstanding when flat out.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub window: u64,
-    /// Publisher connections.
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1_024))]
-    pub publishers: u32,
-    /// Requests (or PUBLISH commands) one publisher connection has under way. Default: 1 by REST, 128 by Redis.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=65_536))]
-    pub pipeline: Option<u32>,
-    /// Bytes of a delivered message's JSON text; the padding is chosen to meet it.
-    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub size: u32,
     /// Seconds of publishing that are checked but not measured.
     #[arg(long, default_value_t = 2.0)]
     pub warm_up: f64,
@@ -164,6 +177,46 @@ pub struct RunArgs {
     /// Fails the run when fewer deliveries a second arrived in the measured phase.
     #[arg(long, value_name = "DELIVERIES_PER_SECOND")]
     pub min_rate: Option<f64>,
+}
+
+/// Flags of `replay`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ReplayArgs {
+    /// Flags every scenario has.
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// How the publishes go in.
+    #[command(flatten)]
+    pub door: DoorArgs,
+    /// Notifications kept for each user. The server's QUEUE_MAX_SIZE_PER_USER must allow as many: what it drops to make
+    /// room counts as lost.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub messages: u32,
+    /// Each client acknowledges every notification (WebSocket only), and the run waits for the answers and until the
+    /// server's /health says that the mailboxes are as empty as before. For a server with ACK_ENABLED.
+    #[arg(long)]
+    pub ack: bool,
+    /// Waits until the mailboxes are as empty as before, as `--ack` does, but leaves emptying them to the server.
+    #[arg(long)]
+    pub until_empty: bool,
+    /// Seconds that storing may take, and that the replay may take.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
+    pub deadline: f64,
+    /// Seconds until /health must count everything that was stored, and, in the end, nothing of it any more.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
+    pub count_deadline: f64,
+    /// Fails the run when fewer notifications a second were stored.
+    #[arg(long, value_name = "NOTIFICATIONS_PER_SECOND")]
+    pub min_stored: Option<f64>,
+    /// Fails the run when fewer messages a second were replayed.
+    #[arg(long, value_name = "MESSAGES_PER_SECOND")]
+    pub min_rate: Option<f64>,
+    /// Fails the run when the 95th percentile of the users' times, from connect to last message, is above this.
+    #[arg(long, value_name = "MILLISECONDS")]
+    pub p95_ms: Option<f64>,
+    /// Fails the run when the 99th percentile of those times is above this.
+    #[arg(long, value_name = "MILLISECONDS")]
+    pub p99_ms: Option<f64>,
 }
 
 /// Flags of `idle`.

@@ -21,6 +21,8 @@ pub enum LoadError {
     },
     /// A publisher could not connect or log in.
     Publish(String),
+    /// The server's `/health` could not be read, or does not tell how much mail it keeps.
+    Health(String),
     /// A token could not be signed.
     Token(String),
     /// The JSON report could not be written.
@@ -43,6 +45,7 @@ impl fmt::Display for LoadError {
                 Ok(())
             }
             LoadError::Publish(text) => write!(f, "publisher: {text}"),
+            LoadError::Health(text) => write!(f, "/health: {text}"),
             LoadError::Token(text) => write!(f, "token: {text}"),
             LoadError::Report(text) => write!(f, "report: {text}"),
         }

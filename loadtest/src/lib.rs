@@ -13,6 +13,8 @@
 //! | [`payload`], [`scan`], [`verify`], [`oracle`] | what is sent, read back cheaply, accounted, and read back fully |
 //! | [`worker`] | one thread's epoll loop over its clients and publishers |
 //! | [`phases`] | connect, warm-up, measured, drain |
+//! | [`replay`] | storing, connect, replay, until the mailboxes are empty |
+//! | [`health`] | how much mail the server says it keeps |
 //! | [`report`] | the table and the JSON |
 //!
 //! **How latency is measured.** Each message carries `sent_us`, the monotonic clock of this machine. At a fixed rate it
@@ -26,6 +28,7 @@ pub mod args;
 pub mod arrival;
 pub mod client;
 pub mod error;
+pub mod health;
 pub mod machine;
 pub mod oracle;
 pub mod payload;
@@ -33,6 +36,7 @@ pub mod phases;
 pub mod poller;
 pub mod process;
 pub mod publisher;
+pub mod replay;
 pub mod report;
 pub mod scan;
 pub mod scenario;

@@ -1,5 +1,5 @@
 //! Connect, warm-up, measured, drain: the course of a run, driven by the first thread.
-use crate::args::{Args, Command, CommonArgs, DoorArg, IdleArgs, RunArgs, VerifyArg};
+use crate::args::{Args, Command, CommonArgs, DoorArg, DoorArgs, IdleArgs, RunArgs, VerifyArg};
 use crate::arrival::Arrival;
 use crate::error::LoadError;
 use crate::machine;
@@ -8,6 +8,7 @@ use crate::process::{Process, Usage};
 use crate::publisher::redis::{RedisDoor, RedisUrl};
 use crate::publisher::rest::RestDoor;
 use crate::publisher::{Door, Publisher};
+use crate::replay;
 use crate::report::{Findings, Report, Span};
 use crate::scenario::{Audience, Plan};
 use crate::token::Signer;
@@ -25,7 +26,7 @@ const WAKE_LEAD_RATE_MAX: f64 = 5_000.0;
 /// How long clients that stopped reading read on at the end.
 const SLOW_READ_US: u64 = 500_000;
 /// Longest phase that may be asked for, in seconds.
-const PHASE_SECONDS_MAX: f64 = 6.0 * 3_600.0;
+pub(crate) const PHASE_SECONDS_MAX: f64 = 6.0 * 3_600.0;
 /// Publishes in a second, at most.
 const RATE_MAX: f64 = 10_000_000.0;
 
@@ -33,6 +34,7 @@ const RATE_MAX: f64 = 10_000_000.0;
 pub fn run(args: &Args) -> Result<Report, LoadError> {
     match &args.command {
         Command::Run(args) => run_load(args),
+        Command::Replay(args) => replay::run(args),
         Command::Idle(args) => run_idle(args),
     }
 }
@@ -54,9 +56,12 @@ fn run_load(args: &RunArgs) -> Result<Report, LoadError> {
     audience.slow_percent = args.slow_percent;
     let plan = Plan::new(args, &audience)?;
     let publishers = plan.publishers;
-    let scene = scene(&args.common, audience, plan, args.size as usize, connect_rate)?;
-    conduct(&args.common, &scene, |worker, shared, span| {
-        worker.employ(employ(args, &scene)?)?;
+    let scene = scene(&args.common, audience, plan, args.door.size as usize, connect_rate)?;
+    conduct(&args.common, &scene, |stage| {
+        stage.connect()?;
+        stage.settle()?;
+        let Stage { worker, shared, span, .. } = stage;
+        worker.employ(employ(&args.common, &args.door, &scene, 1)?)?;
         let start_us = machine::now_us();
         let measured_from_us = start_us + micros(args.warm_up);
         let measured_until_us = measured_from_us + micros(seconds);
@@ -92,27 +97,31 @@ fn run_idle(args: &IdleArgs) -> Result<Report, LoadError> {
     within("--hold", args.hold, PHASE_SECONDS_MAX)?;
     let audience = Audience::new(&args.common, args.common.clients.unwrap_or(1_000))?;
     let scene = scene(&args.common, audience, Plan::silent(), 1, args.common.connect_rate.unwrap_or(0))?;
-    conduct(&args.common, &scene, |worker, _, span| {
-        span.begin();
-        rest(worker, micros(args.hold))?;
-        span.end();
+    conduct(&args.common, &scene, |stage| {
+        stage.connect()?;
+        stage.settle()?;
+        stage.span.begin();
+        rest(&mut stage.worker, micros(args.hold))?;
+        stage.span.end();
         Ok(())
     })
     .map(|findings| Report::of_idle(args, &scene, findings))
 }
 
-fn within(flag: &str, value: f64, max: f64) -> Result<(), LoadError> {
+/// Refuses a figure that no run can have.
+pub(crate) fn within(flag: &str, value: f64, max: f64) -> Result<(), LoadError> {
     if (0.0..=max).contains(&value) {
         return Ok(());
     }
     Err(LoadError::Plan(format!("{flag} must be between 0 and {max}")))
 }
 
-fn micros(seconds: f64) -> u64 {
+pub(crate) fn micros(seconds: f64) -> u64 {
     (seconds * 1e6) as u64
 }
 
-fn scene(
+/// What every thread is to know.
+pub(crate) fn scene(
     args: &CommonArgs,
     audience: Audience,
     plan: Plan,
@@ -139,14 +148,59 @@ fn scene(
         connect_rate,
         connecting_max: args.connecting,
         threads: args.threads,
+        acks: false,
     })
 }
 
-/// Connects everybody, lets `course` go on from there on the first thread, and gathers what was found.
-fn conduct(
+/// The first thread of a run, and what it has at hand.
+pub(crate) struct Stage<'a> {
+    /// Its clients, and all publishers.
+    pub(crate) worker: Worker<'a>,
+    /// What it shares with the others.
+    pub(crate) shared: &'a Shared,
+    /// The measured phase.
+    pub(crate) span: Span<'a>,
+    /// What is found on the way.
+    pub(crate) findings: &'a mut Findings,
+    /// Reads the server's process.
+    pub(crate) usage: &'a dyn Fn() -> Option<Usage>,
+    args: &'a CommonArgs,
+    wanted: u64,
+}
+
+impl Stage<'_> {
+    /// Lets all threads connect their clients, and waits until everybody can receive.
+    pub(crate) fn connect(&mut self) -> Result<(), LoadError> {
+        self.findings.before = (self.usage)();
+        let start_us = machine::now_us();
+        self.shared.connect_from_us.store(start_us, Ordering::Relaxed);
+        let deadline_us = start_us + self.args.connect_deadline * 1_000_000;
+        while self.shared.open.load(Ordering::Relaxed) < self.wanted {
+            if self.shared.failed.load(Ordering::Relaxed) > 0 || machine::now_us() > deadline_us {
+                let open = self.shared.open.load(Ordering::Relaxed);
+                let reasons = std::mem::take(&mut self.worker.tally.troubles);
+                return Err(LoadError::Connect { open, wanted: self.wanted, reasons });
+            }
+            self.worker.connect()?;
+            self.worker.turn(500)?;
+        }
+        self.findings.connect_span_us = machine::now_us() - start_us;
+        Ok(())
+    }
+
+    /// Only listens for the time that `--linger-ms` names, and reads the server then.
+    pub(crate) fn settle(&mut self) -> Result<(), LoadError> {
+        rest(&mut self.worker, self.args.linger_ms * 1_000)?;
+        self.findings.connected = (self.usage)();
+        Ok(())
+    }
+}
+
+/// Makes the threads, lets `course` go its way on the first one, and gathers what was found.
+pub(crate) fn conduct(
     args: &CommonArgs,
     scene: &Scene,
-    course: impl FnOnce(&mut Worker, &Shared, &mut Span) -> Result<(), LoadError>,
+    course: impl FnOnce(&mut Stage) -> Result<(), LoadError>,
 ) -> Result<Findings, LoadError> {
     let wanted = u64::from(scene.audience.clients);
     machine::raise_descriptors(wanted + u64::from(scene.plan.publishers) + u64::from(scene.threads))?;
@@ -158,7 +212,6 @@ fn conduct(
     let shared = Shared::new(scene.threads);
     let cpu_of = |thread: u32| args.cpu.get(thread as usize % args.cpu.len().max(1)).copied();
     let mut findings = Findings::default();
-    findings.before = usage();
     let outcome = std::thread::scope(|scope| {
         let threads: Vec<_> = (1..scene.threads)
             .map(|index| {
@@ -192,52 +245,47 @@ fn first_thread(
     cpu: Option<usize>,
     usage: &dyn Fn() -> Option<Usage>,
     findings: &mut Findings,
-    course: impl FnOnce(&mut Worker, &Shared, &mut Span) -> Result<(), LoadError>,
+    course: impl FnOnce(&mut Stage) -> Result<(), LoadError>,
 ) -> Result<Harvest, LoadError> {
     machine::pin(cpu)?;
     let wanted = u64::from(scene.audience.clients);
-    let mut worker = Worker::new(0, scene, shared)?;
-    let start_us = machine::now_us();
-    let deadline_us = start_us + args.connect_deadline * 1_000_000;
-    while shared.open.load(Ordering::Relaxed) < wanted {
-        if shared.failed.load(Ordering::Relaxed) > 0 || machine::now_us() > deadline_us {
-            let open = shared.open.load(Ordering::Relaxed);
-            return Err(LoadError::Connect { open, wanted, reasons: std::mem::take(&mut worker.tally.troubles) });
-        }
-        worker.connect()?;
-        worker.turn(500)?;
-    }
-    findings.connect_span_us = machine::now_us() - start_us;
-    rest(&mut worker, args.linger_ms * 1_000)?;
-    findings.connected = usage();
-    let mut span = Span::new(usage);
-    course(&mut worker, shared, &mut span)?;
+    let worker = Worker::new(0, scene, shared)?;
+    let mut stage = Stage { worker, shared, span: Span::new(usage), findings, usage, args, wanted };
+    course(&mut stage)?;
+    let Stage { worker, span, findings, .. } = stage;
     findings.span = span.measured();
     findings.after = usage();
     Ok(worker.finish())
 }
 
-/// The publishers, connected.
-fn employ(args: &RunArgs, scene: &Scene) -> Result<Vec<Publisher>, LoadError> {
-    let tenant = args.common.tenant.as_deref();
-    let url = match args.publish {
-        DoorArg::Redis => Some(RedisUrl::parse(&args.redis_url, args.common.allow_remote)?),
+/// The publishers, connected. `rest_pipeline` is what a REST publisher has under way unless `--pipeline` says otherwise.
+pub(crate) fn employ(
+    args: &CommonArgs,
+    door: &DoorArgs,
+    scene: &Scene,
+    rest_pipeline: usize,
+) -> Result<Vec<Publisher>, LoadError> {
+    let tenant = args.tenant.as_deref();
+    let url = match door.publish {
+        DoorArg::Redis => Some(RedisUrl::parse(&door.redis_url, args.allow_remote)?),
         DoorArg::Rest => None,
     };
     let make = |index: u32| {
         let deck = scene.plan.deck(index);
-        let (target, door, pipeline) = match &url {
+        let (target, way, pipeline) = match &url {
             Some(url) => {
                 (url.address, Door::Redis(RedisDoor::new(&scene.plan, &scene.audience, index, url, tenant)), 128)
             }
             None => {
                 let target = scene.audience.target_of(index);
                 let host = target.to_string();
-                let key = args.api_key.as_deref();
-                (target, Door::Rest(RestDoor::new(&scene.plan, &scene.audience, index, &host, key, tenant)), 1)
+                let key = door.api_key.as_deref();
+                let rest = RestDoor::new(&scene.plan, &scene.audience, index, &host, key, tenant);
+                (target, Door::Rest(rest), rest_pipeline)
             }
         };
-        Publisher::connect(target, door, deck, args.pipeline.map_or(pipeline, |pipeline| pipeline as usize))
+        let pipeline = door.pipeline.map_or(pipeline, |pipeline| pipeline as usize);
+        Publisher::connect(target, way, deck, pipeline, scene.plan.quota(index))
     };
     (0..scene.plan.publishers).map(make).collect()
 }
@@ -287,7 +335,7 @@ fn drain(worker: &mut Worker, shared: &Shared, deadline_us: u64) -> Result<bool,
 }
 
 /// Only listens for a while.
-fn rest(worker: &mut Worker, duration_us: u64) -> Result<(), LoadError> {
+pub(crate) fn rest(worker: &mut Worker, duration_us: u64) -> Result<(), LoadError> {
     let until_us = machine::now_us() + duration_us;
     loop {
         let now_us = machine::now_us();

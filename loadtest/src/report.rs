@@ -1,4 +1,7 @@
 //! What a run found: for people a table, for programs JSON, for the shell an exit code.
+pub mod replay;
+
+use self::replay::{ReplayFigures, ReplayTimes};
 use crate::args::{IdleArgs, RunArgs};
 use crate::machine;
 use crate::process::Usage;
@@ -73,9 +76,12 @@ impl<'a> Span<'a> {
 /// The measured phase in figures.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Measured {
-    seconds: f64,
-    own_cpu_seconds: f64,
-    server_cpu_seconds: Option<f64>,
+    /// How long it was.
+    pub seconds: f64,
+    /// The generator's CPU.
+    pub own_cpu_seconds: f64,
+    /// The server's CPU, when its process is known.
+    pub server_cpu_seconds: Option<f64>,
     overdue: u64,
     drain_us: u64,
     unanswered: u64,
@@ -94,6 +100,8 @@ pub struct Findings {
     pub connect_span_us: u64,
     /// The measured phase.
     pub span: Measured,
+    /// The phases of a replay.
+    pub replay: ReplayTimes,
     tally: Tally,
     open: u64,
     lost: u64,
@@ -146,7 +154,8 @@ pub struct Percentiles {
 }
 
 impl Percentiles {
-    fn of(histogram: &Histogram<u64>) -> Percentiles {
+    /// The percentiles of what was recorded.
+    pub fn of(histogram: &Histogram<u64>) -> Percentiles {
         Percentiles {
             count: histogram.len(),
             p50_us: histogram.value_at_quantile(0.5),
@@ -168,7 +177,7 @@ pub struct PublishFigures {
     pub accepted_measured: u64,
     /// Notifications not taken.
     pub refused: u64,
-    /// Sum of what the answers named: deliveries by REST, Redis clients by Redis.
+    /// Sum of what the answers named: deliveries (in a replay mailboxes) by REST, Redis clients by Redis.
     pub delivered_to: u64,
     /// From the time a publish was due until its answer.
     pub answer: Percentiles,
@@ -179,7 +188,7 @@ pub struct PublishFigures {
 /// A run's result.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// `run` or `idle`.
+    /// `run`, `replay` or `idle`.
     pub scenario: &'static str,
     /// What was asked for, in one line.
     pub title: String,
@@ -243,6 +252,8 @@ pub struct Report {
     pub generator_busy: f64,
     /// The server, when its process is known.
     pub server: Option<ServerFigures>,
+    /// What only a replay has.
+    pub replay: Option<ReplayFigures>,
     /// What to know when reading the figures.
     pub warnings: Vec<String>,
     /// Why the run failed; empty when it did not.
@@ -279,8 +290,8 @@ impl Report {
             scene.audience.clients,
             scene.audience.transport,
             scene.audience.channels,
-            args.publish,
-            args.size,
+            args.door.publish,
+            args.door.size,
             scene.plan.publishers,
         );
         let due = rate * findings.span.seconds;
@@ -292,23 +303,13 @@ impl Report {
         if rate > 0.0 && overdue as f64 > due * OVERDUE_PART_MAX + rate * OVERDUE_SECONDS_MAX {
             failures.push(format!("the rate was not held: {overdue} publishes that were due were never written"));
         }
-        if report.publish.refused > 0 {
-            failures.push(format!("{} notifications were refused: {}", report.publish.refused, refusals.join("; ")));
-        }
-        if unanswered > 0 {
-            failures.push(format!("{unanswered} notifications were never answered"));
-        }
+        not_taken(report.publish.refused, &refusals, unanswered, failures);
         if report.received_measured == 0 {
             failures.push("nothing arrived in the measured phase".to_owned());
         }
         let latency = report.latency;
-        for (name, limit, us) in [("p95", args.p95_ms, latency.p95_us), ("p99", args.p99_ms, latency.p99_us)] {
-            if let Some(limit) = limit
-                && us as f64 > limit * 1e3
-            {
-                failures.push(format!("{name} {:.3} ms is above {limit} ms", us as f64 / 1e3));
-            }
-        }
+        above("p95", latency.p95_us, args.p95_ms, failures);
+        above("p99", latency.p99_us, args.p99_ms, failures);
         if let Some(limit) = args.min_rate
             && report.deliveries_per_second < limit
         {
@@ -375,6 +376,7 @@ impl Report {
             drain_seconds: span.drain_us as f64 / 1e6,
             generator_busy,
             server,
+            replay: None,
             warnings: tally.troubles.clone(),
             failures: Vec::new(),
         };
@@ -408,6 +410,9 @@ impl Report {
         row("connects/s", format!("{:.0}", self.connects_per_second));
         row("connect", distribution(&self.connect));
         row("measured", format!("{:.3} s", self.seconds));
+        if let Some(replay) = &self.replay {
+            replay.rows(self, &mut row);
+        }
         if self.scenario == "run" {
             row("published", format!("{} ({} taken while measured)", self.published, self.publish.accepted_measured));
             row("received", format!("{} of {}", self.received, self.expected));
@@ -444,7 +449,10 @@ impl Report {
                     mib(server.rss_end_bytes)
                 ),
             );
-            row("server RSS per connection", format!("{:.0} bytes", server.rss_per_connection_bytes));
+            // A replay empties mailboxes while it connects, so that the difference would be of both.
+            if self.replay.is_none() {
+                row("server RSS per connection", format!("{:.0} bytes", server.rss_per_connection_bytes));
+            }
             row("server CPU", format!("{:.2} s", server.cpu_seconds));
             if let Some(figure) = server.cpu_seconds_per_million_deliveries {
                 row("server CPU per 1M deliveries", format!("{figure:.3} s"));
@@ -454,6 +462,25 @@ impl Report {
         self.failures.iter().for_each(|text| row("FAILED", text.clone()));
         row("result", if self.failures.is_empty() { "passed".to_owned() } else { "failed".to_owned() });
         out
+    }
+}
+
+/// A percentile that is above its limit fails the run.
+fn above(name: &str, us: u64, limit_ms: Option<f64>, failures: &mut Vec<String>) {
+    if let Some(limit_ms) = limit_ms
+        && us as f64 > limit_ms * 1e3
+    {
+        failures.push(format!("{name} {:.3} ms is above {limit_ms} ms", us as f64 / 1e3));
+    }
+}
+
+/// Notifications the server did not take, or did not answer.
+fn not_taken(refused: u64, refusals: &[String], unanswered: u64, failures: &mut Vec<String>) {
+    if refused > 0 {
+        failures.push(format!("{refused} notifications were refused: {}", refusals.join("; ")));
+    }
+    if unanswered > 0 {
+        failures.push(format!("{unanswered} notifications were never answered"));
     }
 }
 

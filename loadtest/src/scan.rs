@@ -94,6 +94,14 @@ impl Scanner {
     }
 }
 
+/// The id of a notification: what an acknowledgement names.
+pub fn notification_id(text: &[u8]) -> Option<&[u8]> {
+    const KEY: &[u8] = b"\"id\":\"";
+    const UUID_CHARS: usize = 36;
+    let start = memchr::memmem::find(text, KEY)? + KEY.len();
+    text.get(start..start + UUID_CHARS).filter(|_| text.get(start + UUID_CHARS) == Some(&b'"'))
+}
+
 /// The decimal number at the start of `text`, and what is behind it.
 #[inline]
 fn number(text: &[u8]) -> Option<(u64, &[u8])> {
@@ -109,6 +117,15 @@ fn number(text: &[u8]) -> Option<(u64, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_are_found_whole_or_not_at_all() {
+        let id = "6ba7b810-9dad-41d1-80b4-00c04fd430c8";
+        let text = format!(r#"{{"type":"notification","id":"{id}","payload":{{}}}}"#);
+        assert_eq!(notification_id(text.as_bytes()), Some(id.as_bytes()));
+        assert_eq!(notification_id(text.replace("c8\"", "c\"").as_bytes()), None);
+        assert_eq!(notification_id(br#"{"type":"pong"}"#), None);
+    }
 
     #[test]
     fn numbers_are_found_wherever_they_stand() {

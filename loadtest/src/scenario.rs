@@ -141,6 +141,9 @@ pub struct Plan {
     pub group: u32,
     /// Notifications of one publish when publishes are batches.
     pub batch_size: Option<u32>,
+    /// Notifications of each stream, all of them published while its user is away and received afterwards; `None` when
+    /// streams end with the clock.
+    pub backlog: Option<u32>,
     by_aim: HashMap<Aim, Vec<u32>>,
     sets: Vec<u32>,
     mixed: bool,
@@ -154,6 +157,7 @@ impl Plan {
             publishers: 0,
             group: 1,
             batch_size: None,
+            backlog: None,
             by_aim: HashMap::new(),
             sets: Vec::new(),
             mixed: false,
@@ -175,11 +179,11 @@ impl Plan {
         }
         let batch_size = (args.aim == AimArg::Batch).then_some(args.batch_size);
         if let Some(batch_size) = batch_size {
-            if args.publish != DoorArg::Rest {
+            if args.door.publish != DoorArg::Rest {
                 return Err(LoadError::Plan("--aim batch goes by --publish rest only".to_owned()));
             }
             // Each notification is shorter than the message it becomes, but for the user's name.
-            let item_bytes = args.size as usize + BATCH_ITEM_BYTES_MIN + audience.user(audience.clients).len();
+            let item_bytes = args.door.size as usize + BATCH_ITEM_BYTES_MIN + audience.user(audience.clients).len();
             if batch_size as usize * item_bytes > limits::BATCH_BODY_BYTES_MAX {
                 return Err(LoadError::Plan("--batch-size times --size is more than a batch may be long".to_owned()));
             }
@@ -199,16 +203,35 @@ impl Plan {
             AimArg::Mixed => vec![users, groups, vec![Aim::Broadcast], channels],
         };
         for aim in aims.into_iter().flatten() {
-            plan.add(aim, args.publishers);
+            plan.add(aim, args.door.publishers);
         }
+        plan.address(audience);
+        Ok(plan)
+    }
+
+    /// So many notifications for every user.
+    pub fn backlog(messages: u32, publishers: u32, audience: &Audience) -> Plan {
+        let mut plan = Plan { backlog: Some(messages), ..Plan::silent() };
+        (0..audience.clients).for_each(|client| plan.add(Aim::User(client), publishers));
+        plan.address(audience);
+        plan
+    }
+
+    /// Counts the publishers and each stream's receivers.
+    fn address(&mut self, audience: &Audience) {
         // A publisher without a stream would hold a share of the rate and never use it.
-        plan.publishers = plan.streams.iter().map(|stream| stream.publisher + 1).max().unwrap_or(0);
+        self.publishers = self.streams.iter().map(|stream| stream.publisher + 1).max().unwrap_or(0);
         for client in (0..audience.clients).filter(|client| !audience.is_slow(*client)) {
-            for stream in plan.streams_of(client, audience) {
-                plan.streams[stream as usize].fanout += 1;
+            for stream in self.streams_of(client, audience) {
+                self.streams[stream as usize].fanout += 1;
             }
         }
-        Ok(plan)
+    }
+
+    /// Notifications a publisher publishes in all; without end unless they are a backlog.
+    pub fn quota(&self, publisher: u32) -> u64 {
+        let own = self.streams.iter().filter(|stream| stream.publisher == publisher).count() as u64;
+        self.backlog.map_or(u64::MAX, |messages| u64::from(messages) * own)
     }
 
     /// Users are dealt out to the publishers; what many clients share is published by each of them, as a stream of
@@ -354,6 +377,19 @@ mod tests {
     #[test]
     fn surplus_publishers_are_not_made() {
         assert_eq!(plan("--clients 2 --aim user --publishers 8").unwrap().0.publishers, 2);
+    }
+
+    #[test]
+    fn a_backlog_is_dealt_out_to_the_last_notification() {
+        let (_, audience) = plan("--clients 5").unwrap();
+        let plan = Plan::backlog(3, 2, &audience);
+        assert_eq!((plan.publishers, plan.quota(0), plan.quota(1)), (2, 9, 6));
+        let mut each = [0; 5];
+        for publisher in 0..2 {
+            let mut deck = plan.deck(publisher);
+            (0..plan.quota(publisher)).for_each(|_| each[deck.deal().unwrap() as usize] += 1);
+        }
+        assert_eq!(each, [3; 5]);
     }
 
     #[test]

@@ -91,6 +91,8 @@ pub struct Inbox {
     last: usize,
     /// Messages that came, each counted once.
     pub received: u64,
+    /// With so many it has everything; `u64::MAX` when that is not known beforehand.
+    pub awaited: u64,
 }
 
 impl Inbox {
@@ -99,7 +101,7 @@ impl Inbox {
         streams.sort_unstable();
         streams.dedup();
         let streams = streams.into_iter().map(|stream| (stream, Tracker::default())).collect();
-        Inbox { streams, last: 0, received: 0 }
+        Inbox { streams, last: 0, received: 0, awaited: u64::MAX }
     }
 
     /// Accounts for one message.
@@ -162,6 +164,16 @@ pub struct Tally {
     pub latency_us: Histogram<u64>,
     /// From the start of a connect until it can receive, in microseconds.
     pub connect_us: Histogram<u64>,
+    /// From the start of a connect until the client has its whole backlog, in microseconds.
+    pub backlog_us: Histogram<u64>,
+    /// When the last client of this thread had its backlog, on the monotonic clock.
+    pub backlog_done_us: u64,
+    /// Acknowledgements sent.
+    pub acks: u64,
+    /// Acknowledgements answered `acked`.
+    pub acked: u64,
+    /// When the last of those answers came, on the monotonic clock.
+    pub acked_us: u64,
     /// The first few sentences about what went wrong.
     pub troubles: Vec<String>,
 }
@@ -187,6 +199,11 @@ impl Tally {
             bytes: 0,
             latency_us: histogram(),
             connect_us: histogram(),
+            backlog_us: histogram(),
+            backlog_done_us: 0,
+            acks: 0,
+            acked: 0,
+            acked_us: 0,
             troubles: Vec::new(),
         }
     }
@@ -218,6 +235,11 @@ impl Tally {
         // Both have the same bounds, so adding cannot fail.
         let _ = self.latency_us.add(&other.latency_us);
         let _ = self.connect_us.add(&other.connect_us);
+        let _ = self.backlog_us.add(&other.backlog_us);
+        self.backlog_done_us = self.backlog_done_us.max(other.backlog_done_us);
+        self.acks += other.acks;
+        self.acked += other.acked;
+        self.acked_us = self.acked_us.max(other.acked_us);
         let room = TROUBLES_MAX.saturating_sub(self.troubles.len());
         self.troubles.extend(other.troubles.into_iter().take(room));
     }

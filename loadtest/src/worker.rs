@@ -34,6 +34,8 @@ const PUBLISHER: u64 = 1 << 63;
 pub struct Shared {
     /// The run is over.
     pub stop: AtomicBool,
+    /// From when on clients connect, on the monotonic clock; 0 while they may not.
+    pub connect_from_us: AtomicU64,
     /// Clients that can receive.
     pub open: AtomicU64,
     /// Clients that never could.
@@ -42,6 +44,8 @@ pub struct Shared {
     pub slow_read_on: AtomicBool,
     /// Messages received, by thread.
     pub received: Vec<AtomicU64>,
+    /// Acknowledgements answered, by thread.
+    pub acked: Vec<AtomicU64>,
     /// Start of the measured phase on the monotonic clock.
     pub measured_from_us: AtomicU64,
     /// Its end.
@@ -51,7 +55,8 @@ pub struct Shared {
 impl Shared {
     /// For so many threads; the measured phase is not known yet.
     pub fn new(threads: u32) -> Shared {
-        Shared { received: (0..threads).map(|_| AtomicU64::new(0)).collect(), ..Shared::default() }
+        let counts = || (0..threads).map(|_| AtomicU64::new(0)).collect();
+        Shared { received: counts(), acked: counts(), ..Shared::default() }
     }
 
     /// The measured phase; empty while it is not known.
@@ -62,6 +67,11 @@ impl Shared {
     /// Messages received by all threads.
     pub fn received(&self) -> u64 {
         self.received.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Acknowledgements answered to all threads.
+    pub fn acked(&self) -> u64 {
+        self.acked.iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
 }
 
@@ -85,6 +95,8 @@ pub struct Scene {
     pub connecting_max: u32,
     /// Threads.
     pub threads: u32,
+    /// Whether clients acknowledge what they receive.
+    pub acks: bool,
 }
 
 /// One thread's world.
@@ -98,8 +110,8 @@ pub struct Worker<'a> {
     waiting: VecDeque<u32>,
     connects_started: u64,
     connecting: u32,
-    started_us: u64,
     buffer: Vec<u8>,
+    acks: Vec<u8>,
     scanner: Scanner,
     /// What was counted.
     pub tally: Tally,
@@ -129,8 +141,8 @@ impl<'a> Worker<'a> {
             waiting: (index..scene.audience.clients).step_by(scene.threads as usize).collect(),
             connects_started: 0,
             connecting: 0,
-            started_us: machine::now_us(),
             buffer: vec![0; READ_BYTES],
+            acks: Vec::new(),
             scanner: Scanner::new(&scene.run),
             tally: Tally::new(),
             publishers: Vec::new(),
@@ -145,11 +157,15 @@ impl<'a> Worker<'a> {
     /// Starts the connects that are due.
     pub fn connect(&mut self) -> Result<(), LoadError> {
         let threads = u64::from(self.scene.threads);
+        let from_us = self.shared.connect_from_us.load(Ordering::Relaxed);
+        if from_us == 0 {
+            return Ok(());
+        }
         for _ in 0..CONNECTS_PER_TURN {
             if self.connecting >= self.scene.connecting_max.div_ceil(self.scene.threads) {
                 return Ok(());
             }
-            let elapsed_us = machine::now_us() - self.started_us;
+            let elapsed_us = machine::now_us().saturating_sub(from_us);
             let due_us = match u64::from(self.scene.connect_rate) {
                 0 => 0,
                 rate => self.connects_started * threads * 1_000_000 / rate,
@@ -180,7 +196,8 @@ impl<'a> Worker<'a> {
             channels: audience.channels_of(number).map(|channel| audience.channel(channel)).collect(),
         };
         let is_slow = audience.is_slow(number);
-        let inbox = Inbox::new(if is_slow { Vec::new() } else { self.scene.plan.streams_of(number, audience) });
+        let mut inbox = Inbox::new(if is_slow { Vec::new() } else { self.scene.plan.streams_of(number, audience) });
+        inbox.awaited = self.scene.plan.backlog.map_or(u64::MAX, u64::from);
         let is_websocket = audience.is_websocket(number);
         let make = if is_websocket { Client::websocket } else { Client::sse };
         let mut client = make(number, socket, introduction, inbox);
@@ -261,6 +278,11 @@ impl<'a> Worker<'a> {
         room.min(window.saturating_sub(lag.unwrap_or(0)))
     }
 
+    /// Whether the publishers' quotas are published and answered.
+    pub fn is_done(&self) -> bool {
+        self.publishers.iter().all(Publisher::is_done)
+    }
+
     /// Writes publishes that are due, as long as there is room for a notification; answers how many those were.
     pub fn publish(&mut self, room: u64) -> Result<u64, LoadError> {
         let scene = self.scene;
@@ -328,8 +350,11 @@ impl<'a> Worker<'a> {
                 self.serve_client(ready.token as usize, ready)?;
             }
         }
-        if let Some(received) = self.shared.received.get(self.index as usize) {
-            received.store(self.tally.received, Ordering::Relaxed);
+        let index = self.index as usize;
+        for (counts, count) in [(&self.shared.received, self.tally.received), (&self.shared.acked, self.tally.acked)] {
+            if let Some(place) = counts.get(index) {
+                place.store(count, Ordering::Relaxed);
+            }
         }
         Ok(())
     }
@@ -439,6 +464,7 @@ impl<'a> Worker<'a> {
             tally: &mut self.tally,
             now_us: machine::now_us(),
             measured: self.shared.measured(),
+            acks: self.scene.acks.then_some(&mut self.acks),
         };
         let used = client.read(&self.buffer[..end], seen, &mut ears)?;
         client.tail.clear();

@@ -4,7 +4,7 @@ pub mod ws;
 
 use crate::machine;
 use crate::oracle::Oracle;
-use crate::scan::{Scan, Scanner};
+use crate::scan::{self, Scan, Scanner};
 use crate::socket::{Moved, Outgoing};
 use crate::verify::{Arrived, Inbox, Tally};
 use rustix::fd::OwnedFd;
@@ -86,6 +86,8 @@ pub struct Ears<'a> {
     pub now_us: u64,
     /// The measured phase.
     pub measured: std::ops::Range<u64>,
+    /// Where acknowledgements of what is heard are gathered; `None`: nothing is acknowledged.
+    pub acks: Option<&'a mut Vec<u8>>,
 }
 
 impl Client {
@@ -168,6 +170,10 @@ impl Client {
     pub fn read(&mut self, bytes: &[u8], seen: usize, ears: &mut Ears) -> Result<usize, String> {
         let mut used = 0;
         let mut oracle_from = seen;
+        if let Some(acks) = &mut ears.acks {
+            // A client that was over in the middle of its bytes may have left some.
+            acks.clear();
+        }
         let verified_before = self.oracle.as_ref().map_or(0, |oracle| oracle.verified);
         if self.state == State::Shaking {
             used = self.read_head(bytes)?;
@@ -189,6 +195,9 @@ impl Client {
             Reader::Ws(reader) => reader.read(&bytes[used..], self.outgoing.buffer(), &mut listener)?,
             Reader::Sse(reader) => reader.read(&bytes[used..], &mut listener)?,
         };
+        if let Some(acks) = &ears.acks {
+            self.outgoing.buffer().extend_from_slice(acks);
+        }
         if let Some(oracle) = &mut self.oracle {
             let verdict = oracle.read(&bytes[oracle_from..]);
             ears.tally.verified += oracle.verified - verified_before;
@@ -289,6 +298,16 @@ impl Listener<'_, '_> {
                 if self.ears.measured.contains(&mark.sent_us) {
                     tally.latency_us.saturating_record(now_us.saturating_sub(mark.sent_us));
                 }
+                if self.inbox.received == self.inbox.awaited {
+                    tally.backlog_us.saturating_record(now_us.saturating_sub(self.started_us));
+                    tally.backlog_done_us = now_us;
+                }
+                if let Some(acks) = &mut self.ears.acks
+                    && let Some(id) = scan::notification_id(text)
+                {
+                    tally.acks += 1;
+                    write_ack(acks, id);
+                }
             }
             Arrived::Duplicate => tally.duplicates += 1,
             Arrived::Stray => tally.strays += 1,
@@ -320,7 +339,11 @@ impl Listener<'_, '_> {
                 self.ears.tally.errors += 1;
                 self.ears.tally.trouble(|| format!("error message: {}", excerpt(text)));
             }
-            Some("unsubscribed" | "acked" | "shutdown") => {}
+            Some("acked") => {
+                self.ears.tally.acked += 1;
+                self.ears.tally.acked_us = self.ears.now_us;
+            }
+            Some("unsubscribed" | "shutdown") => {}
             _ => {
                 self.ears.tally.malformed += 1;
                 self.ears.tally.trouble(|| format!("not a message of the contract: {}", excerpt(text)));
@@ -334,6 +357,12 @@ impl Listener<'_, '_> {
             self.ears.tally.connect_us.saturating_record(self.ears.now_us.saturating_sub(self.started_us));
         }
     }
+}
+
+/// Appends the acknowledgement of a notification (contract §3.9).
+fn write_ack(out: &mut Vec<u8>, id: &[u8]) {
+    let command = [br#"{"type":"Ack","payload":{"notification_id":""#, id, br#""}}"#].concat();
+    ws::write_client_frame(out, ws::OPCODE_TEXT, &command);
 }
 
 /// The beginning of a text, for a sentence.

@@ -31,7 +31,7 @@ pub enum Door {
 /// What the answer to one publish said.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Taken; the count it named (connections by REST, subscribers by Redis).
+    /// Taken; the count it named (connections by REST, mailboxes for a backlog by REST, subscribers by Redis).
     Accepted(u64),
     /// Not taken, and why.
     Refused(String),
@@ -160,14 +160,22 @@ pub struct Publisher {
     pipeline: usize,
     /// Notifications of one publish.
     batch_size: usize,
+    /// Notifications yet to publish.
+    left: u64,
     outgoing: Outgoing,
     incoming: Vec<u8>,
     under_way: VecDeque<UnderWay>,
 }
 
 impl Publisher {
-    /// Connects and logs in.
-    pub fn connect(target: SocketAddr, door: Door, deck: Deck, pipeline: usize) -> Result<Publisher, LoadError> {
+    /// Connects and logs in. It publishes `quota` notifications and no more.
+    pub fn connect(
+        target: SocketAddr,
+        door: Door,
+        deck: Deck,
+        pipeline: usize,
+        quota: u64,
+    ) -> Result<Publisher, LoadError> {
         Ok(Publisher {
             socket: door.connect(target)?,
             wants_write: false,
@@ -177,6 +185,7 @@ impl Publisher {
             door,
             deck,
             pipeline,
+            left: quota,
             outgoing: Outgoing::default(),
             incoming: Vec::new(),
             under_way: VecDeque::new(),
@@ -190,7 +199,12 @@ impl Publisher {
 
     /// Whether it can take one more publish now.
     pub fn has_room(&self) -> bool {
-        self.under_way.len() < self.pipeline * self.batch_size
+        self.left > 0 && self.under_way.len() < self.pipeline * self.batch_size
+    }
+
+    /// Whether its quota is published and answered.
+    pub fn is_done(&self) -> bool {
+        self.left == 0 && self.under_way.is_empty()
     }
 
     /// Notifications without an answer.
@@ -215,7 +229,7 @@ impl Publisher {
         outbox.lateness_us.saturating_record(now_us - sent_us);
         let mut written = 0;
         // A deck deals without end, or nothing at all.
-        while written < self.batch_size as u64
+        while written < self.left.min(self.batch_size as u64)
             && let Some(stream) = self.deck.deal()
         {
             let seq = outbox.published[stream as usize];
@@ -228,6 +242,7 @@ impl Publisher {
         }
         self.door.finish(self.outgoing.buffer());
         outbox.written += written;
+        self.left -= written;
         written
     }
 

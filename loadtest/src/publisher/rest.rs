@@ -15,6 +15,8 @@ pub struct RestDoor {
     /// For each stream that is this publisher's: path and headers up to the length, and the body up to the payload.
     forms: Vec<Option<Form>>,
     batch: Option<Batch>,
+    /// Whether each receipt must say that the notification is kept, and was delivered to nobody.
+    kept: bool,
     body: Vec<u8>,
 }
 
@@ -72,7 +74,7 @@ impl RestDoor {
         };
         let forms = plan.streams.iter().map(|stream| (stream.publisher == publisher).then(|| form(stream.aim)));
         let batch = plan.batch_size.map(|size| Batch { head: head("batch"), size: size as usize });
-        RestDoor { forms: forms.collect(), batch, body: Vec::new() }
+        RestDoor { forms: forms.collect(), batch, kept: plan.backlog.is_some(), body: Vec::new() }
     }
 
     /// Notifications of one request.
@@ -109,7 +111,12 @@ impl RestDoor {
 
     /// Reads the answer at the start of `bytes`.
     pub fn read(&self, bytes: &[u8]) -> Reply {
-        read(bytes, if self.batch.is_some() { batch_receipts } else { receipt })
+        let of_body = match (&self.batch, self.kept) {
+            (Some(_), _) => batch_receipts,
+            (None, true) => receipt_of_kept,
+            (None, false) => receipt,
+        };
+        read(bytes, of_body)
     }
 }
 
@@ -142,7 +149,16 @@ fn read(bytes: &[u8], of_body: fn(&[u8]) -> Result<Answer, String>) -> Reply {
 }
 
 fn receipt(body: &[u8]) -> Result<Answer, String> {
-    delivered_to(body).map(Answer::Accepted).ok_or_else(|| "a receipt without delivered_to".to_owned())
+    count(body, b"\"delivered_to\":").map(Answer::Accepted).ok_or_else(|| "a receipt without delivered_to".to_owned())
+}
+
+/// The receipt of a notification to one user who is away: in one mailbox, and nowhere else (contract C-4).
+fn receipt_of_kept(body: &[u8]) -> Result<Answer, String> {
+    match (count(body, b"\"queued\":"), count(body, b"\"delivered_to\":")) {
+        (Some(1), Some(0)) => Ok(Answer::Accepted(1)),
+        (None, _) => Err("a receipt without queued".to_owned()),
+        _ => Err("a receipt that does not say queued 1 and delivered_to 0".to_owned()),
+    }
 }
 
 /// The receipts of a batch, which must say the same one by one and in sum (contract §1.8).
@@ -189,9 +205,9 @@ fn batch_receipts(body: &[u8]) -> Result<Answer, String> {
     Ok(Answer::Batch(results.into_iter().map(verdict).collect()))
 }
 
-fn delivered_to(body: &[u8]) -> Option<u64> {
-    const KEY: &[u8] = b"\"delivered_to\":";
-    let start = memmem::find(body, KEY)? + KEY.len();
+/// The number behind a key.
+fn count(body: &[u8], key: &[u8]) -> Option<u64> {
+    let start = memmem::find(body, key)? + key.len();
     let digits = body[start..].iter().position(|byte| !byte.is_ascii_digit())?;
     std::str::from_utf8(&body[start..start + digits]).ok()?.parse().ok()
 }
@@ -217,6 +233,19 @@ mod tests {
         ] {
             assert!(batch_receipts(good.replacen(from, to, 1).as_bytes()).is_err(), "{to}");
         }
+    }
+
+    #[test]
+    fn what_is_kept_must_be_kept_once_and_for_nobody_else() {
+        let receipt = |delivered: u32, queued: u32| {
+            let body = format!(r#"{{"success":true,"delivered_to":{delivered},"failed":0,"queued":{queued}}}"#);
+            receipt_of_kept(body.as_bytes())
+        };
+        assert_eq!(receipt(0, 1), Ok(Answer::Accepted(1)));
+        for (delivered, queued) in [(0, 0), (1, 0), (1, 1), (0, 2)] {
+            assert!(receipt(delivered, queued).is_err(), "{delivered} {queued}");
+        }
+        assert!(receipt_of_kept(br#"{"success":true,"delivered_to":0,"failed":0}"#).is_err());
     }
 
     #[test]

@@ -1,12 +1,17 @@
 //! A tiny server in the test's own process: enough of the contract for the generator, and faults on demand.
+mod mail;
+mod wire;
+
+use mail::Mail;
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use tungstenite::handshake::server::{Request, Response};
 use tungstenite::{Message, WebSocket};
+use wire::{notification, read_command, read_request, user_of};
 
 /// The secret it checks tokens with.
 pub(crate) const SECRET: &str = "a-secret-of-thirty-two-characters";
@@ -28,6 +33,10 @@ pub(crate) enum Fault {
     Collapse,
     /// A receipt that names no delivery, though there was one.
     Miscount,
+    /// An acknowledgement that is not answered.
+    Mute,
+    /// An acknowledgement that is answered, and removes nothing.
+    Cling,
 }
 
 struct Subscriber {
@@ -52,9 +61,35 @@ impl Subscriber {
         // A subscriber that is gone is not this test's business.
         let _ = self.stream.write_all(&bytes);
     }
-}
 
-impl Subscriber {
+    /// Sends one notification, and what goes wrong with it; answers whether the subscriber is gone.
+    fn deliver(&mut self, text: &str, fault: Fault) -> bool {
+        match fault {
+            Fault::None | Fault::Refuse | Fault::Misroute | Fault::Miscount | Fault::Mute | Fault::Cling => {
+                self.send(text);
+            }
+            Fault::Lose => {}
+            Fault::Double => (0..2).for_each(|_| self.send(text)),
+            Fault::Swap => self.held = Some(text.to_owned()),
+            Fault::Damage => {
+                let damaged = text.replacen(r#""pad":""#, r#""pad":"y"#, 1);
+                assert_ne!(damaged, text, "nothing was damaged");
+                self.send(&damaged);
+            }
+            Fault::Hangup => self.stream.shutdown(std::net::Shutdown::Both).unwrap(),
+            Fault::TooSlow | Fault::Collapse => {
+                self.close(if fault == Fault::TooSlow { 4008 } else { 1011 });
+                return true;
+            }
+        }
+        if fault == Fault::None
+            && let Some(held) = self.held.take()
+        {
+            self.send(&held);
+        }
+        false
+    }
+
     /// A Close frame, then the end.
     fn close(&mut self, code: u16) {
         let mut bytes = Vec::new();
@@ -72,17 +107,31 @@ pub(crate) struct StandIn {
     /// What speaks Redis.
     pub(crate) redis: SocketAddr,
     subscribers: Arc<Mutex<HashMap<String, Subscriber>>>,
+    mail: Arc<Mail>,
+    /// Mail goes when it is acknowledged, not when it is sent.
+    acks: bool,
     fault: Fault,
 }
 
 impl StandIn {
     pub(crate) fn start(fault: Fault) -> StandIn {
+        StandIn::serve(fault, false)
+    }
+
+    /// One that keeps mail until it is acknowledged.
+    pub(crate) fn with_acks(fault: Fault) -> StandIn {
+        StandIn::serve(fault, true)
+    }
+
+    fn serve(fault: Fault, acks: bool) -> StandIn {
         let http = TcpListener::bind("127.0.0.1:0").unwrap();
         let redis = TcpListener::bind("127.0.0.1:0").unwrap();
         let stand_in = StandIn {
             address: http.local_addr().unwrap(),
             redis: redis.local_addr().unwrap(),
             subscribers: Arc::default(),
+            mail: Arc::default(),
+            acks,
             fault,
         };
         for (listener, serve) in [(http, StandIn::serve_http as fn(&StandIn, TcpStream)), (redis, StandIn::serve_redis)]
@@ -104,8 +153,41 @@ impl StandIn {
         match &start {
             b"GET /ws?" => self.serve_websocket(stream),
             b"GET /sse" => self.serve_sse(stream),
+            b"GET /hea" => self.serve_health(stream),
             _ => self.serve_publisher(stream),
         }
+    }
+
+    fn serve_health(&self, mut stream: TcpStream) {
+        read_request(&mut BufReader::new(stream.try_clone().unwrap())).unwrap();
+        let answer = self.mail.health().to_string();
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", answer.len());
+        stream.write_all((head + &answer).as_bytes()).unwrap();
+    }
+
+    /// Lets a subscriber in, with the mail that was kept for its user.
+    fn enter(&self, user: &str, mut subscriber: Subscriber) {
+        let mut subscribers = self.subscribers.lock().unwrap();
+        for text in self.mail.of(user, !self.acks) {
+            subscriber.deliver(&text, self.fault_of(&text, user));
+        }
+        subscribers.insert(user.to_owned(), subscriber);
+    }
+
+    fn fault_of(&self, text: &str, user: &str) -> Fault {
+        let strikes = text.contains(r#""seq":10,"#) && user == "load-user-1";
+        if strikes { self.fault } else { Fault::None }
+    }
+
+    /// The answer to an acknowledgement.
+    fn acknowledge(&self, user: &str, command: &Value) -> Option<Value> {
+        assert!(self.acks, "this server tracks no acknowledgements");
+        let id = command["payload"]["notification_id"].as_str().unwrap();
+        let strikes = user == "load-user-1" && id.ends_with("-00000000000a");
+        if !(strikes && self.fault == Fault::Cling) {
+            self.mail.acknowledge(user, id);
+        }
+        (!(strikes && self.fault == Fault::Mute)).then(|| json!({"type": "acked", "notification_id": id}))
     }
 
     fn serve_websocket(&self, stream: TcpStream) {
@@ -123,14 +205,17 @@ impl StandIn {
             channels: Vec::new(),
             held: None,
         };
-        self.subscribers.lock().unwrap().insert(user.clone(), subscriber);
+        self.enter(&user, subscriber);
         while let Ok(message) = websocket.read() {
             let Message::Text(text) = message else { continue };
             let command: Value = serde_json::from_str(&text).unwrap();
+            let acked = if command["type"] == "Ack" { Some(self.acknowledge(&user, &command)) } else { None };
             let mut subscribers = self.subscribers.lock().unwrap();
             let subscriber = subscribers.get_mut(&user).unwrap();
-            let reply = match command["type"].as_str() {
-                Some("Subscribe") => {
+            let reply = match (command["type"].as_str(), acked) {
+                (_, Some(Some(acked))) => acked,
+                (_, Some(None)) => continue,
+                (Some("Subscribe"), None) => {
                     let channels = command["payload"]["channels"].clone();
                     subscriber.channels = serde_json::from_value(channels.clone()).unwrap();
                     json!({"type": "subscribed", "payload": channels})
@@ -151,9 +236,8 @@ impl StandIn {
             .unwrap();
         let channels = channels.split(',').map(str::to_owned).collect();
         let mut subscriber = Subscriber { stream, is_sse: true, channels, held: None };
-        let mut subscribers = self.subscribers.lock().unwrap();
         subscriber.send(r#"{"type":"connected","connection_id":"1"}"#);
-        subscribers.insert(user, subscriber);
+        self.enter(&user, subscriber);
     }
 
     fn serve_publisher(&self, mut stream: TcpStream) {
@@ -178,7 +262,9 @@ impl StandIn {
                     "channels" => self.to_channels(&body["payload"], "http-api", &body["channels"]),
                     _ => self.to(&body["payload"], "http-api", |_, _| true),
                 };
-                ("200 OK", json!({"success": true, "delivered_to": count, "failed": 0}))
+                let miscounts = self.fault == Fault::Miscount && body["payload"]["seq"] == 10;
+                let kept = path.ends_with("/send") && count == 0 && !miscounts;
+                ("200 OK", json!({"success": true, "delivered_to": count, "failed": 0, "queued": u8::from(kept)}))
             };
             let answer = answer.to_string();
             let length = answer.len();
@@ -231,7 +317,12 @@ impl StandIn {
 
     fn to_users(&self, payload: &Value, source: &str, users: &Value) -> usize {
         let users: Vec<String> = serde_json::from_value(users.clone()).unwrap();
-        self.to(payload, source, |user, _| users.iter().any(|wanted| wanted == user))
+        let count = self.to(payload, source, |user, _| users.iter().any(|wanted| wanted == user));
+        let subscribers = self.subscribers.lock().unwrap();
+        for user in users.iter().filter(|user| !subscribers.contains_key(*user)) {
+            self.mail.keep(user, &notification(payload, source));
+        }
+        count
     }
 
     fn to_channels(&self, payload: &Value, source: &str, channels: &Value) -> usize {
@@ -240,11 +331,7 @@ impl StandIn {
     }
 
     fn to(&self, payload: &Value, source: &str, wanted: impl Fn(&str, &[String]) -> bool) -> usize {
-        let payload = ordered(payload);
-        let text = format!(
-            r#"{{"type":"notification","id":"{}","occurred_at":"2026-01-02T03:04:05.123456789Z","event_type":"load.test","payload":{payload},"metadata":{{"source":"{source}","priority":"Normal"}}}}"#,
-            uuid::Uuid::nil()
-        );
+        let text = notification(payload, source);
         let tenth = text.contains(r#""seq":10,"#);
         let mut subscribers = self.subscribers.lock().unwrap();
         let mut count = 0;
@@ -254,28 +341,8 @@ impl StandIn {
                 continue;
             }
             count += 1;
-            let fault = if tenth && user == "load-user-1" { self.fault } else { Fault::None };
-            match fault {
-                Fault::None | Fault::Refuse | Fault::Misroute | Fault::Miscount => subscriber.send(&text),
-                Fault::Lose => {}
-                Fault::Double => (0..2).for_each(|_| subscriber.send(&text)),
-                Fault::Swap => subscriber.held = Some(text.clone()),
-                Fault::Damage => {
-                    let damaged = text.replacen(r#""pad":""#, r#""pad":"y"#, 1);
-                    assert_ne!(damaged, text, "nothing was damaged");
-                    subscriber.send(&damaged);
-                }
-                Fault::Hangup => subscriber.stream.shutdown(std::net::Shutdown::Both).unwrap(),
-                Fault::TooSlow | Fault::Collapse => {
-                    let code = if fault == Fault::TooSlow { 4008 } else { 1011 };
-                    subscriber.close(code);
-                    closed = Some(user.clone());
-                }
-            }
-            if fault == Fault::None
-                && let Some(held) = subscriber.held.take()
-            {
-                subscriber.send(&held);
+            if subscriber.deliver(&text, self.fault_of(&text, user)) {
+                closed = Some(user.clone());
             }
         }
         if let Some(user) = closed {
@@ -290,58 +357,4 @@ impl StandIn {
         }
         count
     }
-}
-
-/// The payload with its keys as they were published, which `Value` does not keep.
-fn ordered(payload: &Value) -> String {
-    let field = |key: &str| payload[key].to_string();
-    format!(
-        r#"{{"run":{},"stream":{},"seq":{},"sent_us":{},"pad":{}}}"#,
-        field("run"),
-        field("stream"),
-        field("seq"),
-        field("sent_us"),
-        field("pad")
-    )
-}
-
-fn user_of(uri: &str) -> Option<String> {
-    let token = uri.split_once("token=")?.1;
-    let key = jsonwebtoken::DecodingKey::from_secret(SECRET.as_bytes());
-    let rules = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::HS256);
-    let claims: Value = jsonwebtoken::decode(token, &key, &rules).ok()?.claims;
-    Some(claims["sub"].as_str()?.to_owned())
-}
-
-/// Head and body; `None` at the end of the connection.
-fn read_request(reader: &mut impl BufRead) -> Option<(String, Vec<u8>)> {
-    let mut head = String::new();
-    while !head.ends_with("\r\n\r\n") {
-        if reader.read_line(&mut head).ok()? == 0 {
-            return None;
-        }
-    }
-    let length =
-        head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).map_or(0, |text| text.parse().unwrap());
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).ok()?;
-    Some((head, body))
-}
-
-/// The words of one RESP command; `None` at the end of the connection.
-fn read_command(reader: &mut impl BufRead) -> Option<Vec<String>> {
-    let number = |reader: &mut dyn BufRead| {
-        let mut line = String::new();
-        reader.read_line(&mut line).ok()?;
-        line.trim_end().get(1..)?.parse::<usize>().ok()
-    };
-    let words = number(reader)?;
-    let mut command = Vec::new();
-    for _ in 0..words {
-        let mut word = vec![0; number(reader)? + 2];
-        reader.read_exact(&mut word).ok()?;
-        word.truncate(word.len() - 2);
-        command.push(String::from_utf8(word).unwrap());
-    }
-    Some(command)
 }

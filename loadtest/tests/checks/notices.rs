@@ -1,10 +1,8 @@
 //! The generator against a server that keeps its promises, and against servers that break one each.
-mod standin;
-
+use crate::standin::{Fault, SECRET, StandIn};
 use clap::Parser;
 use loadtest::args::Args;
 use loadtest::report::Report;
-use standin::{Fault, SECRET, StandIn};
 
 /// What a run has unless its own flags say otherwise.
 const DEFAULTS: &str = "--clients 6 --rate 600 --warm-up 0.05 --seconds 0.2 --drain-deadline 5 --linger-ms 20 \
