@@ -163,6 +163,13 @@ impl PostgresServer {
         }
     }
 
+    /// Asks it to end, without waiting for its clients, and waits for it.
+    pub(crate) fn stop(&mut self) {
+        let mut child = self.child.take().expect("it runs");
+        kill_process(pid_of(&child), Signal::INT).expect("it is ours");
+        child.wait().expect("its end is reported");
+    }
+
     /// Has it end at once, and bury its processes itself.
     fn quit(&mut self) {
         if let Some(mut child) = self.child.take() {
