@@ -129,6 +129,21 @@ fn promises_are_kept_when_somebody_closes_the_links(kind: Kind) {
     });
 }
 
+/// Redis has one thread for all: there a session cannot stand still alone.
+#[test]
+fn postgres_sessions_that_stood_still_do_nothing_behind_their_successors() {
+    under_load(Kind::Postgres, COMMAND_TIMEOUT_MS, |bench, load| {
+        for _ in 0..3 {
+            let connections = bench.store.figures.connections.get();
+            let Server::Postgres(server) = &bench.server else { panic!("this is asked of PostgreSQL") };
+            let held = server.hold_sessions();
+            load.during(&mut bench.store, Duration::from_millis(u64::from(COMMAND_TIMEOUT_MS) * 3));
+            server.release_sessions(&held);
+            until_felt(bench, load, connections);
+        }
+    });
+}
+
 fn restart(server: &mut Server) {
     match server {
         Server::None => panic!("this is asked of servers"),
