@@ -44,6 +44,10 @@ impl MemoryMailboxes {
 
     /// Keeps mail behind what is there; where each stands, and how many of the oldest had to go.
     pub fn append(&mut self, mailbox: Arc<MailboxKey>, mail: Vec<Mail>) -> (Vec<Position>, u64) {
+        if mail.is_empty() {
+            // An empty mailbox takes no room.
+            return (Vec::new(), 0);
+        }
         let entries = self.mailboxes.entry(mailbox).or_default();
         let before = entries.len();
         let mut positions = Vec::with_capacity(mail.len());
@@ -184,8 +188,10 @@ mod tests {
         mailboxes.sweep(60);
         assert_eq!(texts(&mailboxes.read(&key("ana"), None, 9, 60).0), ["3"]);
         mailboxes.remove(&key("ana"), &positions);
+        assert_eq!(mailboxes.append(key("bob"), Vec::new()), (Vec::new(), 0));
+        mailboxes.remove(&key("bob"), &positions);
         let counts = mailboxes.counts();
         assert_eq!((counts.entries, counts.mailboxes, counts.expired, counts.enqueued), (0, 0, 1, 3));
-        assert_eq!(counts.bytes, 0);
+        assert_eq!((counts.bytes, mailboxes.mailboxes.len()), (0, 0));
     }
 }

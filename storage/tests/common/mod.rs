@@ -101,6 +101,12 @@ impl RedisServer {
         }
     }
 
+    /// Asks it to end, and waits.
+    pub(crate) fn stop(&mut self) {
+        self.signal(Signal::TERM);
+        self.child.take().expect("it runs").wait().expect("its end is reported");
+    }
+
     /// Holds it: connections stand, nothing is answered.
     pub(crate) fn hold(&self) {
         self.signal(Signal::STOP);

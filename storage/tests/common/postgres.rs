@@ -163,6 +163,13 @@ impl PostgresServer {
         }
     }
 
+    /// Asks it to end, without waiting for its clients, and waits for it.
+    pub(crate) fn stop(&mut self) {
+        let mut child = self.child.take().expect("it runs");
+        kill_process(pid_of(&child), Signal::INT).expect("it is ours");
+        child.wait().expect("its end is reported");
+    }
+
     /// Has it end at once, and bury its processes itself.
     fn quit(&mut self) {
         if let Some(mut child) = self.child.take() {
@@ -184,6 +191,25 @@ impl PostgresServer {
     /// Lets it go on.
     pub(crate) fn release(&self) {
         self.signal(Signal::CONT);
+    }
+
+    /// Holds the sessions that are there now, and them alone: new ones are welcome. Released by their pids.
+    pub(crate) fn hold_sessions(&self) -> Vec<Pid> {
+        let pids = self
+            .psql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()");
+        let pids: Vec<Pid> = pids.lines().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect();
+        for pid in &pids {
+            kill_process(*pid, Signal::STOP).expect("it is a child of ours");
+        }
+        pids
+    }
+
+    /// Lets sessions go on.
+    pub(crate) fn release_sessions(&self, pids: &[Pid]) {
+        for pid in pids {
+            // It may have ended.
+            let _ = kill_process(*pid, Signal::CONT);
+        }
     }
 
     fn signal(&self, signal: Signal) {

@@ -34,9 +34,10 @@ impl<B: Backend> StoreDriver<B> {
     ) -> StoreDriver<B> {
         let (bell, ringer) = UnixStream::pair().expect("a pair of sockets");
         bell.set_nonblocking(true).expect("non-blocking");
+        ringer.set_nonblocking(true).expect("non-blocking");
         let wake = Arc::new(move || {
-            // A driver that is gone needs no waking.
-            let _ = (&ringer).write_all(b"!");
+            // A driver that is gone needs no waking, and a bell that is full has rung.
+            let _ = (&ringer).write(b"!");
         });
         let figures = Arc::new(StoreFigures::new(backend));
         let store = make(Arc::clone(&figures), wake);
