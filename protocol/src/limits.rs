@@ -111,6 +111,17 @@ pub const STORE_RETRY_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const STORE_RETRY_MAIL: usize = 256;
 /// Mailboxes of one shard whose mail is tried again at the same time. More wait their turn.
 pub const STORE_RETRIES_UNDER_WAY_MAX: usize = 64;
+/// Mail that was written or acknowledged and that the store has not forgotten yet, on one shard. More: it stays in its
+/// mailbox, and comes again and says so.
+pub const STORE_REMOVALS_MAX: usize = 1_048_576;
+/// Mail of one mailbox that one request forgets.
+pub const STORE_REMOVAL_POSITIONS_MAX: usize = 1_000;
+/// Mailboxes of one shard of which something is being forgotten at the same time. More wait their turn.
+pub const STORE_REMOVALS_UNDER_WAY_MAX: usize = 1_024;
+/// Notes about acknowledgements that wait for the store, on one shard. More: not noted, and counted.
+pub const STORE_NOTES_MAX: usize = 65_536;
+/// Notes about acknowledgements that one shard has under way.
+pub const STORE_NOTES_UNDER_WAY_MAX: usize = 1_024;
 /// Streams whose count one shard remembers. More: one that was not used lately is forgotten, and begins a new epoch.
 pub const STREAMS_MAX: usize = 65_536;
 /// Readings of mailboxes that one shard has under way. More wait their turn, in the order they came.

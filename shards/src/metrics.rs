@@ -193,6 +193,8 @@ pub struct ShardMetrics {
     pub queue_dropped: Counter,
     /// Mail that no mailbox could take.
     pub queue_refused: Counter,
+    /// Mail that could not be forgotten because too much of it waits for that: it comes again.
+    pub removals_refused: Counter,
     /// Mail delivered from mailboxes.
     pub queue_replayed: Counter,
     /// Of it, deliveries that were not the first.
@@ -267,6 +269,7 @@ impl ShardMetrics {
             queue_enqueued: Counter::default(),
             queue_dropped: Counter::default(),
             queue_refused: Counter::default(),
+            removals_refused: Counter::default(),
             queue_replayed: Counter::default(),
             redelivered: Counter::default(),
             ack_tracked: Counter::default(),

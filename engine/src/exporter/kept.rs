@@ -37,12 +37,17 @@ impl NodeCollector {
         out.gauge("ara_queue_users_total", "Users for whom notifications are kept now.", queue.users)?;
         let bytes = self.sum(|shard| shard.queue_bytes.get());
         out.gauge("ara_queue_memory_bytes", "Memory of the notifications kept in this process.", bytes)?;
-        let counters: [Count; 5] = [
+        let counters: [Count; 6] = [
             ("ara_queue_enqueued_total", "Notifications put into mailboxes.", |shard| shard.queue_enqueued.get()),
             ("ara_queue_dropped_total", "Notifications dropped because a mailbox was full.", |shard| {
                 shard.queue_dropped.get()
             }),
             ("ara_queue_refused_total", "Notifications that no mailbox could take.", |shard| shard.queue_refused.get()),
+            (
+                "ara_queue_removals_refused_total",
+                "Notifications that stay in their mailboxes though they are done with.",
+                |shard| shard.removals_refused.get(),
+            ),
             ("ara_queue_replayed_total", "Notifications delivered from mailboxes.", |shard| shard.queue_replayed.get()),
             ("ara_queue_redelivered_total", "Of them, deliveries that were not the first.", |shard| {
                 shard.redelivered.get()

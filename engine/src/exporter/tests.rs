@@ -59,6 +59,7 @@ const PROMISED: &[(&str, &str)] = &[
     ("ara_queue_dropped_total", "counter"),
     ("ara_queue_redelivered_total", "counter"),
     ("ara_queue_refused_total", "counter"),
+    ("ara_queue_removals_refused_total", "counter"),
     ("ara_queue_enqueued_total", "counter"),
     ("ara_queue_expired_total", "counter"),
     ("ara_queue_memory_bytes", "gauge"),

@@ -6,7 +6,7 @@ use crate::conn::live::Intake;
 use crate::effect::{Effect, Effects};
 use crate::key::ConnKey;
 use crate::shard::Shard;
-use crate::tables::mail::{Acknowledged, Sent, UserMail, Wait};
+use crate::tables::mail::{Acknowledged, Note, Sent, UserMail, Wait};
 use crate::tables::users::UserIndex;
 use protocol::client::event::{self, ErrorCode};
 use protocol::clock::Now;
@@ -38,39 +38,43 @@ impl Shard {
             && let Some(mailbox) = self.users.get(live.user).and_then(|user| Some(Arc::clone(&user.mail.as_ref()?.key)))
         {
             let connection = live.id;
-            self.mailroom.notes.push((mailbox, id, connection));
+            self.add_note(Note::Sent(mailbox, id, connection));
         }
         self.schedule(key, now.mono_ms() + ack.timeout_ms);
     }
 
     // --- What is recorded elsewhere ----------------------------------------------------------------------------------
 
-    /// Notes the deliveries of this call, before any of them can be written. What the store has no room for is counted: its
-    /// acknowledgement is good as long as this process lives.
-    pub(crate) fn note_deliveries(&mut self, effects: &mut Effects) {
-        for (mailbox, id, connection) in std::mem::take(&mut self.mailroom.notes) {
-            self.ask_note(StoreRequest::TrackAck { mailbox, id, connection }, Wait::Note, effects);
+    /// What there is no room for is counted: its acknowledgement is good as long as this process lives.
+    fn add_note(&mut self, note: Note) {
+        match self.mailroom.notes.len() < limits::STORE_NOTES_MAX {
+            true => self.mailroom.notes.push_back(note),
+            false => self.metrics().ack_unrecorded.add(1),
         }
     }
 
-    /// False when too much is under way already.
-    fn ask_note(&mut self, request: StoreRequest, wait: Wait, effects: &mut Effects) -> bool {
-        let most = match wait {
-            // Whoever invents ids must not be able to hold the publishers back.
-            Wait::Verdict { .. } => limits::STORE_WAITS_MAX / 2,
-            _ => limits::STORE_WAITS_MAX,
-        };
-        if self.mailroom.waits.len() >= most {
-            self.metrics().ack_unrecorded.add(1);
-            return false;
+    /// Notes what waits, in order, so many at a time: a broadcast to everybody must not fill the store's links.
+    pub(crate) fn note_deliveries(&mut self, effects: &mut Effects) {
+        while self.mailroom.notes_under_way < limits::STORE_NOTES_UNDER_WAY_MAX
+            && let Some(note) = self.mailroom.notes.pop_front()
+        {
+            let request = match note {
+                Note::Sent(mailbox, id, connection) => StoreRequest::TrackAck { mailbox, id, connection },
+                Note::Acknowledged(mailbox, id, is_kept) => StoreRequest::Acknowledge { mailbox, id, is_kept },
+            };
+            self.mailroom.notes_under_way += 1;
+            self.ask_about_ack(request, Wait::Note, effects);
         }
+    }
+
+    fn ask_about_ack(&mut self, request: StoreRequest, wait: Wait, effects: &mut Effects) {
         let ticket = self.mailroom.next_number();
         self.mailroom.waits.insert(ticket, wait);
         effects.push(Effect::Store { ticket: StoreTicket(ticket), request });
-        true
     }
 
     pub(crate) fn ack_noted(&mut self, reply: &StoreReply) {
+        self.mailroom.notes_under_way -= 1;
         if matches!(reply, StoreReply::Failed | StoreReply::Unknown) {
             self.metrics().ack_unrecorded.add(1);
         }
@@ -128,21 +132,21 @@ impl Shard {
                 }
                 if ack.is_recorded {
                     let is_kept = awaited.position.is_some();
-                    let mailbox = Arc::clone(&mailbox);
-                    self.ask_note(StoreRequest::Acknowledge { mailbox, id, is_kept }, Wait::Note, effects);
+                    self.add_note(Note::Acknowledged(Arc::clone(&mailbox), id, is_kept));
+                    self.note_deliveries(effects);
                 }
-                if let Some(position) = awaited.position {
-                    self.remove_mail(mailbox, vec![position], effects);
-                }
+                self.remove_mail(now, &mailbox, awaited.position, effects);
                 !is_late
             }
             Acknowledged::Again => true,
             Acknowledged::Unknown if ack.is_recorded => {
-                let request = StoreRequest::Acknowledge { mailbox, id, is_kept: self.config.queue.is_some() };
-                if !self.ask_note(request, Wait::Verdict { connection: key, id }, effects) {
-                    self.refuse_ack_for_now(now, key, id);
+                // Whoever invents ids must not be able to hold the publishers back.
+                if self.mailroom.waits.len() >= limits::STORE_WAITS_MAX / 2 {
+                    self.metrics().ack_unrecorded.add(1);
+                    return self.refuse_ack_for_now(now, key, id);
                 }
-                return;
+                let request = StoreRequest::Acknowledge { mailbox, id, is_kept: self.config.queue.is_some() };
+                return self.ask_about_ack(request, Wait::Verdict { connection: key, id }, effects);
             }
             Acknowledged::Invalid | Acknowledged::Unknown => false,
         };

@@ -93,10 +93,16 @@ impl Shard {
         let Some(live) = self.live(key) else { return };
         let Intake::Behind { after, overdue_ms, .. } = live.intake else { return };
         let (mut after, user) = (after, live.user);
+        let Some(mailbox) = self.mailbox_at(key) else { return };
         let mut room = true;
         for entry in entries {
             let sent_at_ms = self.users.get(user).and_then(|user| user.mail.as_ref()?.sent_at_ms(entry.mail.id));
             // A redelivery passes over what was delivered a moment ago.
+            // What the store could not be made to forget yet is done with.
+            if self.mailroom.removals.holds(&mailbox, entry.position) {
+                after = Some(entry.position);
+                continue;
+            }
             let fresh = overdue_ms.zip(sent_at_ms).is_some_and(|(overdue_ms, at_ms)| at_ms > overdue_ms);
             if !fresh {
                 let delivery = self.replayed(now, entry);

@@ -52,6 +52,9 @@ impl Shard {
             Wait::Append { mail, is_retry: true, .. } => mail.len(),
             _ => 0,
         };
+        self.mailroom.removals.check();
+        let notes = self.mailroom.waits.values().filter(|wait| matches!(wait, Wait::Note)).count();
+        assert_eq!(self.mailroom.notes_under_way, notes, "notes under way");
         self.mailroom.retries.check(self.mailroom.waits.values().map(of_retry).sum());
         let members: usize = self.tenants.iter().map(|tenant| tenant.members.len()).sum();
         assert_eq!(members as u64, websockets + streams, "members of tenants");

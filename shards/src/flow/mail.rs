@@ -220,7 +220,7 @@ impl Shard {
                 self.mailroom.readers.push_back(connection);
                 self.read_in_turn(now, effects);
             }
-            (Wait::Remove, _) => {}
+            (Wait::Remove { key }, reply) => self.removed(now, &key, &reply, effects),
             (Wait::Note, reply) => self.ack_noted(&reply),
             (Wait::Verdict { connection, id }, reply) => self.ack_decided(now, connection, id, &reply),
         }
@@ -426,16 +426,9 @@ impl Shard {
             && !positions.is_empty()
             && let Some(mailbox) = self.mailbox_at(key)
         {
-            self.remove_mail(mailbox, positions, effects);
+            self.remove_mail(now, &mailbox, positions, effects);
         }
         self.read_on(now, key, effects);
-    }
-
-    pub(crate) fn remove_mail(&mut self, mailbox: Arc<MailboxKey>, positions: Vec<Position>, effects: &mut Effects) {
-        let ticket = self.mailroom.next_number();
-        self.mailroom.waits.insert(ticket, Wait::Remove);
-        let request = StoreRequest::RemoveMail { mailbox, positions };
-        effects.push(Effect::Store { ticket: StoreTicket(ticket), request });
     }
 
     pub(crate) fn user_mail(&mut self, key: &MailboxKey) -> Option<&mut UserMail> {

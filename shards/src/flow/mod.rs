@@ -17,6 +17,7 @@ mod http;
 pub(crate) mod mail;
 mod publish;
 mod query;
+mod removals;
 mod stream;
 mod subscribe;
 pub(crate) mod templates;

@@ -31,6 +31,7 @@ impl Shard {
         self.load_templates(now, effects);
         self.retry_mail(now, effects);
         self.read_in_turn(now, effects);
+        self.remove_in_turn(now, effects);
         let mut due = Vec::new();
         let Shard { wheel, connections, gathers, .. } = self;
         let expects = |key: ConnKey| match gather_id(key) {

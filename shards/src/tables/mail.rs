@@ -12,6 +12,7 @@ use crate::conn::outbox::Delivery;
 use crate::key::ConnKey;
 use crate::mesh::message::ReplyTo;
 use crate::tables::pace::Pace;
+use crate::tables::removals::Removals;
 use crate::tables::retries::Retries;
 use protocol::publish::receipt::Receipt;
 
@@ -180,8 +181,11 @@ pub enum Wait {
         /// Which.
         connection: ConnKey,
     },
-    /// Delivered or acknowledged mail is being forgotten; if that fails it comes again and says so.
-    Remove,
+    /// Written or acknowledged mail is being forgotten; until that is done it is asked again.
+    Remove {
+        /// Whose.
+        key: Arc<MailboxKey>,
+    },
     /// A delivery is noted, or an acknowledgement of what this home awaited: nobody waits for the answer.
     Note,
     /// An acknowledgement of what this home does not await: the store decides.
@@ -191,6 +195,15 @@ pub enum Wait {
         /// What was acknowledged.
         id: NotificationId,
     },
+}
+
+/// Something that is recorded elsewhere, too (`ACK_BACKEND`).
+#[derive(Debug)]
+pub enum Note {
+    /// A delivery to a connection whose acknowledgement is awaited.
+    Sent(Arc<MailboxKey>, NotificationId, ConnectionId),
+    /// An acknowledgement; whether the mail was kept for it.
+    Acknowledged(Arc<MailboxKey>, NotificationId, bool),
 }
 
 /// Everything a shard waits for, and what waits to be tried again.
@@ -207,8 +220,14 @@ pub struct Mailroom {
     pub readers: VecDeque<ConnKey>,
     /// How mailboxes are read.
     pub read_pace: Pace,
-    /// Deliveries of this call that are to be noted; empty between calls.
-    pub notes: Vec<(Arc<MailboxKey>, NotificationId, ConnectionId)>,
+    /// Mail that is to be forgotten.
+    pub removals: Removals,
+    /// How it is.
+    pub removal_pace: Pace,
+    /// Deliveries and acknowledgements that are to be noted, in order.
+    pub notes: VecDeque<Note>,
+    /// Notes that are on their way.
+    pub notes_under_way: usize,
     /// The last ticket or number given.
     pub last: u64,
     /// The node was told that this shard's store does not keep up.
@@ -224,7 +243,10 @@ impl Default for Mailroom {
             retry_pace: Pace::new(limits::STORE_RETRIES_UNDER_WAY_MAX),
             readers: VecDeque::new(),
             read_pace: Pace::new(limits::STORE_READS_UNDER_WAY_MAX),
-            notes: Vec::new(),
+            removals: Removals::default(),
+            removal_pace: Pace::new(limits::STORE_REMOVALS_UNDER_WAY_MAX),
+            notes: VecDeque::new(),
+            notes_under_way: 0,
             last: 0,
             is_congested: false,
         }
@@ -241,14 +263,18 @@ impl Mailroom {
     /// Whether the store was asked for nothing that it has not answered, readings aside, and nothing waits to be tried
     /// again: nothing would be lost with this shard.
     pub fn is_settled(&self) -> bool {
-        self.waits.len() == self.read_pace.under_way() && self.retries.is_empty()
+        self.waits.len() == self.read_pace.under_way()
+            && self.retries.is_empty()
+            && self.removals.is_empty()
+            && self.notes.is_empty()
     }
 
     /// When something waits to be asked again, in milliseconds on the monotonic clock.
     pub fn due_ms(&self) -> Option<u64> {
         let retries = self.retries.is_waiting().then(|| self.retry_pace.due_ms());
         let reads = (!self.readers.is_empty()).then(|| self.read_pace.due_ms());
-        [retries, reads].into_iter().flatten().flatten().min()
+        let removals = self.removals.is_waiting().then(|| self.removal_pace.due_ms());
+        [retries, reads, removals].into_iter().flatten().flatten().min()
     }
 }
 

@@ -8,6 +8,7 @@ pub mod mail;
 pub mod named;
 pub mod pace;
 pub mod placement;
+pub mod removals;
 pub mod retries;
 pub mod shard_set;
 pub mod slots;

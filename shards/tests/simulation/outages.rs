@@ -445,7 +445,7 @@ fn notes_that_the_store_does_not_take_are_counted_and_hold_nobody_back() {
     let ana = world.websocket("ana");
     world.settle();
     world.stores[0].is_paused = true;
-    let count = limits::STORE_WAITS_MAX + 10;
+    let count = limits::STORE_NOTES_UNDER_WAY_MAX + limits::STORE_NOTES_MAX + 10;
     for n in 0..count {
         world.submit("ana", n);
         if n % 500 == 0 {
@@ -456,4 +456,39 @@ fn notes_that_the_store_does_not_take_are_counted_and_hold_nobody_back() {
     assert_eq!(numbers(&world, ana).len(), count);
     assert_eq!(world.metrics.sum(|shard| shard.ack_unrecorded.get()), 10);
     assert!(!world.shards[0].congested());
+    assert_eq!(world.stores[0].asked.notes, limits::STORE_NOTES_UNDER_WAY_MAX);
+    world.stores[0].is_paused = false;
+    world.settle();
+    assert_eq!(world.stores[0].asked.notes, count - 10, "what waited is noted when the store is back");
+}
+
+#[test]
+fn acknowledged_mail_is_forgotten_in_the_end_however_often_the_store_fails() {
+    for_each_seed(20, |seed| {
+        let kept = |config: &mut ShardConfig| {
+            config.queue = Some(QueueRules { ttl_ms: 3_600_000 });
+            config.ack = Some(AckRules { timeout_ms: 3_600_000, is_recorded: false });
+        };
+        let mut world = World::with_config(seed, 1, kept);
+        for n in 0..200 {
+            world.submit("ana", n);
+        }
+        world.settle();
+        let ana = world.websocket("ana");
+        world.settle();
+        let ids: Vec<String> = heard(&world, ana).into_iter().map(|heard| heard.id).collect();
+        assert_eq!(ids.len(), 200, "seed {seed}");
+        world.stores[0].failures_percent = 70;
+        for id in &ids {
+            world.clients[ana].say(&format!(r#"{{"type":"Ack","payload":{{"notification_id":"{id}"}}}}"#));
+        }
+        world.settle();
+        world.stores[0].failures_percent = 0;
+        world.pass_ms(limits::STORE_RETRY_MS);
+        world.settle();
+        assert_eq!(world.stores[0].len(), 0, "seed {seed}");
+        let laptop = world.websocket("ana");
+        world.settle();
+        assert_eq!(heard(&world, laptop).len(), 0, "seed {seed}");
+    });
 }
