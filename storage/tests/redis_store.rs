@@ -3,6 +3,7 @@ mod common;
 
 use common::store::StoreDriver;
 use common::{RedisServer, free_port};
+use protocol::cluster::wire::Claim;
 use protocol::ids::{ConnectionId, NotificationId, TenantId, uuid_v7};
 use protocol::limits;
 use protocol::store::{AckVerdict, Entry, Mail, MailboxKey, Position, StoreReply, StoreRequest};
@@ -477,6 +478,36 @@ fn templates_of_any_number_and_size_are_read_page_by_page_and_damaged_ones_are_l
     assert_eq!(all.len(), 1_499 + 8);
     assert_eq!(all.iter().filter(|(_, _, bytes)| *bytes == large.len() + 2).count(), 8);
     assert!(store.figures.is_well() && store.figures.connections.get() == 1);
+}
+
+#[test]
+fn an_append_says_what_stood_before_all_of_it_and_its_claim_is_taken_once() {
+    let server = RedisServer::start();
+    let mut store = store(&server);
+    let first = put(&mut store, 1..=1);
+    let before = |reply: StoreReply| match reply {
+        StoreReply::Appended { positions, before, .. } => (positions.len(), before),
+        other => panic!("not appended: {other:?}"),
+    };
+    let parts = limits::REDIS_APPEND_MAX as u64 * 2;
+    let several = append(&store, 2..=parts);
+    assert_eq!(before(store.ask(several)), (parts as usize - 1, first.last().copied()));
+    let claimed = |store: &Store, last: u64, hash: u128, nth: u32| match append(store, 2..=last) {
+        StoreRequest::AppendMail { mailbox, mail, .. } => {
+            StoreRequest::AppendMail { mailbox, mail, claim: Some(Claim { hash, nth }) }
+        }
+        other => other,
+    };
+    let rows = [(1, 0, 1), (1, 0, 0), (1, 1, 1), (1, 0, 0), (2, 0, 1)];
+    for (hash, nth, kept) in rows {
+        let request = claimed(&store, 2, hash, nth);
+        assert_eq!(before(store.ask(request)).0, kept, "{hash} {nth}");
+    }
+    // A claim is of one notification, and never half taken.
+    let request = claimed(&store, parts, 3, 0);
+    assert!(matches!(store.ask(request), StoreReply::Failed));
+    let request = claimed(&store, 2, 3, 0);
+    assert_eq!(before(store.ask(request)).0, 1);
 }
 
 #[test]
