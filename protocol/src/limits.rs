@@ -237,7 +237,7 @@ pub const REDIS_REPLY_ITEMS_MAX: usize = 65_536;
 pub const REDIS_COMMANDS_MAX: usize = 16_384;
 /// Bytes of the commands of one link that are not answered. More: a command is not taken.
 pub const REDIS_COMMANDS_BYTES_MAX: usize = 32 * 1024 * 1024;
-/// Bytes of one command. Longer: it is not taken. What one outbox puts back fits.
+/// Bytes of one command. Longer: it is not taken.
 pub const REDIS_COMMAND_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// From taking a command to its answer. Later: it is unknown, and the link is dropped.
 pub const REDIS_COMMAND_TIMEOUT_MS: u64 = 2_000;
@@ -250,10 +250,14 @@ pub const REDIS_PAGE_ENTRIES_MAX: u32 = 256;
 pub const REDIS_PAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of one kept piece of mail, or template. Longer: it is not stored, or if another wrote it, undecodable.
 pub const REDIS_ENTRY_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Mail that one command puts into a mailbox: what it keeps the server from others for. More is put in by several.
+pub const REDIS_APPEND_MAX: usize = 512;
 /// Mail that one command takes out of a mailbox; more is taken out by several.
 pub const REDIS_REMOVE_MAX: usize = 1_000;
 /// How much longer than its mail the books of a mailbox are kept: the time a sweep has to come by. Seconds.
 pub const REDIS_META_KEPT_SECONDS: u64 = 86_400;
+/// How long the server remembers that the same message was claimed for a mailbox. Seconds.
+pub const REDIS_CLAIM_KEPT_SECONDS: u64 = 600;
 /// How much longer than its timeout a tracked notification is kept: the time a sweep has to come by. Seconds.
 pub const REDIS_ACK_KEPT_SECONDS: u64 = 60;
 /// Acknowledgements that one command gives up; more are left to the next.
@@ -304,5 +308,6 @@ const _: () = assert!(
 const _: () = assert!(REDIS_PAYLOAD_BYTES_MAX + 64 * 1024 <= REDIS_ENTRY_BYTES_MAX);
 const _: () = assert!(SEND_BODY_BYTES_MAX + 64 * 1024 <= REDIS_ENTRY_BYTES_MAX);
 const _: () = assert!(RENDERED_BYTES_MAX + 64 * 1024 <= REDIS_ENTRY_BYTES_MAX);
-// An outbox of the most or of the longest frames that is put back is one command.
-const _: () = assert!(OUTBOX_BYTES_MAX + OUTBOX_FRAMES_MAX * 250 <= REDIS_COMMAND_BYTES_MAX);
+// Two outboxes that are put back at once fit a link, whatever their frames.
+const _: () = assert!(2 * (OUTBOX_BYTES_MAX + OUTBOX_FRAMES_MAX * 400) <= REDIS_COMMANDS_BYTES_MAX);
+const _: () = assert!(REDIS_ENTRY_BYTES_MAX + 16 * 1024 + 130 <= REDIS_COMMAND_BYTES_MAX);

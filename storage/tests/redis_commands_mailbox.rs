@@ -4,6 +4,7 @@ mod redis_commands_driver;
 
 use common::RedisServer;
 use protocol::clock::Now;
+use protocol::cluster::wire::Claim;
 use protocol::ids::{NotificationId, TenantId, uuid_v7};
 use protocol::limits;
 use protocol::store::{Mail, Position};
@@ -50,10 +51,20 @@ impl<'s> Post<'s> {
         self.put_all(user, &[mail])
     }
 
+    /// The next notification, with a claim.
+    fn claim(&mut self, user: &str, claim: Claim) -> Enqueued {
+        let mail = [self.mail(u64::MAX)];
+        let Post { driver, mailboxes, tenant, now, .. } = self;
+        let submit = |submit: &mut Submit<'_>| {
+            mailboxes.enqueue(tenant, user, &mail, Some(claim), *now, submit).expect("there is mail")
+        };
+        driver.ask(submit, |reply| Enqueued::read(reply).expect("its shape"))
+    }
+
     fn put_all(&mut self, user: &str, mail: &[Mail]) -> Enqueued {
         let Post { driver, mailboxes, tenant, now, .. } = self;
         let submit =
-            |submit: &mut Submit<'_>| mailboxes.enqueue(tenant, user, mail, *now, submit).expect("there is mail");
+            |submit: &mut Submit<'_>| mailboxes.enqueue(tenant, user, mail, None, *now, submit).expect("there is mail");
         driver.ask(submit, |reply| Enqueued::read(reply).expect("its shape"))
     }
 
@@ -77,7 +88,7 @@ impl<'s> Post<'s> {
         let mail = self.mail(u64::MAX);
         let Post { driver, mailboxes, tenant, now, .. } = self;
         let submit = |command: storage::redis::commands::Command<'_>| driver.submit(command).expect("there is room");
-        mailboxes.enqueue(tenant, user, &[mail], *now, submit).expect("there is mail");
+        mailboxes.enqueue(tenant, user, &[mail], None, *now, submit).expect("there is mail");
     }
 
     fn page<T>(&mut self, user: &str, behind: Option<Position>, count: u32, read: impl FnOnce(Page) -> T) -> T {
@@ -162,7 +173,7 @@ fn of_150_sends_exactly_the_newest_100_are_kept_in_order() {
     assert_eq!(mailbox.all("u1"), (51..=150).map(|n| (n, n)).collect::<Seen>());
     assert_eq!(mailbox.raw(&["XLEN", "ara:queue:default:u1"]), "100");
     assert_eq!(mailbox.raw(&["TTL", "ara:queue:default:u1"]).parse::<u32>().unwrap().div_ceil(60), 60);
-    assert_eq!(mailbox.raw(&["HLEN", "ara:queue:meta:{ara:queue:default:u1}"]), "101", "marks go with their entries");
+    assert_eq!(mailbox.raw(&["HLEN", "ara:queue:meta:{ara:queue:default:u1}"]), "103", "marks go with their entries");
     let first = mailbox.raw(&["XRANGE", "ara:queue:default:u1", "-", "+", "COUNT", "1"]);
     assert!(first.contains("[\"data\", ") && first.contains("\\\"event\\\":{\\\"payload\\\": 51},\\\"queued_at\\\":"));
     let stats = mailbox.stats();
@@ -257,7 +268,7 @@ fn several_are_put_in_at_once_or_not_at_all() {
     let enqueued = mailbox.put_all("u1", &mail);
     assert_eq!((enqueued.positions.len(), enqueued.dropped), (12, 12));
     assert_eq!(mailbox.all("u1"), (14..=18).map(|n| (n, n)).collect::<Seen>());
-    assert_eq!(mailbox.raw(&["HLEN", "ara:queue:meta:{ara:queue:default:u1}"]), "6");
+    assert_eq!(mailbox.raw(&["HLEN", "ara:queue:meta:{ara:queue:default:u1}"]), "8");
     let stats = mailbox.stats();
     assert_eq!((stats.users, stats.depth, stats.enqueued, stats.dropped), (1, 5, 18, 13));
     // Thousands: more than Lua's stack has room for.
@@ -266,7 +277,7 @@ fn several_are_put_in_at_once_or_not_at_all() {
     assert_eq!(mailbox.put_all("u2", &mail).positions.len(), limits::OUTBOX_FRAMES_MAX);
     mailbox.mailboxes = Mailboxes::new("ara:queue", 1, 3_600);
     assert_eq!(mailbox.put("u2").dropped, limits::OUTBOX_FRAMES_MAX as u64);
-    assert_eq!(mailbox.raw(&["HLEN", "ara:queue:meta:{ara:queue:default:u2}"]), "2");
+    assert_eq!(mailbox.raw(&["HLEN", "ara:queue:meta:{ara:queue:default:u2}"]), "4");
 }
 
 #[test]
@@ -395,7 +406,7 @@ fn a_lowered_bound_is_kept_with_the_next_enqueue() {
     let enqueued = mailbox.put("u1");
     assert_eq!(enqueued.dropped, 41);
     assert_eq!(mailbox.all("u1"), (42..=51).map(|n| (n, n)).collect::<Seen>());
-    assert_eq!(mailbox.raw(&["HLEN", "ara:queue:meta:{ara:queue:default:u1}"]), "11");
+    assert_eq!(mailbox.raw(&["HLEN", "ara:queue:meta:{ara:queue:default:u1}"]), "13");
     let stats = mailbox.stats();
     assert_eq!((stats.depth, stats.dropped), (10, 41));
 }
@@ -433,7 +444,7 @@ fn a_mailbox_that_went_by_itself_is_made_up_for_in_the_figures() {
     assert_eq!((mailbox.stats().users, mailbox.stats().depth), (3, 6), "nobody has looked yet");
     let enqueued = mailbox.put("u1");
     assert_eq!(enqueued.expired, 2);
-    assert_eq!(mailbox.raw(&["HLEN", "ara:queue:meta:{ara:queue:default:u1}"]), "2", "no marks of what is gone");
+    assert_eq!(mailbox.raw(&["HLEN", "ara:queue:meta:{ara:queue:default:u1}"]), "4", "no marks of what is gone");
     mailbox.pass_ms(60_000);
     let due: BTreeSet<String> = mailbox.due().into_iter().collect();
     assert_eq!(due, ["u1", "u2", "u3"].map(str::to_owned).into());
@@ -509,6 +520,63 @@ fn a_full_server_refuses_mail_wholly_and_still_lets_it_be_taken_out() {
     assert_eq!((mailbox.stats().users, mailbox.stats().depth), (0, 0));
     mailbox.raw(&["CONFIG", "SET", "maxmemory", "0"]);
     assert_eq!(mailbox.put("u1").positions.len(), 1);
+}
+
+#[test]
+fn an_append_says_what_stood_before_and_takes_a_claim_once() {
+    let server = RedisServer::start();
+    let mut mailbox = Post::new(&server, 3, 60);
+    let first = mailbox.put("u1");
+    assert_eq!(first.before, None);
+    let second = mailbox.put("u1");
+    assert_eq!(second.before, Some(first.positions[0]));
+    mailbox.remove("u1", &second.positions, Removal::Delivered);
+    let third = mailbox.put("u1");
+    assert_eq!(third.before, Some(first.positions[0]), "what is gone does not stand there");
+    mailbox.remove("u1", &[first.positions[0], third.positions[0]], Removal::Delivered);
+    // Of one message: the first, the first again, an equal one, and both again.
+    let rows = [(0, true), (0, false), (1, true), (0, false), (1, false), (7, true), (6, false), (u32::MAX, true)];
+    let mut before = None;
+    for (nth, taken) in rows {
+        let enqueued = mailbox.claim("u1", Claim { hash: 5, nth });
+        assert_eq!((enqueued.before, enqueued.positions.len()), (before, usize::from(taken)), "{nth}");
+        before = enqueued.positions.last().copied().or(before);
+    }
+    assert_eq!(mailbox.claim("u1", Claim { hash: 6, nth: 0 }).positions.len(), 1, "another message");
+    assert_eq!(mailbox.claim("u2", Claim { hash: 5, nth: 0 }).positions.len(), 1, "another mailbox");
+    let stats = mailbox.stats();
+    assert_eq!((stats.users, stats.depth, stats.enqueued, stats.dropped), (2, 4, 9, 2));
+    // A claim outlives its mail, for a while.
+    let key = format!("ara:queue:claim:{{ara:queue:default:u2}}:{:032x}", 5);
+    assert!((590..=600).contains(&mailbox.raw(&["TTL", &key]).parse::<u64>().unwrap()));
+    mailbox.raw(&["DEL", "ara:queue:default:u2"]);
+    assert_eq!(mailbox.claim("u2", Claim { hash: 5, nth: 0 }).positions, []);
+    mailbox.raw(&["DEL", &key]);
+    assert_eq!(mailbox.claim("u2", Claim { hash: 5, nth: 0 }).positions.len(), 1);
+}
+
+#[test]
+fn a_mailbox_that_is_in_use_keeps_its_ttl_and_what_is_due() {
+    let server = RedisServer::start();
+    let mut mailbox = Post::new(&server, 100, 60);
+    mailbox.put_with("u1", Some(50));
+    for (key, ttl) in [("ara:queue:default:u1", 60), ("ara:queue:meta:{ara:queue:default:u1}", 86_460)] {
+        mailbox.raw(&["EXPIRE", key, "20"]);
+        mailbox.pass_ms(99);
+        mailbox.put("u1");
+        assert!(mailbox.raw(&["TTL", key]).parse::<u64>().unwrap() <= 20, "it was renewed a moment ago");
+        mailbox.pass_ms(1);
+        mailbox.put("u1");
+        assert!(mailbox.raw(&["TTL", key]).parse::<u64>().unwrap() >= ttl - 10);
+    }
+    // A clock that is behind renews, too.
+    mailbox.raw(&["EXPIRE", "ara:queue:default:u1", "20"]);
+    mailbox.now.unix_ns -= 5_000_000;
+    mailbox.put("u1");
+    assert!(mailbox.raw(&["TTL", "ara:queue:default:u1"]).parse::<u64>().unwrap() >= 50);
+    mailbox.put_with("u1", Some(10));
+    mailbox.pass_ms(10_000);
+    assert_eq!(mailbox.due(), ["u1"], "what expires sooner is due sooner");
 }
 
 #[test]

@@ -145,8 +145,8 @@ const SCENARIOS: [Scenario; 8] = [
                 attempts: 0,
                 stream: StreamSeq { epoch: 7, seq },
             };
-            mailboxes.enqueue(&tenant, "u1", &[mail(1)], NOW, &mut *submit).unwrap();
-            mailboxes.enqueue(&tenant, "u1", &[mail(2), mail(3)], NOW, &mut *submit).unwrap();
+            mailboxes.enqueue(&tenant, "u1", &[mail(1)], None, NOW, &mut *submit).unwrap();
+            mailboxes.enqueue(&tenant, "u1", &[mail(2), mail(3)], None, NOW, &mut *submit).unwrap();
             mailboxes.read(&tenant, "u1", None, 10, &mut *submit);
             mailboxes.read(&tenant, "u1", None, 1, &mut *submit);
             mailboxes.remove(&tenant, "u1", &[Position(1, 1)], Removal::Delivered, &mut *submit);

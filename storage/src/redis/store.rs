@@ -13,8 +13,11 @@
 //! reading.
 //!
 //! **Failed or unknown.** Each act on a mailbox or an acknowledgement is one script, which happens wholly or not at all.
-//! A request that takes several commands (an append or a removal beyond [`limits::REDIS_COMMAND_BYTES_MAX`] or
-//! [`limits::REDIS_REMOVE_MAX`]) is unknown as soon as one was done and another was not.
+//! A request that takes several commands (an append beyond [`limits::REDIS_APPEND_MAX`] or
+//! [`limits::REDIS_COMMAND_BYTES_MAX`], a removal beyond [`limits::REDIS_REMOVE_MAX`]) is unknown as soon as one was done
+//! and another was not. Between them the server sees to others: what a slow outbox puts back keeps nobody waiting.
+//!
+//! **Claims** are of one notification. A claimed append that is more than one command is not done.
 //!
 //! **Refused.** A server that is full, a replica, or that does not let us write is told from one that is not there: see
 //! [`StoreFigures::is_well`]. While it refuses, it is asked every [`limits::REDIS_PROBE_INTERVAL_MS`] whether it takes a
@@ -36,6 +39,7 @@ use crate::redis::commands::{Command, Ticket, Words};
 use crate::redis::mailbox::{self, Mailboxes, Removal, stored_bytes_max};
 use answers::{Desk, Next};
 use protocol::clock::Now;
+use protocol::cluster::wire::Claim;
 use protocol::limits;
 use protocol::store::{Mail, MailboxKey, Position, StoreReply, StoreRequest, StoreTicket};
 use request::{Request, What};
@@ -150,14 +154,16 @@ impl RedisStore {
         }
     }
 
-    fn append(&mut self, now: Now, ticket: StoreTicket, mailbox: &MailboxKey, mail: &[Mail]) {
+    fn append(&mut self, now: Now, ticket: StoreTicket, mailbox: &MailboxKey, mail: &[Mail], claim: Option<Claim>) {
         let Some(mailboxes) = &self.kept.mail else { return self.desk.refuse(now, ticket, StoreOperation::Append) };
-        if mail.iter().any(|mail| stored_bytes_max(mail) > limits::REDIS_ENTRY_BYTES_MAX) {
+        if mail.iter().any(|mail| stored_bytes_max(mail) > limits::REDIS_ENTRY_BYTES_MAX)
+            || claim.is_some() && parts(mail).nth(1).is_some()
+        {
             return self.desk.refuse(now, ticket, StoreOperation::Append);
         }
         self.desk.open(ticket, Request::new(StoreOperation::Append, now));
         for part in parts(mail) {
-            let submitted = mailboxes.enqueue(&mailbox.tenant, &mailbox.user, part, now, |command| {
+            let submitted = mailboxes.enqueue(&mailbox.tenant, &mailbox.user, part, claim, now, |command| {
                 self.line.send(now, What::Part(ticket), command)
             });
             if submitted == Some(false) {
@@ -305,7 +311,8 @@ impl RedisStore {
     }
 }
 
-/// Cuts mail into pieces that each fit a command: nearly always one.
+/// Cuts mail into pieces that each fit a command, and keep the server from others for a few milliseconds at most: nearly
+/// always one.
 fn parts(mail: &[Mail]) -> impl Iterator<Item = &[Mail]> {
     // Keys, figures and the words around them; then the marks and lengths of each.
     const COMMAND_BYTES: usize = limits::REDIS_COMMAND_BYTES_MAX - 16 * 1024;
@@ -317,7 +324,7 @@ fn parts(mail: &[Mail]) -> impl Iterator<Item = &[Mail]> {
             bytes += stored_bytes_max(mail) + MAIL_BYTES;
             bytes <= COMMAND_BYTES
         };
-        let count = rest.iter().take_while(fits).count();
+        let count = rest.iter().take(limits::REDIS_APPEND_MAX).take_while(fits).count();
         let (part, behind) = rest.split_at(count);
         rest = behind;
         (!part.is_empty()).then_some(part)
@@ -327,7 +334,7 @@ fn parts(mail: &[Mail]) -> impl Iterator<Item = &[Mail]> {
 impl Backend for RedisStore {
     fn submit(&mut self, now: Now, ticket: StoreTicket, request: StoreRequest) {
         match request {
-            StoreRequest::AppendMail { mailbox, mail } => self.append(now, ticket, &mailbox, &mail),
+            StoreRequest::AppendMail { mailbox, mail, claim } => self.append(now, ticket, &mailbox, &mail, claim),
             StoreRequest::ReadMail { mailbox, after, entries_max } => {
                 self.read(now, ticket, mailbox, after, entries_max);
             }

@@ -3,7 +3,8 @@
 //! | key | type | what |
 //! |---|---|---|
 //! | `{prefix}:default:{scoped}` | stream | the entries, one field `data` (contract §8.3); TTL = that of messages |
-//! | `{prefix}:meta:{` key of the stream `}` | hash | `depth`, and a mark for each entry |
+//! | `{prefix}:meta:{` key of the stream `}` | hash | `depth`, `due`, `until`, and a mark for each entry |
+//! | `{prefix}:claim:{` key of the stream `}:` hash | string | the greatest number that was claimed; TTL = [`limits::REDIS_CLAIM_KEPT_SECONDS`] |
 //! | `{prefix}:users` | zset | scoped keys of all mailboxes, by when the next entry expires, Unix milliseconds |
 //! | `{prefix}:stats` | hash | `depth`, `enqueued`, `dropped`, `expired`, `delivered`, `undecodable` |
 //!
@@ -12,10 +13,11 @@
 //!
 //! **The sibling.** The meta hash keeps what the stream cannot: its braces make the stream's key its hash tag, so both
 //! lie in one slot of a Redis Cluster. A stream whose own key has a hash tag, by its prefix or its user's id, has the
-//! sibling `{prefix}:meta-tagged:{tag}:` and the key of the stream. (A user id with `}` and without a whole tag has no
+//! sibling `{prefix}:meta-tagged:{tag}:` and the key of the stream; claims likewise. (A user id with `}` and without a whole tag has no
 //! key that shares its slot; the sibling is in another then.) Marks are fields named by the entry's id, with the value
 //! `epoch:seq:expires:deliveries`: the place in the user's stream, when it expires in Unix nanoseconds, and how many
-//! deliveries have begun. The hash goes with the last entry. A stream that expires by itself leaves it behind for
+//! deliveries have begun. `depth` is how many entries there were when a script last looked; `due` is not later than when
+//! the first of them expires, and `until` when the TTL of the stream was to end, both in Unix milliseconds. The hash goes with the last entry. A stream that expires by itself leaves it behind for
 //! [`limits::REDIS_META_KEPT_SECONDS`] at most, until a sweep has counted what is gone.
 //!
 //! The scripts also touch `users` and `stats`, which lie in another slot: a Redis Cluster can keep mailboxes only if the
@@ -44,12 +46,24 @@ impl MailboxKeys {
     /// Those of a scoped key, as `users` holds it.
     pub fn of_scoped(prefix: &str, scoped: &[u8]) -> MailboxKeys {
         let stream = [prefix.as_bytes(), b":default:", scoped].concat();
-        let prefix = prefix.as_bytes();
-        let meta = match hash_tag(&stream) {
-            Some(tag) => [prefix, b":meta-tagged:{", tag, b"}:", &stream].concat(),
-            None => [prefix, b":meta:{", &stream, b"}"].concat(),
-        };
+        let meta = sibling(prefix, "meta", &stream);
         MailboxKeys { scoped: scoped.to_vec(), stream, meta }
+    }
+
+    /// Where it stands which of equal messages were claimed for this mailbox; `hash` is theirs.
+    pub fn claim(&self, prefix: &str, hash: u128) -> Vec<u8> {
+        let mut key = sibling(prefix, "claim", &self.stream);
+        key.extend_from_slice(format!(":{hash:032x}").as_bytes());
+        key
+    }
+}
+
+/// A key in the slot of a stream.
+fn sibling(prefix: &str, name: &str, stream: &[u8]) -> Vec<u8> {
+    let start = format!("{prefix}:{name}").into_bytes();
+    match hash_tag(stream) {
+        Some(tag) => [&start, &b"-tagged:{"[..], tag, b"}:", stream].concat(),
+        None => [&start, &b":{"[..], stream, b"}"].concat(),
     }
 }
 
@@ -109,7 +123,12 @@ mod tests {
             let keys = MailboxKeys::of_user(prefix, tenant, user);
             assert_eq!(String::from_utf8(keys.stream.clone()).unwrap(), stream);
             assert_eq!(String::from_utf8(keys.meta.clone()).unwrap(), meta);
-            assert_eq!(slot(&keys.stream), slot(&keys.meta), "{stream}");
+            let claim = keys.claim(prefix, 0xa1);
+            assert_eq!(
+                String::from_utf8(claim.clone()).unwrap(),
+                format!("{}:{:032x}", meta.replacen("meta", "claim", 1), 0xa1)
+            );
+            assert_eq!([slot(&keys.meta), slot(&claim)], [slot(&keys.stream); 2], "{stream}");
             assert_eq!(MailboxKeys::of_scoped(prefix, &keys.scoped), keys);
         }
     }
@@ -120,7 +139,7 @@ mod tests {
         let mut all = Vec::new();
         for user in users {
             let keys = MailboxKeys::of_user("q", &TenantId::default_tenant(), user);
-            all.extend([keys.stream, keys.meta]);
+            all.extend([keys.claim("q", 1), keys.stream, keys.meta]);
         }
         all.extend([b"q:users".to_vec(), b"q:stats".to_vec()]);
         let count = all.len();

@@ -33,8 +33,10 @@ impl std::error::Error for UnexpectedReply {}
 /// What putting mail into a mailbox came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Enqueued {
-    /// Where each stands.
+    /// Where each stands; none if the claim was taken before.
     pub positions: Vec<Position>,
+    /// The entry that stood last before these.
+    pub before: Option<Position>,
     /// Entries that had to go for them.
     pub dropped: u64,
     /// Entries that were found expired.
@@ -49,8 +51,10 @@ impl Enqueued {
     pub fn read(reply: Reply<'_>) -> Result<Enqueued, UnexpectedReply> {
         read_items(reply, |items| {
             let (dropped, expired) = (number(items.next()?)?, number(items.next()?)?);
+            let before = items.next()?;
+            let before = if before.is_null() { None } else { Some(parse_stream_id(before.bytes()?)?) };
             let positions = items.map(|id| parse_stream_id(id.bytes()?)).collect::<Option<_>>()?;
-            Some(Enqueued { positions, dropped, expired })
+            Some(Enqueued { positions, before, dropped, expired })
         })
     }
 }

@@ -4,24 +4,26 @@
 -- ARGV  1 notification id  2 scoped user  3 JSON  4 sent, ms  5 expires, s  6 TTL of the hash, s
 -- gives 1 if it was not pending already
 
-local owner = redis.call('HGET', KEYS[1], 'user')
-redis.call('ZSCORE', KEYS[2], ARGV[1])
+local data, sent, member = 'data:' .. ARGV[2], 'sent:' .. ARGV[2], ARGV[1] .. ':' .. ARGV[2]
+local found = redis.call('HMGET', KEYS[1], 'user', 'data', data)
 redis.call('HLEN', KEYS[3])
 
 -- The first recipient has the fields and the member that every version knows, the others their own beside them.
-local data, sent, member = 'data', 'sent', ARGV[1]
-local first = owner == ARGV[2] or (not owner and redis.call('HEXISTS', KEYS[1], 'data:' .. ARGV[2]) == 0)
-if not first then
-    data, sent, member = 'data:' .. ARGV[2], 'sent:' .. ARGV[2], ARGV[1] .. ':' .. ARGV[2]
-end
-local new = redis.call('HSET', KEYS[1], data, ARGV[3])
-redis.call('HSET', KEYS[1], sent, ARGV[4])
+local owner, is_new = found[1], not found[3]
+local first = owner == ARGV[2] or (not owner and is_new)
 if first then
-    redis.call('HSET', KEYS[1], 'user', ARGV[2])
+    data, sent, member, is_new = 'data', 'sent', ARGV[1], not found[2]
+end
+-- The first write: what a full server refuses, and where this key shows its type.
+redis.call('ZADD', KEYS[2], ARGV[5], member)
+if first then
+    redis.call('HSET', KEYS[1], data, ARGV[3], sent, ARGV[4], 'user', ARGV[2])
+else
+    redis.call('HSET', KEYS[1], data, ARGV[3], sent, ARGV[4])
 end
 redis.call('EXPIRE', KEYS[1], math.max(tonumber(ARGV[6]), redis.call('TTL', KEYS[1])))
-redis.call('ZADD', KEYS[2], ARGV[5], member)
-if new > 0 then
+if is_new then
     redis.call('HINCRBY', KEYS[3], 'total_tracked', 1)
+    return 1
 end
-return new
+return 0

@@ -1,68 +1,120 @@
 -- Puts notifications into a mailbox, in their order, and the oldest out of it if it is full.
 --
--- KEYS  1 the stream  2 its meta hash  3 mailboxes by what is due (zset)  4 the figures (hash)
+-- KEYS  1 the stream  2 its meta hash  3 mailboxes by what is due (zset)  4 the figures (hash)  5 the claim, if any
 -- ARGV  1 scoped key  2 max entries  3 now, ms  4 TTL, s  5 TTL of the meta hash, s
---       6 when the first of them expires, ms  7… for each: stored JSON, mark
--- gives dropped, expired, and the stream id of each
+--       6 when the first of them expires, ms  7 the number that is claimed, or ''  8 how long a claim is kept, s
+--       9… for each: stored JSON, mark
+-- gives dropped, expired, the stream id of the entry that stood last before, or nil, and the stream id of each;
+--       of a number that was claimed already nothing is stored
 
 -- Every key is read before anything is written, so that one of a wrong type changes nothing.
 local before = redis.call('XLEN', KEYS[1])
-local known = tonumber(redis.call('HGET', KEYS[2], 'depth') or 0) or 0
+local meta = redis.call('HMGET', KEYS[2], 'depth', 'due', 'until')
 redis.call('HLEN', KEYS[4])
+local known, due, till = tonumber(meta[1] or 0) or 0, tonumber(meta[2] or nil), tonumber(meta[3] or nil)
+local answer = {0, 0, false}
+if before > 0 then
+    answer[3] = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1][1]
+end
+if ARGV[7] ~= '' and (tonumber(redis.call('GET', KEYS[5]) or -1) or -1) >= tonumber(ARGV[7]) then
+    return answer
+end
 
-local max, now = tonumber(ARGV[2]), tonumber(ARGV[3]) * 1000000
-local count = (#ARGV - 6) / 2
+local max, now, ttl, first = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]) * 1000, tonumber(ARGV[6])
+local count = (#ARGV - 8) / 2
 local dropped, expired = 0, 0
 -- What is expired by now is not dropped.
 local function leave(mark)
     local at = mark and tonumber(string.match(mark, ':(%d+):%d+$'))
-    if at and at <= now then
+    if at and at <= now * 1000000 then
         expired = expired + 1
     else
         dropped = dropped + 1
     end
 end
-local excess = math.min(before + count - max, before)
+local excess = math.max(math.min(before + count - max, before), 0)
 local gone, from = {}, '-'
 while #gone < excess do
     -- A few at a time: their texts come with them.
     local want = math.min(excess - #gone, 8)
     for _, entry in ipairs(redis.call('XRANGE', KEYS[1], from, '+', 'COUNT', want)) do
         gone[#gone + 1] = entry[1]
-        leave(redis.call('HGET', KEYS[2], entry[1]))
         from = '(' .. entry[1]
     end
 end
+if excess > 0 and due and due > now then
+    -- Nothing in here has expired yet.
+    dropped = excess
+else
+    -- `unpack` has room for some thousands.
+    for at = 1, #gone, 1000 do
+        local marks = redis.call('HMGET', KEYS[2], unpack(gone, at, math.min(at + 999, #gone)))
+        for nth = 1, #marks do
+            leave(marks[nth])
+        end
+    end
+end
 
+if before == 0 then
+    due, till = nil, nil
+end
+local fields = {}
+-- The TTLs start anew with each enqueue; in a busy mailbox they may be a tenth of a second behind. Another node's clock
+-- counts only where it agrees as closely.
+local renewed = not till or till - now > ttl or till - now <= ttl - 100
+local sooner = not due or first < due
 -- The first write: what a full server refuses, and where this key shows its type. Then nothing has happened.
-redis.call('ZADD', KEYS[3], 'LT', ARGV[6], ARGV[1])
+if renewed or sooner then
+    redis.call('ZADD', KEYS[3], 'LT', ARGV[6], ARGV[1])
+end
 if before == 0 and known > 0 then
     -- Marks of entries that are gone.
     redis.call('DEL', KEYS[2])
 end
 local depth = math.min(before + count, max)
-local answer, fields = {0, 0}, {'depth', depth}
+if depth ~= known or before == 0 then
+    fields[1], fields[2] = 'depth', depth
+end
+if sooner then
+    fields[#fields + 1] = 'due'
+    fields[#fields + 1] = ARGV[6]
+end
+if renewed then
+    fields[#fields + 1] = 'until'
+    fields[#fields + 1] = string.format('%.0f', now + ttl)
+end
 for at = 1, count do
-    local data, mark = ARGV[5 + 2 * at], ARGV[6 + 2 * at]
-    local id = redis.call('XADD', KEYS[1], 'MAXLEN', max, '*', 'data', data)
-    answer[2 + at] = id
+    local id
+    if count == 1 and excess > 0 then
+        id = redis.call('XADD', KEYS[1], 'MAXLEN', max, '*', 'data', ARGV[9])
+    else
+        id = redis.call('XADD', KEYS[1], '*', 'data', ARGV[7 + 2 * at])
+    end
+    answer[3 + at] = id
     if at <= count - max then
         -- More at once than the mailbox holds.
-        leave(mark)
+        leave(ARGV[8 + 2 * at])
     else
         fields[#fields + 1] = id
-        fields[#fields + 1] = mark
+        fields[#fields + 1] = ARGV[8 + 2 * at]
     end
 end
--- `unpack` has room for some thousands.
+if count > 1 and before + count > max then
+    redis.call('XTRIM', KEYS[1], 'MAXLEN', max)
+end
 for at = 1, #fields, 1000 do
     redis.call('HSET', KEYS[2], unpack(fields, at, math.min(at + 999, #fields)))
 end
 for at = 1, #gone, 1000 do
     redis.call('HDEL', KEYS[2], unpack(gone, at, math.min(at + 999, #gone)))
 end
-redis.call('EXPIRE', KEYS[1], ARGV[4])
-redis.call('EXPIRE', KEYS[2], ARGV[5])
+if renewed then
+    redis.call('EXPIRE', KEYS[1], ARGV[4])
+    redis.call('EXPIRE', KEYS[2], ARGV[5])
+end
+if ARGV[7] ~= '' then
+    redis.call('SET', KEYS[5], ARGV[7], 'EX', ARGV[8])
+end
 
 -- Entries that went with their stream, or by another hand: the TTL took them.
 expired = expired + math.max(known - before, 0)

@@ -16,8 +16,14 @@ while left > 0 and bytes < bytes_max do
     -- A few at a time: what is read beyond the page was read in vain.
     local want = math.min(left, 8)
     local entries = redis.call('XRANGE', KEYS[1], from, '+', 'COUNT', want)
-    local taken = 0
-    for _, entry in ipairs(entries) do
+    local ids, taken, noted = {}, 0, {}
+    for nth, entry in ipairs(entries) do
+        ids[nth] = entry[1]
+    end
+    if #ids > 0 then
+        noted = redis.call('HMGET', KEYS[2], unpack(ids))
+    end
+    for nth, entry in ipairs(entries) do
         if bytes >= bytes_max then
             break
         end
@@ -29,7 +35,7 @@ while left > 0 and bytes < bytes_max do
                 bytes = bytes + #data
             end
         end
-        local mark = redis.call('HGET', KEYS[2], id)
+        local mark = noted[nth]
         local head, begun = string.match(mark or '', '^(.*:)(%d+)$')
         if head then
             mark = head .. string.format('%.0f', tonumber(begun) + 1)

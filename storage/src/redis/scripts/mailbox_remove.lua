@@ -14,7 +14,7 @@ local depth = before - removed
 if depth > 0 then
     redis.call('HDEL', KEYS[2], unpack(ARGV, 4))
 end
-settle(known, depth, nil, ARGV[3])
+settle(known, depth, nil, nil, ARGV[3])
 if removed > 0 then
     redis.call('HINCRBY', KEYS[4], ARGV[2], removed)
 end

@@ -1,10 +1,14 @@
 -- What is to be done after entries left a mailbox. KEYS and ARGV[1] as below; `known` is the depth that was last
--- noted, `depth` what it is, `due` when to look at the mailbox again, or nil to leave that as it is, `kept` the TTL of
--- the meta hash.
-local function settle(known, depth, due, kept)
+-- noted, `depth` what it is, `due` when the next entry expires and `look` when to look at the mailbox again, or nil to
+-- leave both as they are, `kept` the TTL of the meta hash.
+local function settle(known, depth, due, look, kept)
     if depth > 0 then
-        if depth ~= known then
+        if due then
+            redis.call('HSET', KEYS[2], 'depth', depth, 'due', string.format('%.0f', math.floor(due)))
+        elseif depth ~= known then
             redis.call('HSET', KEYS[2], 'depth', depth)
+        end
+        if depth ~= known then
             redis.call('HINCRBY', KEYS[4], 'depth', depth - known)
         end
         if known == 0 then
@@ -12,7 +16,7 @@ local function settle(known, depth, due, kept)
             redis.call('EXPIRE', KEYS[2], kept)
         end
         if due then
-            redis.call('ZADD', KEYS[3], string.format('%.0f', due), ARGV[1])
+            redis.call('ZADD', KEYS[3], string.format('%.0f', look), ARGV[1])
         end
         return
     end

@@ -16,7 +16,7 @@ local oldest = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) -
 -- Entries without a mark are as old as their ids say, by the server's clock, which gave them.
 redis.call('XTRIM', KEYS[1], 'MINID', string.format('%.0f', math.max(oldest, 0)))
 
-local known, due, marked = 0, nil, 0
+local known, due, marked, gone = 0, nil, 0, {}
 for at = 1, #marks, 2 do
     local field, mark = marks[at], marks[at + 1]
     local ms = tonumber(string.match(field, '^(%d+)-%d+$'))
@@ -25,13 +25,18 @@ for at = 1, #marks, 2 do
     elseif ms then
         local expires = (tonumber(string.match(mark, ':(%d+):%d+$')) or 0) / 1000000
         if expires <= now or ms < oldest then
-            redis.call('XDEL', KEYS[1], field)
-            redis.call('HDEL', KEYS[2], field)
+            gone[#gone + 1] = field
         else
             marked = marked + 1
             due = math.min(due or expires, expires)
         end
     end
+end
+-- `unpack` has room for some thousands.
+for at = 1, #gone, 1000 do
+    local to = math.min(at + 999, #gone)
+    redis.call('XDEL', KEYS[1], unpack(gone, at, to))
+    redis.call('HDEL', KEYS[2], unpack(gone, at, to))
 end
 local left = redis.call('XLEN', KEYS[1])
 if left > marked then
@@ -39,11 +44,10 @@ if left > marked then
     local expires = tonumber(string.match(first, '^(%d+)')) + ttl
     due = math.min(due or expires, expires)
 end
--- Never at once again, should the two clocks disagree.
-due = math.max(due or 0, now + 1000)
 
 local expired = before - left + math.max(known - before, 0)
-settle(known, left, due, ARGV[4])
+-- Never at once again, should the two clocks disagree.
+settle(known, left, due or 0, math.max(due or 0, now + 1000), ARGV[4])
 if expired > 0 then
     redis.call('HINCRBY', KEYS[4], 'expired', expired)
 end

@@ -149,10 +149,13 @@ impl Desk {
     fn done(&mut self, now: Now, what: What, reply: Reply<'_>) {
         match what {
             What::Part(ticket) => self.part_ended(now, ticket, |request| {
-                request.done = true;
+                let is_first = !std::mem::replace(&mut request.done, true);
                 match request.operation {
                     StoreOperation::Append => {
-                        let Enqueued { positions, dropped, .. } = Enqueued::read(reply)?;
+                        let Enqueued { positions, before, dropped, .. } = Enqueued::read(reply)?;
+                        if is_first {
+                            request.before = before;
+                        }
                         request.positions.extend(positions);
                         request.dropped += dropped;
                     }

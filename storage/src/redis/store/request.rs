@@ -56,6 +56,8 @@ pub(super) struct Request {
     pub(super) failed: bool,
     pub(super) unknown: bool,
     pub(super) positions: Vec<Position>,
+    /// What stood before its first part.
+    pub(super) before: Option<Position>,
     pub(super) dropped: u64,
     pub(super) verdict: Option<AckVerdict>,
     /// The page that was asked for.
@@ -74,6 +76,7 @@ impl Request {
             failed: false,
             unknown: false,
             positions: Vec::new(),
+            before: None,
             dropped: 0,
             verdict: None,
             page: None,
@@ -91,7 +94,9 @@ impl Request {
             return (StoreResult::Failed, StoreReply::Failed);
         }
         let reply = match (self.operation, self.page, self.verdict, self.load) {
-            (StoreOperation::Append, ..) => StoreReply::Appended { positions: self.positions, dropped: self.dropped },
+            (StoreOperation::Append, ..) => {
+                StoreReply::Appended { positions: self.positions, before: self.before, dropped: self.dropped }
+            }
             (_, Some(page), ..) => page,
             (_, _, Some(verdict), _) => StoreReply::Acknowledged(verdict),
             (_, _, _, Some(load)) => StoreReply::Templates(load.all()),
