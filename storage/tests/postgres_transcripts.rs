@@ -142,7 +142,7 @@ impl Talk {
             let is_answer = matches!(event, Event::Done { .. } | Event::Failed(_));
             let is_ready = event == Event::Ready;
             let words = match event {
-                Event::Row(row) => {
+                Event::Row { row, .. } => {
                     let columns =
                         row.columns().map(|column| column.map_or("NULL".into(), |c| c.escape_ascii().to_string()));
                     format!("row {}", columns.collect::<Vec<_>>().join(" | "))

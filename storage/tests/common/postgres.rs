@@ -302,6 +302,7 @@ pub(crate) fn in_words(reply: &Reply<'_>) -> String {
                 row.columns().map(|column| column.map_or("NULL".into(), String::from_utf8_lossy)).collect();
             format!("row {}", columns.join("|"))
         }
+        Reply::Again => "again".to_owned(),
         Reply::Done { rows } => format!("done {rows}"),
         Reply::Failed(error) => format!("failed {}", error.code.as_str()),
         Reply::Unknown(cause) => format!("unknown {}", because(cause)),
@@ -388,7 +389,7 @@ impl LinkDriver {
     /// Turns the link until so many commands were answered, and takes what was heard.
     pub(crate) fn hear(&mut self, commands: usize) -> Vec<(u64, String)> {
         self.until("commands were answered", |d| {
-            d.heard.iter().filter(|(_, words)| !words.starts_with("row")).count() >= commands
+            d.heard.iter().filter(|(_, words)| !words.starts_with("row") && words != "again").count() >= commands
         });
         std::mem::take(&mut self.heard).into()
     }

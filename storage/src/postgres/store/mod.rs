@@ -39,7 +39,7 @@ use crate::postgres::reply::{Reply, Ticket};
 use crate::postgres::store::chores::{Rota, Tables};
 use crate::postgres::store::job::{Job, What};
 use crate::postgres::store::requests::Plan;
-use crate::postgres::store::statements::DISCARD;
+use crate::postgres::store::statements::{DISCARD, GUARD};
 use protocol::clock::Now;
 use protocol::limits;
 use protocol::store::{StoreReply, StoreRequest, StoreTicket};
@@ -96,7 +96,9 @@ impl PostgresStore {
         seed: u64,
         wake: Arc<dyn Fn() + Send + Sync>,
     ) -> PostgresStore {
-        let pool = Pool::new(Arc::clone(&config.link), config.links, seed, Arc::clone(&wake));
+        // The statements are written for this lock, whoever made the rest of the configuration.
+        let link = LinkConfig { guard: Some(&GUARD), ..LinkConfig::clone(&config.link) };
+        let pool = Pool::new(Arc::new(link), config.links, seed, Arc::clone(&wake));
         let desk = Desk {
             rota: Rota::new(&config),
             links: pool.size(),
@@ -142,14 +144,16 @@ impl PostgresStore {
             LinkState::CircuitOpen => 0,
         };
         let mut connections = 0;
-        let mut best = (LinkState::CircuitOpen, BreakerState::Open);
+        let mut worst = (LinkState::Healthy, BreakerState::Closed);
         for (index, link) in links.enumerate() {
             connections += link.connections;
-            if index == 0 || worth(link.link) > worth(best.0) {
-                best = (link.link, link.breaker);
+            // Each mailbox has its link: while one is down, so is the store for some. The last has only chores.
+            let has_mailboxes = (index as u64) < self.desk.order_links();
+            if has_mailboxes && (index == 0 || worth(link.link) < worth(worst.0)) {
+                worst = (link.link, link.breaker);
             }
         }
-        self.desk.figures.set_link(best.0, best.1);
+        self.desk.figures.set_link(worst.0, worst.1);
         self.desk.figures.connections.set(connections);
         self.desk.figures.outstanding.set(self.desk.unanswered);
     }
@@ -187,6 +191,11 @@ impl Backend for PostgresStore {
             Reply::Row(row) => {
                 if let Some(job) = desk.jobs.get_mut(&ticket.number) {
                     job.what.heard_row(&row);
+                }
+            }
+            Reply::Again => {
+                if let Some(job) = desk.jobs.get_mut(&ticket.number) {
+                    job.what.again();
                 }
             }
             Reply::Done { rows } => desk.ended(now, ticket.number, End::Done { rows }),
@@ -249,7 +258,12 @@ struct Desk {
 impl Desk {
     /// The link of an order: any but the last, which is for chores.
     fn order(&self, order: u64) -> u64 {
-        order % (self.links as u64 - 1).max(1)
+        order % self.order_links()
+    }
+
+    /// So many links have mailboxes.
+    fn order_links(&self) -> u64 {
+        (self.links as u64 - 1).max(1)
     }
 
     fn ask(&mut self, now: Now, ask: Ask) {
