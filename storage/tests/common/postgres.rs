@@ -412,6 +412,8 @@ pub(crate) struct StoreDriver {
     bell: UnixStream,
     started: Instant,
     skipped_us: u64,
+    /// The wall clock, where it must say the same each time.
+    pub(crate) unix_ns: Option<u64>,
 }
 
 /// A store with everything on, on two links: one for requests, so that a test knows which, and one for chores.
@@ -446,12 +448,12 @@ impl StoreDriver {
         let store = PostgresStore::new(config, Arc::clone(&figures), 7, wake);
         let wants = vec![Wants { again: true, ..Wants::default() }; store.links()];
         let (replies, started) = (Vec::new(), Instant::now());
-        StoreDriver { store, figures, wants, replies, next_ticket: 0, bell, started, skipped_us: 0 }
+        StoreDriver { store, figures, wants, replies, next_ticket: 0, bell, started, skipped_us: 0, unix_ns: None }
     }
 
     pub(crate) fn now(&self) -> Now {
         let mono_us = self.started.elapsed().as_micros() as u64 + self.skipped_us;
-        Now { mono_us, unix_ns: since_epoch_ns() + self.skipped_us * 1_000 }
+        Now { mono_us, unix_ns: self.unix_ns.unwrap_or_else(since_epoch_ns) + self.skipped_us * 1_000 }
     }
 
     /// Lets time pass for the store alone.
