@@ -15,6 +15,8 @@
 //! **Order.** All requests about one mailbox go over one link, the same for ever; the pool sees to the ends of links.
 //! A page that has to be read again because the server takes no changes is read behind what was asked meanwhile.
 //!
+//! **Nodes** may share the tables: what is done to one mailbox is one order for all of them; see `statements`.
+//!
 //! **Chores have the last link** to themselves when there are two or more: counting a large table holds nobody up.
 //!
 //! **Needs** a session of its own on the server, for prepared statements: a pooler must be in session mode.
