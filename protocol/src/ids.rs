@@ -53,10 +53,11 @@ pub fn is_channel_name(name: &str) -> bool {
     is_name(name, limits::CHANNEL_NAME_BYTES_MAX)
 }
 
-/// Whether a user id fits every backend (the seed's columns hold 255 characters). The empty id is accepted, as in the
-/// original.
+/// Whether a user id fits every backend: the seed's columns hold 255 characters, and PostgreSQL's text no character 0.
+/// The empty id is accepted, as in the original.
 pub fn is_user_id(id: &str) -> bool {
-    id.len() <= limits::USER_ID_CHARS_MAX || id.chars().count() <= limits::USER_ID_CHARS_MAX
+    let fits = id.len() <= limits::USER_ID_CHARS_MAX || id.chars().count() <= limits::USER_ID_CHARS_MAX;
+    fits && !id.contains('\0')
 }
 
 /// Whether a node may be called this: 1..=128 bytes without `:`, white space and control characters. The colon is what
@@ -177,5 +178,6 @@ mod tests {
         assert!(is_user_id(""));
         assert!(is_user_id(&"订".repeat(255)));
         assert!(!is_user_id(&"x".repeat(256)));
+        assert!(is_user_id("a\u{1}b\n") && !is_user_id("a\0b"), "PostgreSQL keeps no character 0");
     }
 }

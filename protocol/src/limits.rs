@@ -212,6 +212,15 @@ pub const REDIS_TOPOLOGY_LOOKUPS_MAX: usize = 16;
 
 /// Requests that wait until the tables are there, on one shard. More: not done, and answered so.
 pub const POSTGRES_WAITING_MAX: usize = 4_096;
+/// Commands of one transaction, each of which locks its mailbox: more wait for the next. As many locks as the server has
+/// room for in each connection.
+pub const POSTGRES_BATCH_COMMANDS_MAX: usize = 64;
+/// Bytes of the commands of one transaction; one alone is always taken.
+pub const POSTGRES_BATCH_BYTES_MAX: usize = 262_144;
+/// How often a command that was alone in its transaction and met a deadlock, or another conflict, is done once more.
+pub const POSTGRES_CONFLICTS_MAX: u32 = 3;
+/// How long a store knows that a claim was taken.
+pub const POSTGRES_CLAIM_KEPT_SECONDS: u32 = 600;
 /// Events of one page of a mailbox, in bytes; the first entry is always handed out.
 pub const POSTGRES_PAGE_BYTES_MAX: usize = 1_048_576;
 /// An event that another program put into a table, in bytes. Longer: it counts as one that nobody can read.

@@ -38,11 +38,13 @@ const SHAPE: &str = "
 const EXPECTED: &str = "\
 CREATE INDEX idx_acks_expires ON public.notification_acks USING btree (expires_at)
 CREATE INDEX idx_acks_user ON public.notification_acks USING btree (user_id)
+CREATE INDEX idx_claims_taken ON public.notification_claims USING btree (taken_at)
 CREATE INDEX idx_queue_expires ON public.notification_queue USING btree (expires_at)
 CREATE INDEX idx_queue_mailbox ON public.notification_queue USING btree (tenant_id, user_id, id)
 CREATE INDEX idx_queue_user_tenant ON public.notification_queue USING btree (user_id, tenant_id)
 CREATE UNIQUE INDEX notification_ack_stats_pkey ON public.notification_ack_stats USING btree (slot)
 CREATE UNIQUE INDEX notification_acks_pkey ON public.notification_acks USING btree (notification_id, tenant_id, user_id)
+CREATE UNIQUE INDEX notification_claims_pkey ON public.notification_claims USING btree (tenant_id, user_id, hash)
 CREATE UNIQUE INDEX notification_queue_pkey ON public.notification_queue USING btree (id)
 CREATE UNIQUE INDEX notification_queue_stats_pkey ON public.notification_queue_stats USING btree (slot)
 CREATE UNIQUE INDEX notification_templates_pkey ON public.notification_templates USING btree (tenant_id, template_id)
@@ -58,6 +60,11 @@ notification_acks.notification_id uuid NO
 notification_acks.sent_at timestamp with time zone NO 
 notification_acks.tenant_id character varying255 NO 'default'::character varying
 notification_acks.user_id character varying255 NO 
+notification_claims.hash uuid NO 
+notification_claims.nth bigint NO 
+notification_claims.taken_at timestamp with time zone NO 
+notification_claims.tenant_id character varying255 NO 
+notification_claims.user_id character varying255 NO 
 notification_queue.attempt integer NO 0
 notification_queue.created_at timestamp with time zone YES now()
 notification_queue.epoch bigint NO 0
@@ -104,7 +111,7 @@ fn the_tables_are_those_of_the_guide_and_made_once() {
     let server = PostgresServer::start();
     let mut driver = LinkDriver::to(&server.url());
     let changes = create(&mut driver).unwrap();
-    assert_eq!(changes.len(), 14, "{changes:?}");
+    assert_eq!(changes.len(), 15, "{changes:?}");
     assert_eq!(server.psql(SHAPE), EXPECTED.trim_end());
     assert_eq!(create(&mut driver).unwrap(), [""; 0]);
     assert_eq!(create(&mut LinkDriver::to(&server.url())).unwrap(), [""; 0], "the next start");
@@ -130,7 +137,7 @@ fn tables_made_from_the_guide_are_migrated_and_keep_their_rows() {
     let widened =
         "widened the primary key of notification_acks from notification_id to notification_id, tenant_id, user_id";
     assert_eq!(changes.iter().filter(|change| *change == widened).count(), 1, "{changes:?}");
-    assert_eq!(changes.len(), 9, "{changes:?}");
+    assert_eq!(changes.len(), 10, "{changes:?}");
     assert_eq!(server.psql(SHAPE), EXPECTED.trim_end());
     assert_eq!(
         server.psql("SELECT notification_id, tenant_id, user_id FROM notification_acks"),
@@ -172,7 +179,7 @@ fn nodes_that_start_together_wait_for_one_another() {
         .collect();
     let mut changes: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
     changes.sort_unstable();
-    assert_eq!(changes, [0, 0, 0, 0, 0, 0, 0, 14], "one of them makes them");
+    assert_eq!(changes, [0, 0, 0, 0, 0, 0, 0, 15], "one of them makes them");
     assert_eq!(server.psql(SHAPE), EXPECTED.trim_end());
 }
 

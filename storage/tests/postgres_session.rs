@@ -51,9 +51,11 @@ fn hear(session: &mut Session, mut bytes: &[u8]) -> Result<Vec<String>, SessionE
     loop {
         while let Some(event) = session.next_event()? {
             heard.push(match event {
-                Event::Row(row) => format!("row {}", row.text(0).unwrap_or("?")),
+                Event::Row { place: 0, row } => format!("row {}", row.text(0).unwrap_or("?")),
+                Event::Row { place, row } => format!("row {} of {place}", row.text(0).unwrap_or("?")),
                 Event::Done { rows } => format!("done {rows}"),
                 Event::Failed(error) => format!("failed {error}"),
+                Event::RolledBack { culprit, error } => format!("rolled back by {culprit:?}: {error}"),
                 Event::Refused(error) => format!("refused {error}"),
                 Event::Gone(error) => format!("gone {error}"),
                 Event::Notice(notice) => format!("notice {notice}"),
@@ -239,6 +241,59 @@ fn a_command_is_done_when_it_is_committed() {
     // A constraint that is checked at the end of the transaction.
     let heard = hear(&mut session, &[failure("ERROR", "23503", "late"), ready()].concat()).unwrap();
     assert_eq!(heard, ["failed late (SQLSTATE 23503)"]);
+}
+
+/// Says them as one transaction.
+fn together(session: &mut Session, commands: &[Command]) {
+    for command in commands {
+        session.begin(command).unwrap();
+    }
+    session.finish();
+}
+
+#[test]
+fn several_commands_are_one_transaction_and_done_when_it_is() {
+    let mut session = live();
+    together(&mut session, &[put("a"), Command::new(&TAKE, 1), put("b")]);
+    session.command(&put("c")).unwrap();
+    let words = said(&mut session);
+    assert_eq!((count(&words, b"INSERT INTO"), count(&words, b"S\0\0\0\x04")), (1, 2));
+    let end = |tag: &str| message(b'C', format!("{tag}\0").as_bytes());
+    let first = [prepared(), message(b'2', b""), end("INSERT 0 1")].concat();
+    assert_eq!(hear(&mut session, &first).unwrap(), [""; 0], "said to be done, and not committed");
+    let second = [prepared(), message(b'2', b""), row(b"x"), row(b"y"), end("DELETE 2")].concat();
+    assert_eq!(hear(&mut session, &second).unwrap(), ["row x of 1", "row y of 1"]);
+    let third = [message(b'2', b""), end("INSERT 0 1")].concat();
+    assert_eq!(hear(&mut session, &third).unwrap(), [""; 0]);
+    assert_eq!(hear(&mut session, &ready()).unwrap(), ["done 1", "done 2", "done 1"]);
+    assert_eq!(session.in_flight(), 1);
+    assert_eq!(hear(&mut session, &done("INSERT 0 1")).unwrap(), ["done 1"]);
+    session.finish();
+    assert_eq!(said(&mut session), b"", "nothing was begun");
+}
+
+#[test]
+fn a_transaction_fails_as_a_whole_and_says_who_failed() {
+    let mut session = live();
+    let end = || [message(b'2', b""), message(b'C', b"INSERT 0 1\0")].concat();
+    together(&mut session, &[put("a"), put("b"), Command::new(&TAKE, 1)]);
+    said(&mut session);
+    let twice = failure("ERROR", "23505", "twice");
+    let heard = hear(&mut session, &[prepared(), end(), message(b'2', b""), twice, ready()].concat()).unwrap();
+    assert_eq!(heard, ["rolled back by Some(1): twice (SQLSTATE 23505)"]);
+    assert_eq!(session.in_flight(), 0);
+    // What was skipped was not prepared; what was prepared stays so.
+    together(&mut session, &[put("a"), Command::new(&TAKE, 1)]);
+    let words = said(&mut session);
+    assert_eq!((count(&words, b"INSERT INTO"), count(&words, b"DELETE FROM")), (0, 1));
+    let taken = [prepared(), message(b'2', b""), message(b'C', b"DELETE 0\0")].concat();
+    let late = failure("ERROR", "23503", "late");
+    let heard = hear(&mut session, &[end(), taken.clone(), late.clone(), ready()].concat()).unwrap();
+    assert_eq!(heard, ["rolled back by None: late (SQLSTATE 23503)"], "the commit failed");
+    together(&mut session, &[put("a")]);
+    assert_eq!(hear(&mut session, &[end(), late, ready()].concat()).unwrap(), ["failed late (SQLSTATE 23503)"]);
+    together(&mut session, &[put("a"), put("b")]);
+    assert!(hear(&mut session, &[end(), ready()].concat()).is_err(), "the second was not answered");
 }
 
 #[test]

@@ -20,20 +20,41 @@ struct Scenario {
     more: &'static str,
     /// How this user has to prove who it is.
     method: &'static str,
-    commands: fn() -> Vec<Command>,
+    /// Each is a transaction.
+    commands: fn() -> Vec<Vec<Command>>,
 }
 
 const PUT: Statement = Statement { name: "put", sql: "INSERT INTO t (n, j) VALUES ($1, $2)" };
 const GET: Statement = Statement { name: "get", sql: "SELECT n, j, NULL::text FROM t ORDER BY n" };
+const LATE: Statement = Statement { name: "late", sql: "INSERT INTO late (n) VALUES ($1)" };
 const LOST: Statement = Statement { name: "lost", sql: "SELECT * FROM lost" };
 
-fn none() -> Vec<Command> {
+fn none() -> Vec<Vec<Command>> {
     Vec::new()
 }
 
-fn mixed() -> Vec<Command> {
-    let put = |n, text: &str| Command::new(&PUT, 1_000).int8(n).jsonb(text.as_bytes());
+fn alone(commands: Vec<Command>) -> Vec<Vec<Command>> {
+    commands.into_iter().map(|command| vec![command]).collect()
+}
+
+fn together() -> Vec<Vec<Command>> {
+    let put = |n| Command::new(&PUT, 1_000).int8(n).jsonb(b"{}");
+    let get = || Command::new(&GET, 1_000);
     vec![
+        vec![put(1), get(), put(2)],
+        // The second one fails: nothing of the third is done, prepared or answered.
+        vec![put(3), put(1), Command::new(&LOST, 1_000)],
+        vec![get(), Command::new(&LOST, 1_000), put(4)],
+        // The commit fails.
+        vec![Command::new(&LATE, 1_000).int8(1), get(), Command::new(&LATE, 1_000).int8(1)],
+        vec![Command::new(&LATE, 1_000).int8(1)],
+        vec![get()],
+    ]
+}
+
+fn mixed() -> Vec<Vec<Command>> {
+    let put = |n, text: &str| Command::new(&PUT, 1_000).int8(n).jsonb(text.as_bytes());
+    alone(vec![
         put(1, "{\"a\": \"é\"}"),
         put(2, "[]"),
         put(1, "{}"),
@@ -46,14 +67,21 @@ fn mixed() -> Vec<Command> {
         Command::script("CREATE TABLE IF NOT EXISTS t (n int); SELECT count(*) FROM t; SELECT 'x'", 1_000),
         Command::script("SELECT 1; SELECT 1/0; SELECT 2", 1_000),
         Command::new(&GET, 1_000),
-    ]
+    ])
 }
 
-fn reading() -> Vec<Command> {
-    vec![Command::new(&GET, 1_000), Command::new(&PUT, 1_000).int8(1).jsonb(b"{}"), Command::new(&GET, 1_000)]
+fn reading() -> Vec<Vec<Command>> {
+    alone(vec![Command::new(&GET, 1_000), Command::new(&PUT, 1_000).int8(1).jsonb(b"{}"), Command::new(&GET, 1_000)])
 }
 
-const SCENARIOS: [Scenario; 8] = [
+const SCENARIOS: [Scenario; 9] = [
+    Scenario {
+        name: "together",
+        credentials: "ara",
+        more: "/postgres?sslmode=disable",
+        method: "trust",
+        commands: together,
+    },
     Scenario { name: "trust", credentials: "ara", more: "/postgres?sslmode=disable", method: "trust", commands: mixed },
     Scenario { name: "no_tls_there", credentials: "ara", more: "/postgres", method: "trust", commands: reading },
     Scenario {
@@ -115,7 +143,7 @@ impl Scenario {
 /// Our side of it: once let in, it gives all its commands at once, and a sign of life when they are answered.
 struct Talk {
     session: Session,
-    commands: Vec<Command>,
+    commands: Vec<Vec<Command>>,
     unanswered: usize,
     said: Vec<u8>,
     heard: Vec<String>,
@@ -139,16 +167,23 @@ impl Talk {
                     return false;
                 }
             };
-            let is_answer = matches!(event, Event::Done { .. } | Event::Failed(_));
+            // What was taken back was a transaction of three.
+            let answers = match event {
+                Event::Done { .. } | Event::Failed(_) => 1,
+                Event::RolledBack { .. } => 3,
+                _ => 0,
+            };
             let is_ready = event == Event::Ready;
             let words = match event {
-                Event::Row(row) => {
+                Event::Row { place, row } => {
                     let columns =
                         row.columns().map(|column| column.map_or("NULL".into(), |c| c.escape_ascii().to_string()));
-                    format!("row {}", columns.collect::<Vec<_>>().join(" | "))
+                    let of = if place == 0 { String::new() } else { format!(" of {place}") };
+                    format!("row{of} {}", columns.collect::<Vec<_>>().join(" | "))
                 }
                 Event::Done { rows } => format!("done {rows}"),
                 Event::Failed(error) => format!("failed {error}"),
+                Event::RolledBack { culprit, error } => format!("rolled back by {culprit:?} {error}"),
                 Event::Refused(error) => format!("refused {error}"),
                 Event::Gone(error) => format!("gone {error}"),
                 Event::Notice(notice) => format!("notice {notice}"),
@@ -156,13 +191,17 @@ impl Talk {
             };
             self.heard.push(words);
             if is_ready {
-                self.unanswered = self.commands.len();
-                for command in &self.commands {
-                    self.session.command(command).unwrap();
+                self.unanswered = self.commands.iter().map(Vec::len).sum();
+                for transaction in &self.commands {
+                    for command in transaction {
+                        self.session.begin(command).unwrap();
+                    }
+                    self.session.finish();
                 }
             }
-            self.unanswered -= usize::from(is_answer);
-            if (is_ready || is_answer) && self.unanswered == 0 {
+            // A server that talks nonsense may answer too much.
+            self.unanswered = self.unanswered.saturating_sub(answers);
+            if (is_ready || answers > 0) && self.unanswered == 0 {
                 self.session.ping();
             }
         }
@@ -183,7 +222,7 @@ fn record(scenario: &Scenario) {
     server.psql(
         "SET password_encryption = 'md5'; CREATE ROLE ara LOGIN PASSWORD 'p@ss'; CREATE ROLE reader LOGIN;
          ALTER ROLE reader SET default_transaction_read_only = on; CREATE TABLE t (n bigint PRIMARY KEY, j jsonb);
-         GRANT ALL ON t TO ara, reader; GRANT CREATE ON SCHEMA public TO ara",
+         CREATE TABLE late (n bigint UNIQUE DEFERRABLE INITIALLY DEFERRED); GRANT ALL ON t, late TO ara, reader; GRANT CREATE ON SCHEMA public TO ara",
     );
     server.write("data/pg_hba.conf", &format!("host all all 127.0.0.1/32 {}\n", scenario.method));
     server.kill();

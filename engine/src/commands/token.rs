@@ -42,7 +42,10 @@ pub fn run(sources: &Sources, args: &TokenArgs) -> Result<(), Failure> {
         "there is no secret to sign with: set JWT_SECRET to what the service has, or give --secret".to_owned(),
     ))?;
     if !protocol::ids::is_user_id(&args.user) {
-        return Err(Failure(format!("--user is longer than {} characters", protocol::limits::USER_ID_CHARS_MAX)));
+        return Err(Failure(format!(
+            "--user is longer than {} characters, or has the character U+0000",
+            protocol::limits::USER_ID_CHARS_MAX
+        )));
     }
     if let Some(tenant) = &args.tenant
         && protocol::ids::TenantId::parse(tenant).is_none()

@@ -186,6 +186,9 @@ pub(crate) fn check_user_id(id: &str, field: &str) -> Result<(), Fault> {
     if ids::is_user_id(id) {
         return Ok(());
     }
+    if id.contains('\0') {
+        return Err(Fault::Invalid(format!("{field} contains the character U+0000")));
+    }
     let (given, bound) = (id.chars().count(), limits::USER_ID_CHARS_MAX);
     Err(Fault::Invalid(format!("{field} exceeds maximum of {bound} characters (got {given})")))
 }

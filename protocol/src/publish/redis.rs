@@ -197,6 +197,9 @@ mod tests {
             assert_eq!(message(kind, target), expected, "{kind} {target}");
         }
         assert_eq!(message("user", &format!("\"{}\"", "x".repeat(256))), Err("bad_target"));
+        // Such mail could never be kept in PostgreSQL, and would be tried again for ever.
+        assert_eq!(message("user", r#""a\u0000""#), Err("bad_target"));
+        assert_eq!(message("users", r#"["a","a\u0000"]"#), Err("bad_target"));
     }
 
     #[test]

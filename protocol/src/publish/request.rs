@@ -255,6 +255,10 @@ mod tests {
             parse_send_to_users(body(&long).as_bytes()).unwrap_err().message(),
             "target_user_ids[1] exceeds maximum of 255 characters (got 256)"
         );
+        assert_eq!(
+            parse_send_to_users(body(r#""ok","a\u0000""#).as_bytes()).unwrap_err().message(),
+            "target_user_ids[1] contains the character U+0000"
+        );
         // The wrong shape is told before the exceeded bound.
         let both = format!(r#"{{"target_user_ids":[{}],"event_type":"e"}}"#, many(10_001));
         assert_eq!(status(parse_send_to_users(both.as_bytes())), 422);

@@ -11,7 +11,8 @@ const JSONB: u32 = 3802;
 
 /// A statement that is prepared once on each connection, at its first use there.
 ///
-/// A command is a transaction of its own: what must happen together is one statement, by `WITH` where need be.
+/// What must happen together is one statement, by `WITH` where need be: nobody promises that a command's neighbours are
+/// in its transaction, or that they are not.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Statement {
     /// Its name on the server: not empty, and no two statements of a link share one.
@@ -24,6 +25,7 @@ pub struct Statement {
 #[derive(Clone, Debug)]
 pub struct Command {
     pub(super) what: What,
+    pub(super) company: Company,
     timeout_ms: u32,
     /// All values, one after the other.
     values: BytesMut,
@@ -34,6 +36,26 @@ pub struct Command {
 pub(super) enum What {
     Statement(&'static Statement),
     Script(&'static str),
+}
+
+/// With what a command may share its transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Company {
+    /// With nothing.
+    None,
+    /// With nothing, and this key is locked before.
+    Locked(i64),
+    /// With other commands of this kind; the keys of all are locked before the first.
+    Shared(i64),
+}
+
+impl Company {
+    pub(super) fn key(self) -> Option<i64> {
+        match self {
+            Self::None => None,
+            Self::Locked(key) | Self::Shared(key) => Some(key),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -48,13 +70,33 @@ impl Command {
     /// A prepared statement; its values are to follow in the order of `$1`, `$2`, … Rows come in binary form. It fails
     /// when it is not answered within `timeout_ms` from its submission.
     pub fn new(statement: &'static Statement, timeout_ms: u32) -> Command {
-        Command { what: What::Statement(statement), timeout_ms, values: BytesMut::new(), ends: Vec::new() }
+        Command::of(What::Statement(statement), timeout_ms)
     }
 
     /// Statements that are done one after the other as one transaction, with neither values nor preparation; for
     /// changes of the schema. It must not hold BEGIN or COMMIT. Rows come in text form, of all statements.
     pub fn script(sql: &'static str, timeout_ms: u32) -> Command {
-        Command { what: What::Script(sql), timeout_ms, values: BytesMut::new(), ends: Vec::new() }
+        Command::of(What::Script(sql), timeout_ms)
+    }
+
+    fn of(what: What, timeout_ms: u32) -> Command {
+        Command { what, company: Company::None, timeout_ms, values: BytesMut::new(), ends: Vec::new() }
+    }
+
+    /// Whoever has the same key, on any link of any node, is done before or after this one, not meanwhile; see
+    /// [`crate::postgres::link::LinkConfig::guard`]. Not for a script.
+    #[must_use]
+    pub fn locked(mut self, key: i64) -> Command {
+        self.company = Company::Locked(key);
+        self
+    }
+
+    /// The same, and it may be in one transaction with its neighbours that may, too: they share one commit. It is done
+    /// and answered as if it was alone.
+    #[must_use]
+    pub fn shared(mut self, key: i64) -> Command {
+        self.company = Company::Shared(key);
+        self
     }
 
     /// A `text`, `varchar` or `json` value.

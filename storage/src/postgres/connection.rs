@@ -7,14 +7,17 @@ use crate::link::attempt::Attempt;
 use crate::link::socket::{self, Transfer};
 use crate::link::transport::Transport;
 use crate::link::unreached::Unreached;
+use crate::postgres::command::{Command, Company};
+use crate::postgres::error::ServerError;
 use crate::postgres::fence::{Backend, Introduced, Introduction};
 use crate::postgres::link::{LinkConfig, LinkTiming};
-use crate::postgres::queue::{Queue, Soonest};
+use crate::postgres::queue::{Entry, Queue, Soonest};
 use crate::postgres::reply::{Cause, Reply, Ticket};
-use crate::postgres::session::{Event, Session, SessionError};
+use crate::postgres::session::{Event, Session, SessionError, Unsayable};
 use crate::postgres::status::{CommandEnd, LinkStatus};
 use crate::postgres::trouble::Trouble;
-use std::collections::VecDeque;
+use protocol::limits;
+use std::collections::{BTreeSet, VecDeque};
 
 /// A socket and what goes over it.
 pub(super) struct Connection {
@@ -23,6 +26,7 @@ pub(super) struct Connection {
     pub(super) session: Session,
     /// Commands that the session was given and that are not answered, the oldest first.
     pub(super) in_flight: VecDeque<InFlight>,
+    batch: Batch,
     soonest: Soonest,
     introduction: Option<Introduction>,
     encrypted: bool,
@@ -37,6 +41,18 @@ pub(super) struct InFlight {
     /// The place of its first byte among all that the session says.
     pub(super) begins_at: u64,
     deadline_us: u64,
+    /// To be done once more, if it must; only what is in the batch.
+    again: Option<Entry>,
+}
+
+/// A transaction of several commands, or of one that the guard stands before. It is alone in flight, so that what is
+/// taken back is done once more before anything that came later.
+#[derive(Default)]
+struct Batch {
+    /// Of the guard and the commands, those that are not answered.
+    parts: usize,
+    /// Whether the first of them is the guard.
+    is_guarded: bool,
 }
 
 pub(super) enum Stage {
@@ -65,6 +81,7 @@ impl Connection {
             stage: Stage::Connecting(attempt),
             session,
             in_flight: VecDeque::new(),
+            batch: Batch::default(),
             soonest: Soonest::default(),
             introduction: None,
             encrypted: false,
@@ -80,7 +97,7 @@ impl Connection {
 
     /// Whether commands may be given to the session.
     fn takes_commands(&self) -> bool {
-        matches!(self.stage, Stage::Live { .. }) && self.session.takes_commands()
+        matches!(self.stage, Stage::Live { .. }) && self.session.takes_commands() && self.batch.parts == 0
     }
 
     /// Looks how the connect went, when it is over. Returns whether it succeeded just now.
@@ -175,25 +192,70 @@ impl ConnectionTurn<'_> {
                 connection.write_blocked = !connection.transport.flush()?;
             }
             // Bounded by the commands in flight.
-            if connection.write_blocked || self.queue.len() == 0 || !connection.takes_commands() {
+            if connection.write_blocked || !self.may_fill(connection) {
                 return Ok(());
             }
         }
     }
 
+    /// Whether the next command that waits may be said.
+    fn may_fill(&self, connection: &Connection) -> bool {
+        match self.queue.next_company() {
+            Some(Company::None) => connection.takes_commands(),
+            Some(_) => connection.takes_commands() && connection.in_flight.is_empty(),
+            None => false,
+        }
+    }
+
     fn fill(&mut self, connection: &mut Connection, on_reply: &mut dyn FnMut(Ticket, Reply<'_>)) {
-        while connection.takes_commands() {
-            let Some(entry) = self.queue.pop() else { return };
-            match connection.session.command(&entry.command) {
-                Ok(begins_at) => {
-                    let (ticket, deadline_us) = (entry.ticket, entry.deadline_us);
-                    connection.in_flight.push_back(InFlight { ticket, begins_at, deadline_us });
-                    connection.soonest.add(deadline_us);
+        while self.may_fill(connection) {
+            match self.queue.next_company() {
+                Some(Company::None) => {
+                    let Some(entry) = self.queue.pop() else { return };
+                    let said = connection.session.command(&entry.command);
+                    self.said(connection, entry, said, false, on_reply);
                 }
-                Err(_unsayable) => {
-                    self.status.answered(CommandEnd::NotSent);
-                    on_reply(entry.ticket, Reply::NotSent(Cause::Unsayable));
-                }
+                _ => self.fill_batch(connection, on_reply),
+            }
+        }
+    }
+
+    /// Says what waits and may be one transaction.
+    fn fill_batch(&mut self, connection: &mut Connection, on_reply: &mut dyn FnMut(Ticket, Reply<'_>)) {
+        let entries = self.queue.pop_batch();
+        let said_before = connection.session.in_flight();
+        if let Some(guard) = self.config.guard {
+            let keys: BTreeSet<i64> = entries.iter().filter_map(|entry| entry.command.company.key()).collect();
+            // In one order everywhere, so that nobody waits for whoever waits for him.
+            let guard = Command::new(guard, 0).int8_array(keys.into_iter());
+            connection.batch.is_guarded = connection.session.begin(&guard).is_ok();
+        }
+        for entry in entries {
+            let said = connection.session.begin(&entry.command);
+            self.said(connection, entry, said, true, on_reply);
+        }
+        connection.session.finish();
+        connection.batch.parts = connection.session.in_flight() - said_before;
+    }
+
+    fn said(
+        &mut self,
+        connection: &mut Connection,
+        entry: Entry,
+        said: Result<u64, Unsayable>,
+        is_kept: bool,
+        on_reply: &mut dyn FnMut(Ticket, Reply<'_>),
+    ) {
+        let (ticket, deadline_us) = (entry.ticket, entry.deadline_us);
+        match said {
+            Ok(begins_at) => {
+                let again = is_kept.then_some(entry);
+                connection.in_flight.push_back(InFlight { ticket, begins_at, deadline_us, again });
+                connection.soonest.add(deadline_us);
+            }
+            Err(Unsayable) => {
+                self.status.answered(CommandEnd::NotSent);
+                on_reply(ticket, Reply::NotSent(Cause::Unsayable));
             }
         }
     }
@@ -225,12 +287,13 @@ impl ConnectionTurn<'_> {
         connection: &mut Connection,
         on_reply: &mut dyn FnMut(Ticket, Reply<'_>),
     ) -> Result<(), Trouble> {
-        let Connection { session, transport, stage, in_flight, soonest, introduction, encrypted, .. } = connection;
+        let Connection { session, transport, stage, in_flight, batch, soonest, introduction, encrypted, .. } =
+            connection;
         let mut prove = false;
         while let Some(event) = session.next_event().map_err(Trouble::Session)? {
             if let (Stage::Greeting(attempt), Some(introduction)) = (&*stage, introduction.as_mut()) {
                 let failed = match event {
-                    Event::Row(row) => {
+                    Event::Row { row, .. } => {
                         introduction.heard_row(row);
                         continue;
                     }
@@ -250,14 +313,32 @@ impl ConnectionTurn<'_> {
                 continue;
             }
             let (end, reply) = match event {
-                Event::Row(row) => {
-                    if let Some(oldest) = in_flight.front() {
-                        on_reply(oldest.ticket, Reply::Row(row));
+                Event::Row { place, row } => {
+                    let command =
+                        place.checked_sub(usize::from(batch.is_guarded)).and_then(|place| in_flight.get(place));
+                    if let Some(command) = command {
+                        on_reply(command.ticket, Reply::Row(row));
                     }
                     continue;
                 }
-                Event::Done { rows } => (CommandEnd::Done, Reply::Done { rows }),
-                Event::Failed(error) => (CommandEnd::Failed, Reply::Failed(error)),
+                Event::Done { rows } => {
+                    batch.parts = batch.parts.saturating_sub(1);
+                    if std::mem::take(&mut batch.is_guarded) {
+                        continue;
+                    }
+                    (CommandEnd::Done, Reply::Done { rows })
+                }
+                Event::Failed(error) if batch.parts == 0 => (CommandEnd::Failed, Reply::Failed(error)),
+                Event::Failed(error) | Event::RolledBack { culprit: None, error } => {
+                    self.taken_back(in_flight, std::mem::take(batch), None, error, on_reply);
+                    *soonest = Soonest::default();
+                    continue;
+                }
+                Event::RolledBack { culprit: Some(culprit), error } => {
+                    self.taken_back(in_flight, std::mem::take(batch), Some(culprit), error, on_reply);
+                    *soonest = Soonest::default();
+                    continue;
+                }
                 Event::Encrypt => {
                     if let Some(tls) = &self.config.tls {
                         transport.encrypt(tls)?;
@@ -297,6 +378,35 @@ impl ConnectionTurn<'_> {
             ping(session, stage, self.now_us);
         }
         Ok(())
+    }
+
+    /// The server took a transaction back. A command that was alone in it has failed. Several are done once more: the one
+    /// that failed by itself, those before it together, and those behind it in two parts, for where one fails others may.
+    fn taken_back(
+        &mut self,
+        in_flight: &mut VecDeque<InFlight>,
+        batch: Batch,
+        culprit: Option<usize>,
+        error: ServerError,
+        on_reply: &mut dyn FnMut(Ticket, Reply<'_>),
+    ) {
+        let commands = in_flight.len();
+        let culprit = culprit.and_then(|place| place.checked_sub(usize::from(batch.is_guarded)));
+        for (place, command) in std::mem::take(in_flight).into_iter().enumerate().rev() {
+            let Some(mut entry) = command.again else { continue };
+            if commands == 1 {
+                if error.code.class() != b"40" || entry.conflicts >= limits::POSTGRES_CONFLICTS_MAX {
+                    self.status.answered(CommandEnd::Failed);
+                    return on_reply(command.ticket, Reply::Failed(error));
+                }
+                entry.conflicts += 1;
+            }
+            let behind = culprit.map_or(0, |culprit| culprit + 1);
+            let is_cut = place + 1 == behind || place + 2 == behind || place + 1 == behind + (commands - behind) / 2;
+            entry.is_last = is_cut || place + 1 == commands;
+            self.queue.push_front(entry);
+            on_reply(command.ticket, Reply::Again);
+        }
     }
 
     /// Commands are taken from here on. Returns whether the breaker wants more proof.

@@ -147,7 +147,7 @@ mod tests {
     ) -> Introduced {
         let mut failed = None;
         hear(session, bytes, &mut |event| match event {
-            Event::Row(row) => introduction.heard_row(row),
+            Event::Row { row, .. } => introduction.heard_row(row),
             Event::Failed(error) => failed = Some(error),
             _ => {}
         });

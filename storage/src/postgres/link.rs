@@ -12,6 +12,11 @@
 //! **Order.** Commands are sent, done and answered in the order they were submitted in. Only those that are given up
 //! while they wait are answered before those in front of them.
 //!
+//! **Together.** Of commands that may ([`Command::shared`]), those that wait go in one transaction, which costs the server
+//! one commit: one that comes alone goes at once, and those that come meanwhile wait for its end and go together. A
+//! transaction that fails is taken back whole; its commands are done once more, in order and in smaller parts, until the
+//! one that fails does so alone. So a failure is nobody's but its own.
+//!
 //! **Ends.** When the link ends, every command is answered: those of which a byte was sent are [`Reply::Unknown`], the
 //! others [`Reply::NotSent`]. Those submitted while the link is down wait for the next attempt, or, while the breaker is
 //! open, are answered at once.
@@ -29,7 +34,7 @@ use crate::link::tls::{Tls, TlsError, Trust};
 use crate::link::transport::Transport;
 use crate::link::unreached::Unreached;
 use crate::link::wants::Wants;
-use crate::postgres::command::Command;
+use crate::postgres::command::{Command, Statement};
 use crate::postgres::connection::{Connection, ConnectionTurn, Ready, Stage};
 use crate::postgres::fence::Backend;
 use crate::postgres::queue::Queue;
@@ -64,6 +69,9 @@ pub struct LinkConfig {
     /// more at each connect, and a view that proxies may not have; without it a command that nobody knows of may be done
     /// behind those of the next connection.
     pub fences: bool,
+    /// Locks the keys of the commands of a transaction before the first of them: its only value is an `int8[]` of them,
+    /// sorted. Without one nobody locks anything.
+    pub guard: Option<&'static Statement>,
     /// Unless `sslmode=disable`.
     pub(super) tls: Option<Tls>,
 }
@@ -98,7 +106,7 @@ impl LinkConfig {
             connect_deadline_ms: url.connect_timeout_ms.unwrap_or(CONNECT_DEADLINE_MS),
             ping_interval_ms: PING_INTERVAL_MS,
         };
-        Ok(LinkConfig { url, breaker, backoff, timing, fences: true, tls })
+        Ok(LinkConfig { url, breaker, backoff, timing, fences: true, guard: None, tls })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Commands that wait to be sent over one link, and the deadlines of all commands.
-use crate::postgres::command::Command;
+use crate::postgres::command::{Command, Company};
 use crate::postgres::reply::{Full, Ticket};
+use protocol::limits;
 use std::collections::VecDeque;
 
 /// Commands that wait. More are refused.
@@ -24,6 +25,10 @@ pub(super) struct Entry {
     pub(super) command: Command,
     /// Set by [`Queue::stamp`].
     pub(super) deadline_us: u64,
+    /// How often it was taken back because of a conflict with others, though it was alone.
+    pub(super) conflicts: u32,
+    /// What is behind it does not share its transaction.
+    pub(super) is_last: bool,
 }
 
 impl Queue {
@@ -35,7 +40,7 @@ impl Queue {
         }
         self.bytes += bytes;
         self.fresh += 1;
-        self.entries.push_back(Entry { ticket, command, deadline_us: u64::MAX });
+        self.entries.push_back(Entry { ticket, command, deadline_us: u64::MAX, conflicts: 0, is_last: false });
         Ok(())
     }
 
@@ -59,6 +64,35 @@ impl Queue {
             self.soonest = Soonest::default();
         }
         Some(entry)
+    }
+
+    /// Whether the next one may be in one transaction with others.
+    pub(super) fn next_company(&self) -> Option<Company> {
+        Some(self.entries.front()?.command.company)
+    }
+
+    /// Takes those that go in the next transaction together, one at least: the bounds are
+    /// [`limits::POSTGRES_BATCH_COMMANDS_MAX`] and [`limits::POSTGRES_BATCH_BYTES_MAX`].
+    pub(super) fn pop_batch(&mut self) -> Vec<Entry> {
+        let mut batch: Vec<Entry> = self.pop().into_iter().collect();
+        let mut bytes: usize = batch.iter().map(|entry| entry.command.bytes_held()).sum();
+        while let (Some(last), Some(next)) = (batch.last(), self.entries.front()) {
+            bytes += next.command.bytes_held();
+            let shares = |entry: &Entry| matches!(entry.command.company, Company::Shared(_));
+            let fits = batch.len() < limits::POSTGRES_BATCH_COMMANDS_MAX && bytes <= limits::POSTGRES_BATCH_BYTES_MAX;
+            if last.is_last || !fits || !shares(last) || !shares(next) {
+                break;
+            }
+            batch.extend(self.pop());
+        }
+        batch
+    }
+
+    /// Puts one that was taken back before all others, however many there are.
+    pub(super) fn push_front(&mut self, entry: Entry) {
+        self.bytes += entry.command.bytes_held();
+        self.soonest.add(entry.deadline_us);
+        self.entries.push_front(entry);
     }
 
     /// Takes out those whose time is over.

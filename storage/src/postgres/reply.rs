@@ -26,11 +26,14 @@ impl fmt::Display for Full {
 
 impl std::error::Error for Full {}
 
-/// What comes for a command: any number of rows, then exactly one of the others.
+/// What comes for a command: any number of rows and [`Reply::Again`], then exactly one of the others.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Reply<'a> {
     /// A row. It counts only when [`Reply::Done`] follows: until then the command may still fail.
     Row(Row<'a>),
+    /// What it shared a transaction with failed, so nothing of it was done; it is done once more. The rows so far do not
+    /// count.
+    Again,
     /// Done and committed.
     Done {
         /// Rows it changed, or handed out; of a script, those of its last statement.
@@ -40,14 +43,14 @@ pub enum Reply<'a> {
     Failed(ServerError),
     /// It was sent, and the answer will never come: it may or may not have happened.
     Unknown(Cause),
-    /// It was given up before a byte of it was sent: it has not happened.
+    /// It was given up before a byte of it was sent, or after the server had taken it back: it has not happened.
     NotSent(Cause),
 }
 
 impl Reply<'_> {
     /// Whether nothing else comes for this command.
     pub fn is_last(&self) -> bool {
-        !matches!(self, Reply::Row(_))
+        !matches!(self, Reply::Row(_) | Reply::Again)
     }
 }
 

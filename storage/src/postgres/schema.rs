@@ -15,6 +15,7 @@ pub const SCRIPT: &str = concat!(
     include_str!("../../migrations/0002_notification_acks.sql"),
     include_str!("../../migrations/0003_streams.sql"),
     include_str!("../../migrations/0004_store.sql"),
+    include_str!("../../migrations/0005_claims.sql"),
     include_str!("../../migrations/9999_end.sql"),
 );
 
@@ -42,7 +43,7 @@ impl Changes {
                 }
             }
             // A transaction: nothing was changed, or nobody knows.
-            Reply::Failed(_) | Reply::Unknown(_) | Reply::NotSent(_) => self.lines.clear(),
+            Reply::Again | Reply::Failed(_) | Reply::Unknown(_) | Reply::NotSent(_) => self.lines.clear(),
         }
     }
 

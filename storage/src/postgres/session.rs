@@ -4,9 +4,10 @@
 //! we      SSLRequest if wanted;  who and where;  proof                       Parse Bind Execute Sync | Bind …
 //! server                      S                 what proof?  in, settings, ready              rows, done, ready | …
 //! ```
-//! Commands are sent without waiting for one another. Each ends with a Sync of its own, so it is a transaction of its
-//! own and its failure is not its neighbour's. A command is done when the server is ready again, not when it says how
-//! many rows there were: the commit lies in between.
+//! Commands are sent without waiting for one another. [`Session::command`] ends with a Sync of its own, so it is a
+//! transaction of its own and its failure is not its neighbour's. [`Session::begin`] leaves the Sync to
+//! [`Session::finish`]: what is said until then is one transaction, with one commit, done wholly or not at all. A
+//! command is done when the server is ready again, not when it says how many rows there were: the commit lies in between.
 //!
 //! A statement is prepared by the first command that needs it; those behind it rely on that. If it could not be
 //! prepared, they fail with the same error, and the next one tries again.
@@ -35,8 +36,13 @@ pub enum Event<'a> {
     Encrypt,
     /// We are in: commands are taken.
     Ready,
-    /// A row for the oldest command that is not answered.
-    Row(Row<'a>),
+    /// A row for a command that is not answered.
+    Row {
+        /// How many are older than this command and not answered: others of its transaction.
+        place: usize,
+        /// The row.
+        row: Row<'a>,
+    },
     /// The oldest command is done and committed.
     Done {
         /// Rows it changed, or handed out; of a script, those of its last statement.
@@ -44,6 +50,14 @@ pub enum Event<'a> {
     },
     /// The oldest command failed and changed nothing.
     Failed(ServerError),
+    /// The transaction of the oldest command, of several commands, failed: none of them is done, and none is heard of
+    /// again.
+    RolledBack {
+        /// Which of them failed, counted from 0; `None`: the end of the transaction.
+        culprit: Option<usize>,
+        /// Why.
+        error: ServerError,
+    },
     /// The answer to [`Session::ping`].
     Pong,
     /// The server does not let us in; nothing else is heard.
@@ -177,6 +191,20 @@ impl Session {
         self.talk.command(command)
     }
 
+    /// Says a command that is one transaction with those that follow, until [`Session::finish`]; nothing but this may
+    /// be said before. Returns as [`Session::command`] does. Not for a script.
+    ///
+    /// # Errors
+    /// [`Unsayable`]: nothing was said, and what was said before stands.
+    pub fn begin(&mut self, command: &Command) -> Result<u64, Unsayable> {
+        self.talk.begin(command)
+    }
+
+    /// Ends the transaction of [`Session::begin`]; without one it says nothing.
+    pub fn finish(&mut self) {
+        self.talk.finish();
+    }
+
     /// Asks for a sign of life: an empty transaction.
     pub fn ping(&mut self) {
         self.talk.ping();
@@ -239,6 +267,9 @@ impl Session {
     /// [`SessionError`]: the connection must end. Asked again, it answers the same, or hears nothing.
     pub fn next_event(&mut self) -> Result<Option<Event<'_>>, SessionError> {
         loop {
+            if let Some(done) = self.talk.next_committed() {
+                return Ok(Some(done));
+            }
             if self.talk.over {
                 self.start = self.end;
                 return Ok(None);

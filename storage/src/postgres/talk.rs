@@ -31,6 +31,12 @@ pub(super) struct Talk {
     prepared: Vec<Prepared>,
     /// Sent and not answered, the oldest first.
     pending: VecDeque<Pending>,
+    /// Which of `pending` is being answered: the others before it are of the same transaction.
+    at: usize,
+    /// So many of `pending` are committed, and that is to be told.
+    committed: usize,
+    /// The oldest transaction failed when all its commands had been done.
+    commit_failed: Option<ServerError>,
     /// The server refused us or said good-bye: what else it says is of no use.
     pub(super) over: bool,
 }
@@ -57,6 +63,8 @@ enum Pending {
         statement: Option<usize>,
         /// It came with a Parse.
         prepares: bool,
+        /// A Sync followed it.
+        ends: bool,
         outcome: Option<Result<u64, ServerError>>,
     },
 }
@@ -84,6 +92,9 @@ impl Talk {
             settings: ServerSettings::default(),
             prepared: Vec::new(),
             pending: VecDeque::new(),
+            at: 0,
+            committed: 0,
+            commit_failed: None,
             over: false,
         };
         match url.ssl_mode {
@@ -201,15 +212,23 @@ impl Talk {
             Frame::Ready { idle } => return self.heard_ready(idle).map(Some),
             _ => {}
         }
-        let Some(Pending::Command { statement, prepares, outcome }) = self.pending.front_mut() else {
+        if let Some(Pending::Command { ends: false, outcome: Some(Ok(_)), .. }) = self.pending.get(self.at) {
+            self.at += 1;
+        }
+        let place = self.at;
+        let Some(Pending::Command { statement, prepares, ends: _, outcome }) = self.pending.get_mut(place) else {
             return Err(SessionError::Unexpected("an answer that nobody waits for"));
         };
         let prepared = statement.and_then(|index| self.prepared.get_mut(index));
         match frame {
-            Frame::Row(row) if outcome.is_none() || statement.is_none() => return Ok(Some(Event::Row(row))),
+            Frame::Row(row) if outcome.is_none() || statement.is_none() => {
+                return Ok(Some(Event::Row { place, row }));
+            }
             Frame::Row(_) => return Err(SessionError::Unexpected("a row behind the last one")),
             Frame::Complete { rows } if !matches!(outcome, Some(Err(_))) => *outcome = Some(Ok(rows)),
             Frame::Complete { .. } => return Err(SessionError::Unexpected("an end behind an error")),
+            // Behind the last end it is the commit that failed, whoever is to blame.
+            Frame::Error(error) if place > 0 && matches!(outcome, Some(Ok(_))) => self.commit_failed = Some(error),
             Frame::Error(error) => *outcome = Some(Err(blame(error, prepared, *prepares))),
             Frame::Prepared => match prepared {
                 Some(prepared) if *prepares => {
@@ -227,12 +246,54 @@ impl Talk {
         if !idle {
             return Err(SessionError::OpenTransaction);
         }
+        let at = std::mem::take(&mut self.at);
+        let failed = match (self.pending.get_mut(at), self.commit_failed.take()) {
+            (None, _) => return Err(SessionError::Unexpected("ready, and nobody asked")),
+            (Some(Pending::Ping), _) => {
+                self.pending.pop_front();
+                return Ok(Event::Pong);
+            }
+            (Some(_), Some(error)) => (None, error),
+            (Some(Pending::Command { ends: true, outcome: Some(Ok(_)), .. }), None) => {
+                self.committed = at + 1;
+                // There is one at least.
+                return self.next_committed().ok_or(SessionError::Unexpected("ready without an answer"));
+            }
+            (Some(Pending::Command { outcome, .. }), None) => match outcome.take() {
+                Some(Err(error)) => (Some(at), error),
+                _ => return Err(SessionError::Unexpected("ready without an answer")),
+            },
+        };
+        Ok(self.rolled_back(failed))
+    }
+
+    /// The end of the oldest transaction, which failed.
+    fn rolled_back(&mut self, (culprit, error): (Option<usize>, ServerError)) -> Event<'static> {
+        let mut commands = 0;
+        while let Some(Pending::Command { statement, prepares, ends, .. }) = self.pending.pop_front() {
+            commands += 1;
+            // What the server skipped it did not prepare either.
+            if let Some(prepared) = statement.filter(|_| prepares).and_then(|index| self.prepared.get_mut(index))
+                && prepared.state == Preparation::Asked
+            {
+                prepared.state = Preparation::Unknown;
+            }
+            if ends {
+                break;
+            }
+        }
+        match commands {
+            1 => Event::Failed(error),
+            _ => Event::RolledBack { culprit, error },
+        }
+    }
+
+    /// The next command that is committed and was not told of.
+    pub(super) fn next_committed(&mut self) -> Option<Event<'static>> {
+        self.committed = self.committed.checked_sub(1)?;
         match self.pending.pop_front() {
-            Some(Pending::Ping) => Ok(Event::Pong),
-            Some(Pending::Command { outcome: Some(Ok(rows)), .. }) => Ok(Event::Done { rows }),
-            Some(Pending::Command { outcome: Some(Err(error)), .. }) => Ok(Event::Failed(error)),
-            Some(Pending::Command { outcome: None, .. }) => Err(SessionError::Unexpected("ready without an answer")),
-            None => Err(SessionError::Unexpected("ready, and nobody asked")),
+            Some(Pending::Command { outcome: Some(Ok(rows)), .. }) => Some(Event::Done { rows }),
+            _ => None,
         }
     }
 
@@ -256,10 +317,27 @@ impl Talk {
     }
 
     pub(super) fn command(&mut self, command: &Command) -> Result<u64, Unsayable> {
+        let begins_at = self.begin(command)?;
+        self.finish();
+        Ok(begins_at)
+    }
+
+    /// Ends what was begun.
+    pub(super) fn finish(&mut self) {
+        if let Some(Pending::Command { statement, ends: ends @ false, .. }) = self.pending.back_mut() {
+            *ends = true;
+            if statement.is_some() {
+                self.say(frontend::sync);
+            }
+        }
+    }
+
+    pub(super) fn begin(&mut self, command: &Command) -> Result<u64, Unsayable> {
         let before = self.output.len();
         let written = match command.what {
             What::Script(sql) => frontend::query(sql, &mut self.output).map_err(|_| Unsayable).map(|()| {
-                self.pending.push_back(Pending::Command { statement: None, prepares: false, outcome: None });
+                let script = Pending::Command { statement: None, prepares: false, ends: false, outcome: None };
+                self.pending.push_back(script);
             }),
             What::Statement(statement) => self.statement(statement, command),
         };
@@ -289,7 +367,6 @@ impl Talk {
         frontend::bind("", statement.name, command.formats(), command.values(), write, [1], &mut self.output)
             .map_err(|_| Unsayable)?;
         frontend::execute("", 0, &mut self.output).map_err(|_| Unsayable)?;
-        frontend::sync(&mut self.output);
         match self.prepared.get_mut(index) {
             Some(prepared) if prepares => prepared.state = Preparation::Asked,
             Some(_) => {}
@@ -297,7 +374,7 @@ impl Talk {
                 self.prepared.push(Prepared { name: statement.name, state: Preparation::Asked, failure: None });
             }
         }
-        self.pending.push_back(Pending::Command { statement: Some(index), prepares, outcome: None });
+        self.pending.push_back(Pending::Command { statement: Some(index), prepares, ends: false, outcome: None });
         Ok(())
     }
 }

@@ -328,6 +328,7 @@ pub(crate) fn in_words(reply: &Reply<'_>) -> String {
                 row.columns().map(|column| column.map_or("NULL".into(), String::from_utf8_lossy)).collect();
             format!("row {}", columns.join("|"))
         }
+        Reply::Again => "again".to_owned(),
         Reply::Done { rows } => format!("done {rows}"),
         Reply::Failed(error) => format!("failed {}", error.code.as_str()),
         Reply::Unknown(cause) => format!("unknown {}", because(cause)),
@@ -414,7 +415,7 @@ impl LinkDriver {
     /// Turns the link until so many commands were answered, and takes what was heard.
     pub(crate) fn hear(&mut self, commands: usize) -> Vec<(u64, String)> {
         self.until("commands were answered", |d| {
-            d.heard.iter().filter(|(_, words)| !words.starts_with("row")).count() >= commands
+            d.heard.iter().filter(|(_, words)| !words.starts_with("row") && words != "again").count() >= commands
         });
         std::mem::take(&mut self.heard).into()
     }
@@ -437,6 +438,8 @@ pub(crate) struct StoreDriver {
     bell: UnixStream,
     started: Instant,
     skipped_us: u64,
+    /// The wall clock, where it must say the same each time.
+    pub(crate) unix_ns: Option<u64>,
 }
 
 /// A store with everything on, on two links: one for requests, so that a test knows which, and one for chores.
@@ -471,12 +474,12 @@ impl StoreDriver {
         let store = PostgresStore::new(config, Arc::clone(&figures), 7, wake);
         let wants = vec![Wants { again: true, ..Wants::default() }; store.links()];
         let (replies, started) = (Vec::new(), Instant::now());
-        StoreDriver { store, figures, wants, replies, next_ticket: 0, bell, started, skipped_us: 0 }
+        StoreDriver { store, figures, wants, replies, next_ticket: 0, bell, started, skipped_us: 0, unix_ns: None }
     }
 
     pub(crate) fn now(&self) -> Now {
         let mono_us = self.started.elapsed().as_micros() as u64 + self.skipped_us;
-        Now { mono_us, unix_ns: since_epoch_ns() + self.skipped_us * 1_000 }
+        Now { mono_us, unix_ns: self.unix_ns.unwrap_or_else(since_epoch_ns) + self.skipped_us * 1_000 }
     }
 
     /// Lets time pass for the store alone.

@@ -6,7 +6,9 @@ use crate::postgres::error::SqlState;
 use crate::postgres::schema::{self, Changes};
 use crate::postgres::store::PostgresStoreConfig;
 use crate::postgres::store::job::What;
-use crate::postgres::store::statements::{ACK_FIGURES, MAIL_FIGURES, PROBE, SWEEP_ACKS, SWEEP_MAIL};
+use crate::postgres::store::statements::{
+    ACK_FIGURES, MAIL_FIGURES, PROBE, SWEEP_ACKS, SWEEP_CLAIMS, SWEEP_MAIL, SWEEPS,
+};
 use protocol::clock::Now;
 use protocol::limits;
 
@@ -50,6 +52,7 @@ pub(super) struct Rota {
     pub(super) tables: Tables,
     sweep_mail: Option<Timer>,
     sweep_acks: Option<Timer>,
+    sweep_claims: Option<Timer>,
     mail_figures: Option<Timer>,
     ack_figures: Option<Timer>,
     probe: Timer,
@@ -69,6 +72,7 @@ impl Rota {
             tables: Tables::Missing { at_us: 0 },
             sweep_mail: chore(queue, |chores| chores.queue_interval_ms),
             sweep_acks: chore(acks, |chores| chores.ack_interval_ms),
+            sweep_claims: chore(queue, |chores| chores.queue_interval_ms),
             mail_figures: chore(queue, |chores| chores.figures_interval_ms),
             ack_figures: chore(acks, |chores| chores.figures_interval_ms),
             probe: Timer::every(limits::POSTGRES_PROBE_INTERVAL_MS),
@@ -89,8 +93,9 @@ impl Rota {
             Tables::Missing { .. } | Tables::Asked => {}
             Tables::There => {
                 let chore = |statement: &'static Statement| Command::new(statement, limits::POSTGRES_CHORE_DEADLINE_MS);
+                let rows_max = i64::from(limits::POSTGRES_SWEEP_ROWS_MAX);
                 let sweep = |statement: &'static Statement| {
-                    chore(statement).timestamp(now.unix_ns).int8(i64::from(limits::POSTGRES_SWEEP_ROWS_MAX))
+                    chore(statement).locked(SWEEPS).timestamp(now.unix_ns).int8(rows_max)
                 };
                 let is_due = |timer: &mut Option<Timer>| timer.as_mut().is_some_and(|t| t.take_due(now.mono_us));
                 if is_due(&mut self.sweep_mail) {
@@ -98,6 +103,11 @@ impl Rota {
                 }
                 if is_due(&mut self.sweep_acks) {
                     due.push((sweep(&SWEEP_ACKS), What::SweepAcks { rows: 0 }));
+                }
+                if is_due(&mut self.sweep_claims) {
+                    let kept_seconds = i64::from(limits::POSTGRES_CLAIM_KEPT_SECONDS);
+                    let sweep = chore(&SWEEP_CLAIMS).locked(SWEEPS).int8(kept_seconds).int8(rows_max);
+                    due.push((sweep, What::SweepClaims { rows: 0 }));
                 }
                 if is_due(&mut self.mail_figures) {
                     due.push((chore(&MAIL_FIGURES), What::MailFigures([0; 7])));
@@ -130,6 +140,7 @@ impl Rota {
             }
             What::SweepMail { rows } => again(&mut self.sweep_mail, is_full(*rows)),
             What::SweepAcks { rows } => again(&mut self.sweep_acks, is_full(*rows)),
+            What::SweepClaims { rows } => again(&mut self.sweep_claims, is_full(*rows)),
             What::MailFigures(_) => again(&mut self.mail_figures, false),
             What::AckFigures(_) => again(&mut self.ack_figures, false),
             What::Probe => self.probe.again(now_us),
@@ -155,7 +166,7 @@ impl Rota {
             Tables::Missing { at_us } => Some(at_us),
             Tables::Asked => None,
             Tables::There => {
-                let chores = [self.sweep_mail, self.sweep_acks, self.mail_figures, self.ack_figures];
+                let chores = [self.sweep_mail, self.sweep_acks, self.sweep_claims, self.mail_figures, self.ack_figures];
                 let probe = Some(self.probe).filter(|_| self.is_refused);
                 chores.into_iter().chain([probe]).flatten().filter_map(|timer| timer.at_us).min()
             }

@@ -39,6 +39,9 @@ pub(super) enum What {
     SweepAcks {
         rows: u64,
     },
+    SweepClaims {
+        rows: u64,
+    },
     MailFigures([u64; 7]),
     AckFigures([u64; 5]),
     Probe,
@@ -54,7 +57,7 @@ impl What {
             Self::Track => StoreOperation::Track,
             Self::Acknowledge(_) => StoreOperation::Acknowledge,
             Self::PutTemplate | Self::DeleteTemplate | Self::LoadTemplates(_) => StoreOperation::Template,
-            Self::SweepMail { .. } | Self::SweepAcks { .. } => StoreOperation::Sweep,
+            Self::SweepMail { .. } | Self::SweepAcks { .. } | Self::SweepClaims { .. } => StoreOperation::Sweep,
             Self::MailFigures(_) | Self::AckFigures(_) | Self::Probe => StoreOperation::Stats,
             Self::Schema(_) => return None,
         })
@@ -69,6 +72,17 @@ impl What {
         }
     }
 
+    /// It is done once more: what was heard does not count.
+    pub(super) fn again(&mut self) {
+        match self {
+            Self::Append(appending) => appending.again(),
+            Self::Read { page, .. } => *page = Page::default(),
+            Self::Acknowledge(verdict) => *verdict = AckVerdict::NotPending,
+            Self::LoadTemplates(templates) => *templates = Templates::default(),
+            _ => {}
+        }
+    }
+
     pub(super) fn heard_row(&mut self, row: &Row<'_>) {
         match self {
             Self::Append(appending) => appending.heard_row(row),
@@ -78,7 +92,7 @@ impl What {
             }
             Self::LoadTemplates(templates) => templates.heard_row(row),
             Self::Schema(changes) => changes.hear(&Reply::Row(*row)),
-            Self::SweepMail { rows } | Self::SweepAcks { rows } => *rows = count(row, 0),
+            Self::SweepMail { rows } | Self::SweepAcks { rows } | Self::SweepClaims { rows } => *rows = count(row, 0),
             Self::MailFigures(figures) => *figures = std::array::from_fn(|column| count(row, column)),
             Self::AckFigures(figures) => *figures = std::array::from_fn(|column| count(row, column)),
             _ => {}

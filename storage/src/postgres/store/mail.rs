@@ -14,14 +14,29 @@
 use crate::postgres::command::{Command, Row, Statement};
 use crate::postgres::store::event;
 use crate::postgres::store::statements::{APPEND, READ, READ_ONLY};
+use protocol::cluster::wire::Claim;
 use protocol::limits;
 use protocol::store::{Entry, Mail, MailboxKey, Position, StoreReply};
 use protocol::stream::StreamSeq;
+use sha1::{Digest, Sha1};
 use std::sync::Arc;
 
-/// A command about one mailbox: its first two values are whose it is.
+/// A command about one mailbox, which it locks: its first two values are whose it is.
 pub(super) fn about(statement: &'static Statement, mailbox: &MailboxKey, timeout_ms: u32) -> Command {
+    plainly_about(statement, mailbox, timeout_ms).shared(lock_key(mailbox))
+}
+
+/// The same, which changes nothing.
+fn plainly_about(statement: &'static Statement, mailbox: &MailboxKey, timeout_ms: u32) -> Command {
     Command::new(statement, timeout_ms).text(mailbox.tenant.as_str()).text(&mailbox.user)
+}
+
+/// The same number for the same mailbox on every node and in every build: the first eight bytes of SHA-1 over tenant,
+/// `:`, which no tenant has, and user. Mailboxes that share one wait for one another and no more.
+fn lock_key(mailbox: &MailboxKey) -> i64 {
+    let digest =
+        Sha1::new().chain_update(mailbox.tenant.as_str()).chain_update(":").chain_update(&*mailbox.user).finalize();
+    digest.iter().take(8).fold(0, |key, byte| key << 8 | i64::from(*byte))
 }
 
 /// The positions of removed or unreadable mail, as ids.
@@ -32,7 +47,10 @@ pub(super) fn ids(command: Command, positions: &[Position]) -> Command {
 /// Keeping mail, on its way.
 #[derive(Debug, Default)]
 pub(super) struct Appending {
+    /// Mail that came with so much else that it would have to go at once.
+    skipped: usize,
     dropped: u64,
+    before: Option<Position>,
     positions: Vec<Position>,
 }
 
@@ -41,10 +59,10 @@ impl Appending {
     pub(super) fn begin(
         mailbox: &MailboxKey,
         mail: &[Mail],
+        claim: Option<Claim>,
         entries_max: usize,
         timeout_ms: u32,
     ) -> (Command, Appending) {
-        // What came with so much else that it would have to go at once.
         let skipped = mail.len().saturating_sub(entries_max);
         let kept = &mail[skipped..];
         let messages: Vec<_> = kept.iter().map(|mail| event::message(mail.id, &mail.event)).collect();
@@ -58,18 +76,33 @@ impl Appending {
             .int8_array(kept.iter().map(|mail| mail.stream.seq as i64))
             .int4_array(kept.iter().map(|mail| i32::try_from(mail.attempts).unwrap_or(i32::MAX)))
             .text_array(kept.iter().map(|mail| &*mail.event));
-        // What was not kept stands before everything.
-        let positions = vec![Position::default(); skipped];
-        (command, Appending { dropped: skipped as u64, positions })
+        let command = match claim {
+            Some(claim) => command.uuid(claim.hash.to_be_bytes()).int8(i64::from(claim.nth)),
+            None => command.null().null(),
+        };
+        let command = command.int8(i64::from(limits::POSTGRES_CLAIM_KEPT_SECONDS));
+        (command, Appending { skipped, ..Appending::default() })
+    }
+
+    /// What was heard does not count.
+    pub(super) fn again(&mut self) {
+        *self = Appending { skipped: self.skipped, ..Appending::default() };
     }
 
     pub(super) fn heard_row(&mut self, row: &Row<'_>) {
-        self.positions.push(Position(row.int8(0).unwrap_or(0) as u64, 0));
+        self.before = row.int8(2).map(|id| Position(id as u64, 0));
+        // None if the claim was taken before.
+        let Some(id) = row.int8(0) else { return };
+        if self.positions.is_empty() {
+            // What was not kept stands before everything.
+            self.positions.resize(self.skipped, Position::default());
+        }
+        self.positions.push(Position(id as u64, 0));
         self.dropped = row.int8(1).unwrap_or(0) as u64;
     }
 
     pub(super) fn reply(self) -> StoreReply {
-        StoreReply::Appended { positions: self.positions, before: None, dropped: self.dropped }
+        StoreReply::Appended { positions: self.positions, before: self.before, dropped: self.dropped }
     }
 }
 
@@ -86,7 +119,11 @@ impl ReadMail {
     /// The command; `changes` is false for a server that takes none.
     pub(super) fn command(&self, changes: bool, timeout_ms: u32) -> Command {
         let entries_max = self.entries_max.clamp(1, i32::MAX as usize);
-        about(if changes { &READ } else { &READ_ONLY }, &self.mailbox, timeout_ms)
+        let command = match changes {
+            true => about(&READ, &self.mailbox, timeout_ms),
+            false => plainly_about(&READ_ONLY, &self.mailbox, timeout_ms),
+        };
+        command
             .int8(self.after.map_or(0, |after| after.0 as i64))
             .int8(entries_max as i64)
             .timestamp(self.unix_ns)

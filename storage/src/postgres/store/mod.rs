@@ -15,6 +15,8 @@
 //! **Order.** All requests about one mailbox go over one link, the same for ever; the pool sees to the ends of links.
 //! A page that has to be read again because the server takes no changes is read behind what was asked meanwhile.
 //!
+//! **Nodes** may share the tables: what is done to one mailbox is one order for all of them; see `statements`.
+//!
 //! **Chores have the last link** to themselves when there are two or more: counting a large table holds nobody up.
 //!
 //! **Needs** a session of its own on the server, for prepared statements: a pooler must be in session mode.
@@ -39,7 +41,7 @@ use crate::postgres::reply::{Reply, Ticket};
 use crate::postgres::store::chores::{Rota, Tables};
 use crate::postgres::store::job::{Job, What};
 use crate::postgres::store::requests::Plan;
-use crate::postgres::store::statements::DISCARD;
+use crate::postgres::store::statements::{DISCARD, GUARD};
 use protocol::clock::Now;
 use protocol::limits;
 use protocol::store::{StoreReply, StoreRequest, StoreTicket};
@@ -96,7 +98,9 @@ impl PostgresStore {
         seed: u64,
         wake: Arc<dyn Fn() + Send + Sync>,
     ) -> PostgresStore {
-        let pool = Pool::new(Arc::clone(&config.link), config.links, seed, Arc::clone(&wake));
+        // The statements are written for this lock, whoever made the rest of the configuration.
+        let link = LinkConfig { guard: Some(&GUARD), ..LinkConfig::clone(&config.link) };
+        let pool = Pool::new(Arc::new(link), config.links, seed, Arc::clone(&wake));
         let desk = Desk {
             rota: Rota::new(&config),
             links: pool.size(),
@@ -142,14 +146,16 @@ impl PostgresStore {
             LinkState::CircuitOpen => 0,
         };
         let mut connections = 0;
-        let mut best = (LinkState::CircuitOpen, BreakerState::Open);
+        let mut worst = (LinkState::Healthy, BreakerState::Closed);
         for (index, link) in links.enumerate() {
             connections += link.connections;
-            if index == 0 || worth(link.link) > worth(best.0) {
-                best = (link.link, link.breaker);
+            // Each mailbox has its link: while one is down, so is the store for some. The last has only chores.
+            let has_mailboxes = (index as u64) < self.desk.order_links();
+            if has_mailboxes && (index == 0 || worth(link.link) < worth(worst.0)) {
+                worst = (link.link, link.breaker);
             }
         }
-        self.desk.figures.set_link(best.0, best.1);
+        self.desk.figures.set_link(worst.0, worst.1);
         self.desk.figures.connections.set(connections);
         self.desk.figures.outstanding.set(self.desk.unanswered);
     }
@@ -187,6 +193,11 @@ impl Backend for PostgresStore {
             Reply::Row(row) => {
                 if let Some(job) = desk.jobs.get_mut(&ticket.number) {
                     job.what.heard_row(&row);
+                }
+            }
+            Reply::Again => {
+                if let Some(job) = desk.jobs.get_mut(&ticket.number) {
+                    job.what.again();
                 }
             }
             Reply::Done { rows } => desk.ended(now, ticket.number, End::Done { rows }),
@@ -249,7 +260,12 @@ struct Desk {
 impl Desk {
     /// The link of an order: any but the last, which is for chores.
     fn order(&self, order: u64) -> u64 {
-        order % (self.links as u64 - 1).max(1)
+        order % self.order_links()
+    }
+
+    /// So many links have mailboxes.
+    fn order_links(&self) -> u64 {
+        (self.links as u64 - 1).max(1)
     }
 
     fn ask(&mut self, now: Now, ask: Ask) {

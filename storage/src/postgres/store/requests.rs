@@ -23,6 +23,9 @@ const TEMPLATES: u64 = 0;
 pub(super) fn plan(config: &PostgresStoreConfig, now: Now, request: StoreRequest) -> Plan {
     let timeout_ms = config.command_timeout_ms;
     let ask = |order, command, what| Plan::Ask { order, command, what };
+    if !is_sayable(&request) {
+        return Plan::Answer(StoreReply::Failed);
+    }
     match request {
         StoreRequest::PutTemplate { tenant, template } if config.templates => {
             ask(TEMPLATES, templates::put(&tenant, &template, timeout_ms), What::PutTemplate)
@@ -36,10 +39,10 @@ pub(super) fn plan(config: &PostgresStoreConfig, now: Now, request: StoreRequest
         StoreRequest::AppendMail { mail, .. } if mail.is_empty() && config.queue.is_some() => {
             Plan::Answer(StoreReply::Appended { positions: Vec::new(), before: None, dropped: 0 })
         }
-        StoreRequest::AppendMail { mailbox, mail, .. } => match config.queue {
+        StoreRequest::AppendMail { mailbox, mail, claim } => match config.queue {
             Some(queue) => {
                 let entries_max = queue.entries_max.max(1) as usize;
-                let (command, appending) = Appending::begin(&mailbox, &mail, entries_max, timeout_ms);
+                let (command, appending) = Appending::begin(&mailbox, &mail, claim, entries_max, timeout_ms);
                 ask(order(&mailbox), command, What::Append(appending))
             }
             None => Plan::Answer(StoreReply::Failed),
@@ -75,6 +78,21 @@ pub(super) fn plan(config: &PostgresStoreConfig, now: Now, request: StoreRequest
         }
         // This store does not keep it.
         _ => Plan::Answer(StoreReply::Failed),
+    }
+}
+
+/// Whether names can be kept: the server's text knows no character 0. The door lets none through; events and templates
+/// are JSON, where it is written in others.
+fn is_sayable(request: &StoreRequest) -> bool {
+    match request {
+        StoreRequest::AppendMail { mailbox, .. }
+        | StoreRequest::ReadMail { mailbox, .. }
+        | StoreRequest::RemoveMail { mailbox, .. }
+        | StoreRequest::TrackAck { mailbox, .. }
+        | StoreRequest::Acknowledge { mailbox, .. } => !mailbox.user.contains('\0'),
+        StoreRequest::PutTemplate { template, .. } => !template.id.contains('\0'),
+        StoreRequest::DeleteTemplate { id, .. } => !id.contains('\0'),
+        StoreRequest::LoadTemplates => true,
     }
 }
 

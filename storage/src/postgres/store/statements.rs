@@ -1,16 +1,49 @@
 //! The store's words to PostgreSQL. Each request is one statement, so it happens wholly or not at all.
 //!
 //! Whatever is counted is counted in the statement that does it, in the row of its session's process id: see
-//! `0004_store.sql`. Rows of mailboxes are locked before rows of figures, always.
+//! `0004_store.sql`.
+//!
+//! **Locks.** A transaction holds several mailboxes and a row of figures, and two nodes may want the same. So each begins
+//! with [`GUARD`], which takes all it will need, mailboxes in the order of their keys and then the figures of its
+//! session: whoever waits has nothing that the one he waits for still wants. Only the sweeps take rows of mailboxes they
+//! have not locked; they pass over those that are held, and are alone in their transactions.
+//!
+//! The lock of a mailbox also makes its ids grow in the order of the commits: who has read up to 12 never finds an 11
+//! later. It must be a statement of its own, for a statement sees what was there when it began, not when its lock came.
 use crate::postgres::command::Statement;
 
+/// The key of the sweeps: one at a time, on all nodes.
+pub(super) const SWEEPS: i64 = 0;
+
+/// The key of the templates: their number is bounded, so they are counted one after the other.
+pub(super) const TEMPLATES: i64 = 1;
+
+/// Locks what a transaction will change. `$1` keys, sorted. The two numbers say "ara." where a key has but one: the
+/// figures are no mailbox.
+pub(super) const GUARD: Statement = Statement {
+    name: "ara_guard",
+    sql: "SELECT pg_advisory_xact_lock(1634885934, pg_backend_pid() % 1024)
+        FROM (SELECT count(pg_advisory_xact_lock(key)) FROM unnest($1::int8[]) AS key) AS mailboxes (locked)
+        WHERE locked >= 0",
+};
+
 /// Keeps mail. `$1` tenant, `$2` user, `$3` how many of those that are there may stay, `$4` how many came and are not
-/// even kept, then an array each: messages, times of acceptance, of expiry, epochs, places, deliveries begun, events.
-/// A row each, in order: its id, and how many went.
+/// even kept, then an array each: messages, times of acceptance, of expiry, epochs, places, deliveries begun, events; then
+/// the hash and the number of a claim, or NULLs, and for how long it is known. A row each, in order, or one row without
+/// an id when the claim was taken before: the id, how many went, and the last id before these.
 pub(super) const APPEND: Statement = Statement {
     name: "ara_append",
-    sql: "WITH old AS MATERIALIZED (
+    sql: "WITH claimed AS (
+            INSERT INTO notification_claims AS claim (tenant_id, user_id, hash, nth, taken_at)
+            SELECT $1::text, $2::text, $12::uuid, $13::int8, now() WHERE $12::uuid IS NOT NULL
+            ON CONFLICT (tenant_id, user_id, hash) DO UPDATE SET nth = excluded.nth, taken_at = excluded.taken_at
+            WHERE claim.nth < excluded.nth OR claim.taken_at <= now() - $14::int8 * interval '1 s'
+            RETURNING 1
+        ), ours AS MATERIALIZED (
+            SELECT 1 WHERE $12::uuid IS NULL OR EXISTS (SELECT FROM claimed)
+        ), old AS MATERIALIZED (
             SELECT id FROM notification_queue WHERE tenant_id = $1::text AND user_id = $2::text
+                AND EXISTS (SELECT FROM ours)
             ORDER BY id DESC OFFSET $3::int8
         ), gone AS (
             DELETE FROM notification_queue AS mail USING old WHERE mail.id = old.id RETURNING 1
@@ -22,17 +55,21 @@ pub(super) const APPEND: Statement = Statement {
             FROM unnest($5::jsonb[], $6::timestamptz[], $7::timestamptz[], $8::int8[], $9::int8[], $10::int4[],
                         $11::text[])
                 WITH ORDINALITY AS came (message, created_at, expires_at, epoch, seq, attempt, event, place)
+            WHERE EXISTS (SELECT FROM ours)
             ORDER BY came.place
             RETURNING id
         ), counts AS MATERIALIZED (
             SELECT (SELECT count(*) FROM kept) + $4::int8 AS enqueued, (SELECT count(*) FROM gone) + $4::int8 AS dropped
+            FROM ours
         ), counted AS (
             INSERT INTO notification_queue_stats AS stats (slot, enqueued, dropped)
-            SELECT pg_backend_pid() % 64, enqueued, dropped FROM counts
+            SELECT pg_backend_pid() % 1024, enqueued, dropped FROM counts
             ON CONFLICT (slot) DO UPDATE
             SET enqueued = stats.enqueued + excluded.enqueued, dropped = stats.dropped + excluded.dropped
         )
-        SELECT kept.id, counts.dropped FROM kept, counts ORDER BY kept.id",
+        SELECT kept.id, counts.dropped,
+               (SELECT max(id) FROM notification_queue WHERE tenant_id = $1::text AND user_id = $2::text)
+        FROM (VALUES (1)) AS one LEFT JOIN counts ON true LEFT JOIN kept ON true ORDER BY kept.id",
 };
 
 /// Reads a page and begins a delivery of what is on it. `$1` tenant, `$2` user, `$3` behind which id, `$4` entries at
@@ -58,7 +95,7 @@ pub(super) const READ: Statement = Statement {
                       CASE WHEN page.bytes <= $7::int8 THEN coalesce(mail.event, mail.message::text) END AS event
         ), counted AS (
             INSERT INTO notification_queue_stats AS stats (slot, expired)
-            SELECT pg_backend_pid() % 64, count(*) FROM gone HAVING count(*) > 0
+            SELECT pg_backend_pid() % 1024, count(*) FROM gone HAVING count(*) > 0
             ON CONFLICT (slot) DO UPDATE SET expired = stats.expired + excluded.expired
         )
         SELECT (SELECT count(*) FROM ahead) > (SELECT count(*) FROM page), (SELECT max(id) FROM page), handed.*
@@ -95,7 +132,7 @@ pub(super) const REMOVE: Statement = Statement {
             WHERE id = ANY ($3::int8[]) AND tenant_id = $1::text AND user_id = $2::text RETURNING 1
         )
         INSERT INTO notification_queue_stats AS stats (slot, delivered)
-        SELECT pg_backend_pid() % 64, count(*) FROM gone HAVING count(*) > 0
+        SELECT pg_backend_pid() % 1024, count(*) FROM gone HAVING count(*) > 0
         ON CONFLICT (slot) DO UPDATE SET delivered = stats.delivered + excluded.delivered",
 };
 
@@ -107,7 +144,7 @@ pub(super) const DISCARD: Statement = Statement {
             WHERE id = ANY ($3::int8[]) AND tenant_id = $1::text AND user_id = $2::text RETURNING 1
         )
         INSERT INTO notification_queue_stats AS stats (slot, undecodable)
-        SELECT pg_backend_pid() % 64, count(*) FROM gone HAVING count(*) > 0
+        SELECT pg_backend_pid() % 1024, count(*) FROM gone HAVING count(*) > 0
         ON CONFLICT (slot) DO UPDATE SET undecodable = stats.undecodable + excluded.undecodable",
 };
 
@@ -121,8 +158,21 @@ pub(super) const SWEEP_MAIL: Statement = Statement {
             DELETE FROM notification_queue AS mail USING due WHERE mail.id = due.id RETURNING 1
         ), counted AS (
             INSERT INTO notification_queue_stats AS stats (slot, expired)
-            SELECT pg_backend_pid() % 64, count(*) FROM gone HAVING count(*) > 0
+            SELECT pg_backend_pid() % 1024, count(*) FROM gone HAVING count(*) > 0
             ON CONFLICT (slot) DO UPDATE SET expired = stats.expired + excluded.expired
+        )
+        SELECT count(*) FROM gone",
+};
+
+/// Forgets claims. `$1` for how many seconds they are known, `$2` how many at most. How many rows went.
+pub(super) const SWEEP_CLAIMS: Statement = Statement {
+    name: "ara_sweep_claims",
+    sql: "WITH due AS MATERIALIZED (
+            SELECT tenant_id, user_id, hash FROM notification_claims WHERE taken_at <= now() - $1::int8 * interval '1 s'
+            ORDER BY taken_at LIMIT $2::int8 FOR UPDATE SKIP LOCKED
+        ), gone AS (
+            DELETE FROM notification_claims AS claim USING due
+            WHERE (claim.tenant_id, claim.user_id, claim.hash) = (due.tenant_id, due.user_id, due.hash) RETURNING 1
         )
         SELECT count(*) FROM gone",
 };
@@ -143,7 +193,7 @@ pub(super) const TRACK: Statement = Statement {
                 expires_at = excluded.expires_at
         )
         INSERT INTO notification_ack_stats AS stats (slot, tracked)
-        SELECT pg_backend_pid() % 64, 1 WHERE NOT EXISTS (SELECT FROM known)
+        SELECT pg_backend_pid() % 1024, 1 WHERE NOT EXISTS (SELECT FROM known)
         ON CONFLICT (slot) DO UPDATE SET tracked = stats.tracked + excluded.tracked",
 };
 
@@ -166,7 +216,7 @@ pub(super) const ACKNOWLEDGE: Statement = Statement {
                    (SELECT coalesce(sum(latency_ms), 0) FROM acked)::int8 AS latency_ms
         ), counted AS (
             INSERT INTO notification_ack_stats AS stats (slot, acked, expired, latency_ms)
-            SELECT pg_backend_pid() % 64, acked, expired, latency_ms FROM counts WHERE acked + expired > 0
+            SELECT pg_backend_pid() % 1024, acked, expired, latency_ms FROM counts WHERE acked + expired > 0
             ON CONFLICT (slot) DO UPDATE SET acked = stats.acked + excluded.acked,
                 expired = stats.expired + excluded.expired, latency_ms = stats.latency_ms + excluded.latency_ms
         )
@@ -185,7 +235,7 @@ pub(super) const SWEEP_ACKS: Statement = Statement {
             RETURNING acked_at
         ), counted AS (
             INSERT INTO notification_ack_stats AS stats (slot, expired)
-            SELECT pg_backend_pid() % 64, count(*) FROM gone WHERE acked_at IS NULL HAVING count(*) > 0
+            SELECT pg_backend_pid() % 1024, count(*) FROM gone WHERE acked_at IS NULL HAVING count(*) > 0
             ON CONFLICT (slot) DO UPDATE SET expired = stats.expired + excluded.expired
         )
         SELECT count(*) FROM gone",
@@ -214,7 +264,7 @@ pub(super) const ACK_FIGURES: Statement = Statement {
 /// Whether the server writes: adds nothing to a figure.
 pub(super) const PROBE: Statement = Statement {
     name: "ara_probe",
-    sql: "INSERT INTO notification_queue_stats AS stats (slot) VALUES (pg_backend_pid() % 64)
+    sql: "INSERT INTO notification_queue_stats AS stats (slot) VALUES (pg_backend_pid() % 1024)
         ON CONFLICT (slot) DO UPDATE SET enqueued = stats.enqueued",
 };
 

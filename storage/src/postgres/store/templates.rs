@@ -1,6 +1,6 @@
 //! Templates as rows of `notification_templates`: the text of the template, whose payload is kept exactly.
 use crate::postgres::command::{Command, Row};
-use crate::postgres::store::statements::{DELETE_TEMPLATE, LOAD_TEMPLATES, PUT_TEMPLATE};
+use crate::postgres::store::statements::{DELETE_TEMPLATE, LOAD_TEMPLATES, PUT_TEMPLATE, TEMPLATES};
 use protocol::ids::TenantId;
 use protocol::limits;
 use protocol::template::{Template, parse_kept};
@@ -12,6 +12,7 @@ pub(super) fn put(tenant: &TenantId, template: &Template, timeout_ms: u32) -> Co
     // JSON text without a control character, in UTF-8: literal and binary form are the same bytes.
     let text = String::from_utf8_lossy(&text);
     Command::new(&PUT_TEMPLATE, timeout_ms)
+        .shared(TEMPLATES)
         .text(tenant.as_str())
         .text(&template.id)
         .text(&text)
@@ -19,7 +20,7 @@ pub(super) fn put(tenant: &TenantId, template: &Template, timeout_ms: u32) -> Co
 }
 
 pub(super) fn delete(tenant: &TenantId, id: &str, timeout_ms: u32) -> Command {
-    Command::new(&DELETE_TEMPLATE, timeout_ms).text(tenant.as_str()).text(id)
+    Command::new(&DELETE_TEMPLATE, timeout_ms).shared(TEMPLATES).text(tenant.as_str()).text(id)
 }
 
 pub(super) fn load(timeout_ms: u32) -> Command {
