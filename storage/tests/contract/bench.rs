@@ -183,8 +183,8 @@ impl Bench {
 
 impl StoreDriver<AnyStore> {
     pub(crate) fn append(&mut self, mailbox: &Arc<MailboxKey>, mail: Vec<Mail>) -> (Vec<Position>, u64) {
-        match self.ask(StoreRequest::AppendMail { mailbox: Arc::clone(mailbox), mail }) {
-            StoreReply::Appended { positions, dropped } => (positions, dropped),
+        match self.ask(StoreRequest::AppendMail { mailbox: Arc::clone(mailbox), mail, claim: None }) {
+            StoreReply::Appended { positions, dropped, .. } => (positions, dropped),
             other => panic!("not appended: {other:?}"),
         }
     }

@@ -145,9 +145,11 @@ impl Load {
         let watched = &mut self.watched[at];
         let mailbox = Arc::clone(&watched.key);
         let request = match &asked {
-            Asked::Append(numbers) => {
-                StoreRequest::AppendMail { mailbox, mail: numbers.iter().map(|number| mail(*number)).collect() }
-            }
+            Asked::Append(numbers) => StoreRequest::AppendMail {
+                mailbox,
+                mail: numbers.iter().map(|number| mail(*number)).collect(),
+                claim: None,
+            },
             Asked::Read => StoreRequest::ReadMail { mailbox, after: None, entries_max: 100 },
             Asked::Remove(numbers) => {
                 let seen = watched.seen.iter().filter(|(number, _)| numbers.contains(number));

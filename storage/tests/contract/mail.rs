@@ -293,7 +293,7 @@ fn a_users_name_that_cannot_be_kept_fails_alone(kind: Kind) {
 }
 
 fn append(mailbox: &Arc<MailboxKey>, number: u64) -> StoreRequest {
-    StoreRequest::AppendMail { mailbox: Arc::clone(mailbox), mail: vec![mail(number)] }
+    StoreRequest::AppendMail { mailbox: Arc::clone(mailbox), mail: vec![mail(number)], claim: None }
 }
 
 fn many_mailboxes_asked_at_once_keep_each_its_order(kind: Kind) {
@@ -318,7 +318,7 @@ fn many_mailboxes_asked_at_once_keep_each_its_order(kind: Kind) {
         assert_eq!(told.iter().map(|(ticket, _)| *ticket).collect::<Vec<_>>(), tickets, "answered in order, and once");
         for ((_, reply), (_, _, round)) in told.iter().zip(&of_user) {
             match (reply, round) {
-                (StoreReply::Appended { positions, dropped: 0 }, None) => assert_eq!(positions.len(), 1),
+                (StoreReply::Appended { positions, dropped: 0, .. }, None) => assert_eq!(positions.len(), 1),
                 (StoreReply::Mail { entries, next: None }, Some(round)) => {
                     let seen: Vec<_> =
                         entries.iter().map(|e| (e.mail.stream.seq, u64::from(e.mail.attempts))).collect();

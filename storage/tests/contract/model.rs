@@ -119,7 +119,7 @@ impl Model {
 
 fn agrees(asked: &Asked, world: &World, dropped: u64, reply: &StoreReply) -> bool {
     match (asked, reply) {
-        (Asked::Append(numbers), StoreReply::Appended { positions, dropped: told }) => {
+        (Asked::Append(numbers), StoreReply::Appended { positions, dropped: told, .. }) => {
             positions.len() == numbers.len() && dropped == *told
         }
         (Asked::Read, StoreReply::Mail { entries, next: None }) => seen(entries) == *world,
