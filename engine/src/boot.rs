@@ -154,6 +154,7 @@ pub fn serve(settings: Settings, options: ServeOptions) -> Result<(), ServeError
             mesh,
             guests,
             store: stores.door(id, Arc::clone(&metrics), seed),
+            cluster: None,
             stop: Arc::clone(&stop),
             metrics: Arc::clone(&metrics),
             ready: Box::new(move |driver| _ = ready.send(driver)),

@@ -31,6 +31,7 @@ use crate::tables::users::Users;
 use crate::tables::wheel::Wheel;
 use protocol::auth::token::Claims;
 use protocol::clock::{self, Now};
+use protocol::cluster::ClusterEvent;
 use protocol::http::Version;
 use protocol::ids::{self, TenantId};
 use protocol::limits;
@@ -358,6 +359,9 @@ impl Shard {
             self.template_stored(now, ticket, reply, effects);
         }
     }
+
+    /// From the bridge to other nodes; on the bridge shard only.
+    pub fn cluster(&mut self, _now: Now, _event: ClusterEvent, _effects: &mut Effects) {}
 
     /// Whether new publishes are refused right now.
     pub fn congested(&self) -> bool {

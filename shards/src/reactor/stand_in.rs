@@ -20,6 +20,7 @@ use crate::mesh::message::{GatherId, Message};
 use crate::shard::{Arrival, Ended};
 use protocol::auth::token::Claims;
 use protocol::clock::Now;
+use protocol::cluster::ClusterEvent;
 use protocol::http::Version;
 use protocol::ids::TenantId;
 use protocol::json;
@@ -204,6 +205,8 @@ impl Shard {
     pub(super) fn stored(&mut self, _now: Now, ticket: StoreTicket, _reply: StoreReply, _effects: &mut Effects) {
         self.say(ConnKey::from_u64(ticket.0), "stored\n");
     }
+
+    pub(super) fn cluster(&mut self, _now: Now, _event: ClusterEvent, _effects: &mut Effects) {}
 
     pub(super) fn publish(&mut self, _now: Now, _submission: Submission, _effects: &mut Effects) {
         self.published += 1;
