@@ -1,4 +1,5 @@
 //! The language between the shards and what outlives a connection. The engine carries it; neither side knows the other.
+use crate::cluster::wire::Claim;
 use crate::ids::{ConnectionId, NotificationId, TenantId};
 use crate::stream::StreamSeq;
 use crate::template::Template;
@@ -76,6 +77,9 @@ pub enum StoreRequest {
         mailbox: Arc<MailboxKey>,
         /// What to keep.
         mail: Vec<Mail>,
+        /// A claim that every node makes of the same mail (see [`Claim`]). The store takes a claim for a mailbox once, in the
+        /// same atomic step; of one that was taken before nothing is kept, and the answer has no positions.
+        claim: Option<Claim>,
     },
     /// The oldest entries behind a position. What has expired or cannot be read is dropped and counted.
     ReadMail {
@@ -123,8 +127,10 @@ pub enum StoreReply {
     Templates(Vec<(TenantId, Arc<Template>)>),
     /// Answer to [`StoreRequest::AppendMail`]: where each stands, and how many of the oldest had to go.
     Appended {
-        /// One for each, in order.
+        /// One for each, in order; none when the claim was taken before.
         positions: Vec<Position>,
+        /// The entry that stood last before these; `None` when the mailbox was empty.
+        before: Option<Position>,
         /// The mailbox was full.
         dropped: u64,
     },

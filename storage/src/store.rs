@@ -1,5 +1,5 @@
 //! The store: takes a [`StoreRequest`], asks the backend that was chosen, answers with a [`StoreReply`].
-use crate::memory::mailboxes::{MailboxCounts, MailboxLimits, MemoryMailboxes};
+use crate::memory::mailboxes::{Appended, MailboxCounts, MailboxLimits, MemoryMailboxes};
 use crate::memory::templates::MemoryTemplates;
 use protocol::clock::Now;
 use protocol::store::{StoreReply, StoreRequest};
@@ -54,9 +54,9 @@ impl Store {
                 StoreReply::Done
             }
             StoreRequest::LoadTemplates => StoreReply::Templates(templates.load()),
-            StoreRequest::AppendMail { mailbox, mail } => {
-                let (positions, dropped) = mailboxes.append(mailbox, mail);
-                StoreReply::Appended { positions, dropped }
+            StoreRequest::AppendMail { mailbox, mail, claim } => {
+                let Appended { positions, before, dropped } = mailboxes.append(mailbox, mail, claim);
+                StoreReply::Appended { positions, before, dropped }
             }
             StoreRequest::ReadMail { mailbox, after, entries_max } => {
                 let (entries, next) = mailboxes.read(&mailbox, after, entries_max, now.unix_ns);

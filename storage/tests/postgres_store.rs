@@ -42,8 +42,8 @@ fn mail(n: u64) -> Mail {
 }
 
 fn append(driver: &mut StoreDriver, user: &str, mail: Vec<Mail>) -> (Vec<Position>, u64) {
-    match driver.ask(StoreRequest::AppendMail { mailbox: mailbox(user), mail }) {
-        StoreReply::Appended { positions, dropped } => (positions, dropped),
+    match driver.ask(StoreRequest::AppendMail { mailbox: mailbox(user), mail, claim: None }) {
+        StoreReply::Appended { positions, dropped, .. } => (positions, dropped),
         other => panic!("{other:?}"),
     }
 }
@@ -279,7 +279,7 @@ fn many_requests_at_once_are_answered_in_order_and_counted() {
     let tickets: Vec<_> = (0..300)
         .map(|n| {
             let mail = vec![mail(n)];
-            driver.submit(StoreRequest::AppendMail { mailbox: mailbox(&format!("u{}", n % 7)), mail })
+            driver.submit(StoreRequest::AppendMail { mailbox: mailbox(&format!("u{}", n % 7)), mail, claim: None })
         })
         .collect();
     assert_eq!(driver.figures.outstanding.get(), 300);

@@ -27,7 +27,7 @@ fn append(n: u64) -> StoreRequest {
         attempts: 0,
         stream: StreamSeq { epoch: 1, seq: n },
     };
-    StoreRequest::AppendMail { mailbox: mailbox(), mail: vec![mail] }
+    StoreRequest::AppendMail { mailbox: mailbox(), mail: vec![mail], claim: None }
 }
 
 fn read() -> StoreRequest {
@@ -42,7 +42,7 @@ fn numbers(reply: &StoreReply) -> Vec<u64> {
 }
 
 fn is_kept(reply: &StoreReply) -> bool {
-    matches!(reply, StoreReply::Appended { positions, dropped: 0 } if positions.len() == 1)
+    matches!(reply, StoreReply::Appended { positions, dropped: 0, .. } if positions.len() == 1)
 }
 
 /// Asks until it is done: while the link is down the answer is that it was not.

@@ -67,13 +67,17 @@ fn mail(store: &Store, number: u64) -> Mail {
 }
 
 fn append(store: &Store, numbers: std::ops::RangeInclusive<u64>) -> StoreRequest {
-    StoreRequest::AppendMail { mailbox: mailbox(), mail: numbers.map(|number| mail(store, number)).collect() }
+    StoreRequest::AppendMail {
+        mailbox: mailbox(),
+        mail: numbers.map(|number| mail(store, number)).collect(),
+        claim: None,
+    }
 }
 
 /// Where they stand, and how many went.
 fn appended(reply: StoreReply) -> (Vec<Position>, u64) {
     match reply {
-        StoreReply::Appended { positions, dropped } => (positions, dropped),
+        StoreReply::Appended { positions, dropped, .. } => (positions, dropped),
         other => panic!("not appended: {other:?}"),
     }
 }
@@ -398,7 +402,7 @@ fn what_nobody_can_read_and_what_has_expired_never_blocks_and_goes() {
         client.must(&["XADD", STREAM, "*", "data", &format!("no JSON {number}")]);
     }
     let short = Mail { expires_at_unix_ns: store.now().unix_ns + 1_000_000, ..mail(&store, 1) };
-    store.ask(StoreRequest::AppendMail { mailbox: mailbox(), mail: vec![short, mail(&store, 2)] });
+    store.ask(StoreRequest::AppendMail { mailbox: mailbox(), mail: vec![short, mail(&store, 2)], claim: None });
     store.skip_ms(2);
     let (entries, next) = page(store.ask(read(None, 5)));
     assert_eq!((entries.len(), next.is_some()), (0, true), "a page of nothing leads on");
@@ -423,7 +427,7 @@ fn chores_sweep_give_up_and_count_while_other_shards_do_not() {
     for number in 1..=users {
         let mailbox = MailboxKey { tenant: TenantId::parse("acme").unwrap(), user: format!("u{number}").into() };
         let mail = vec![mail(&idle, number)];
-        idle.submit(StoreRequest::AppendMail { mailbox: Arc::new(mailbox), mail });
+        idle.submit(StoreRequest::AppendMail { mailbox: Arc::new(mailbox), mail, claim: None });
     }
     for number in 1..=tracked {
         idle.submit(track(number));
@@ -486,11 +490,15 @@ fn an_outbox_that_is_put_back_is_kept_wholly_however_large_it_is() {
     // Several commands: more than an outbox ever holds.
     let event: Arc<[u8]> = format!("{{\"payload\":\"{}\"}}", "x".repeat(1_000_000)).into_bytes().into();
     let large: Vec<Mail> = (1..=20).map(|number| Mail { event: Arc::clone(&event), ..mail(&store, number) }).collect();
-    let (positions, dropped) = appended(store.ask(StoreRequest::AppendMail { mailbox: mailbox(), mail: large }));
+    let (positions, dropped) =
+        appended(store.ask(StoreRequest::AppendMail { mailbox: mailbox(), mail: large, claim: None }));
     assert_eq!((positions.len(), dropped, positions.is_sorted()), (20, 0, true));
     let too_large: Arc<[u8]> = vec![b'1'; limits::REDIS_ENTRY_BYTES_MAX].into();
     let mail = vec![mail(&store, 1), Mail { event: too_large, ..mail(&store, 2) }];
-    assert!(matches!(store.ask(StoreRequest::AppendMail { mailbox: mailbox(), mail }), StoreReply::Failed));
+    assert!(matches!(
+        store.ask(StoreRequest::AppendMail { mailbox: mailbox(), mail, claim: None }),
+        StoreReply::Failed
+    ));
     let all: Vec<Position> = {
         let (mut all, mut after) = (Vec::new(), None);
         loop {

@@ -264,6 +264,7 @@ impl World {
             Effect::Close(key) => self.socket(key).is_open = false,
             Effect::Read { key, on } => self.socket(key).is_deaf = !on,
             Effect::Store { ticket, .. } => self.tickets.push(ticket),
+            Effect::Cluster(_) => panic!("a shard of a lonely node speaks to others: {effect:?}"),
         }
     }
 

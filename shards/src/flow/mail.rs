@@ -156,7 +156,7 @@ impl Shard {
             mail.stay
         });
         let ticket = self.mailroom.next_number();
-        let request = StoreRequest::AppendMail { mailbox: Arc::clone(&key), mail: mail.clone() };
+        let request = StoreRequest::AppendMail { mailbox: Arc::clone(&key), mail: mail.clone(), claim: None };
         self.mailroom.waits.insert(ticket, Wait::Append { key, mail, deliveries, job, stay, is_retry });
         self.settle_congestion();
         effects.push(Effect::Store { ticket: StoreTicket(ticket), request });
@@ -183,7 +183,7 @@ impl Shard {
         match (wait, reply) {
             (
                 Wait::Append { key, mail, deliveries, job, is_retry, .. },
-                StoreReply::Appended { positions, dropped },
+                StoreReply::Appended { positions, dropped, .. },
             ) => {
                 if is_retry {
                     self.mailroom.retry_pace.succeeded();

@@ -1,9 +1,10 @@
 //! A store that answers late, in order, and sometimes not at all; that restarts, and that may have forgotten everything.
+use protocol::cluster::wire::Claim;
 use protocol::ids::{NotificationId, TenantId};
 use protocol::store::{AckVerdict, Entry, MailboxKey, Position, StoreReply, StoreRequest, StoreTicket};
 use protocol::template::Template;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -17,6 +18,8 @@ pub(crate) struct SimStore {
     pub(crate) templates: SharedTemplates,
     /// Whose acknowledgement is awaited.
     pub(crate) awaited: BTreeSet<(String, NotificationId)>,
+    /// Taken, each for its mailbox.
+    claims: HashSet<(MailboxKey, Claim)>,
     pending: VecDeque<(StoreTicket, StoreRequest)>,
     /// Made, and not yet delivered; those of a server that went away are unknown.
     ready: VecDeque<(StoreTicket, StoreReply)>,
@@ -128,8 +131,12 @@ impl SimStore {
                 let rows = templates.iter().map(|((tenant, _), template)| (tenant.clone(), Arc::clone(template)));
                 StoreReply::Templates(rows.collect())
             }
-            StoreRequest::AppendMail { mailbox, mail } => {
+            StoreRequest::AppendMail { mailbox, mail, claim } => {
                 let entries = self.mailboxes.entry((*mailbox).clone()).or_default();
+                let before = entries.keys().next_back().copied();
+                if claim.is_some_and(|claim| !self.claims.insert((MailboxKey::clone(&mailbox), claim))) {
+                    return StoreReply::Appended { positions: Vec::new(), before, dropped: 0 };
+                }
                 let mut positions = Vec::new();
                 for mail in mail {
                     self.last += 1;
@@ -143,7 +150,7 @@ impl SimStore {
                     entries.pop_first();
                     dropped += 1;
                 }
-                StoreReply::Appended { positions, dropped }
+                StoreReply::Appended { positions, before, dropped }
             }
             StoreRequest::ReadMail { mailbox, after, entries_max } => {
                 let Some(kept) = self.mailboxes.get_mut(&mailbox) else {

@@ -494,6 +494,7 @@ impl World {
                     }
                 }
                 Effect::Store { ticket, request } => self.stores[at].submit(ticket, request),
+                Effect::Cluster(request) => panic!("seed {}: a lonely node says {request:?}", self.seed),
             }
         }
     }

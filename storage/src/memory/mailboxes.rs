@@ -1,6 +1,7 @@
 //! Mailboxes in memory: lost with the process, bounded per user.
+use protocol::cluster::wire::Claim;
 use protocol::store::{Entry, Mail, MailboxKey, Position};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 /// Bounds of every mailbox.
@@ -33,19 +34,68 @@ pub struct MemoryMailboxes {
     mailboxes: HashMap<Arc<MailboxKey>, VecDeque<Entry>>,
     limits: MailboxLimits,
     last_position: u64,
+    claims: Claims,
     counts: MailboxCounts,
 }
+
+/// What an append came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Where each stands; none when the claim was taken before.
+    pub positions: Vec<Position>,
+    /// The entry that stood last before these.
+    pub before: Option<Position>,
+    /// How many of the oldest had to go.
+    pub dropped: u64,
+}
+
+/// Claims taken, at most [`CLAIMS_REMEMBERED_MAX`]; the oldest are forgotten.
+#[derive(Debug, Default)]
+struct Claims {
+    taken: HashSet<(Arc<MailboxKey>, Claim)>,
+    oldest_first: VecDeque<(Arc<MailboxKey>, Claim)>,
+}
+
+impl Claims {
+    /// False when it was taken before.
+    fn take(&mut self, mailbox: &Arc<MailboxKey>, claim: Claim) -> bool {
+        let claim = (Arc::clone(mailbox), claim);
+        if !self.taken.insert(claim.clone()) {
+            return false;
+        }
+        self.oldest_first.push_back(claim);
+        if self.oldest_first.len() > CLAIMS_REMEMBERED_MAX
+            && let Some(oldest) = self.oldest_first.pop_front()
+        {
+            self.taken.remove(&oldest);
+        }
+        true
+    }
+}
+
+/// Many times what one process is asked in the seconds within which the same mail may be claimed again.
+const CLAIMS_REMEMBERED_MAX: usize = 65_536;
 
 impl MemoryMailboxes {
     /// Empty.
     pub fn new(limits: MailboxLimits) -> MemoryMailboxes {
-        MemoryMailboxes { mailboxes: HashMap::new(), limits, last_position: 0, counts: MailboxCounts::default() }
+        MemoryMailboxes {
+            mailboxes: HashMap::new(),
+            limits,
+            last_position: 0,
+            claims: Claims::default(),
+            counts: MailboxCounts::default(),
+        }
     }
 
-    /// Keeps mail behind what is there; where each stands, and how many of the oldest had to go.
-    pub fn append(&mut self, mailbox: Arc<MailboxKey>, mail: Vec<Mail>) -> (Vec<Position>, u64) {
+    /// Keeps mail behind what is there, unless its claim was taken before.
+    pub fn append(&mut self, mailbox: Arc<MailboxKey>, mail: Vec<Mail>, claim: Option<Claim>) -> Appended {
+        let before = self.mailboxes.get(&mailbox).and_then(|entries| entries.back()).map(|entry| entry.position);
+        if claim.is_some_and(|claim| !self.claims.take(&mailbox, claim)) {
+            return Appended { positions: Vec::new(), before, dropped: 0 };
+        }
         let entries = self.mailboxes.entry(mailbox).or_default();
-        let before = entries.len();
+        let was_empty = entries.is_empty();
         let mut positions = Vec::with_capacity(mail.len());
         for mail in mail {
             self.last_position += 1;
@@ -56,11 +106,11 @@ impl MemoryMailboxes {
         }
         let dropped = entries.len().saturating_sub(self.limits.entries_max.max(1));
         self.counts.bytes -= entries.drain(..dropped).map(|entry| bytes_of(&entry.mail)).sum::<u64>();
-        self.counts.mailboxes += u64::from(before == 0 && !entries.is_empty());
+        self.counts.mailboxes += u64::from(was_empty && !entries.is_empty());
         self.counts.enqueued += positions.len() as u64;
         self.counts.dropped += dropped as u64;
         self.counts.entries = self.counts.entries + positions.len() as u64 - dropped as u64;
-        (positions, dropped as u64)
+        Appended { positions, before, dropped: dropped as u64 }
     }
 
     /// The oldest entries behind a position, and where to go on unless that was the end. Reading begins a delivery.
@@ -158,16 +208,18 @@ mod tests {
     #[test]
     fn a_full_mailbox_lets_its_oldest_go() {
         let mut mailboxes = MemoryMailboxes::new(MailboxLimits { entries_max: 3 });
-        let (positions, dropped) = mailboxes.append(key("ana"), (1..=5).map(|n| mail(n, 100)).collect());
-        assert_eq!((positions.len(), dropped), (5, 2));
-        assert_eq!(texts(&mailboxes.read(&key("ana"), None, 10, 0).0), ["3", "4", "5"]);
+        let appended = mailboxes.append(key("ana"), (1..=5).map(|n| mail(n, 100)).collect(), None);
+        assert_eq!((appended.positions.len(), appended.before, appended.dropped), (5, None, 2));
+        let next = mailboxes.append(key("ana"), vec![mail(6, 100)], None);
+        assert_eq!(next.before, appended.positions.last().copied());
+        assert_eq!(texts(&mailboxes.read(&key("ana"), None, 10, 0).0), ["4", "5", "6"]);
         assert_eq!(mailboxes.counts().entries, 3);
     }
 
     #[test]
     fn pages_follow_each_other_and_say_when_they_end() {
         let mut mailboxes = MemoryMailboxes::new(MailboxLimits { entries_max: 10 });
-        mailboxes.append(key("ana"), (1..=5).map(|n| mail(n, 100)).collect());
+        mailboxes.append(key("ana"), (1..=5).map(|n| mail(n, 100)).collect(), None);
         let (first, next) = mailboxes.read(&key("ana"), None, 2, 0);
         assert_eq!((texts(&first), next), (vec!["1".into(), "2".into()], Some(first[1].position)));
         let (rest, next) = mailboxes.read(&key("ana"), next, 9, 0);
@@ -177,9 +229,23 @@ mod tests {
     }
 
     #[test]
+    fn a_claim_is_taken_once_for_a_mailbox_and_remembered_for_a_while() {
+        let mut mailboxes = MemoryMailboxes::new(MailboxLimits { entries_max: 10 });
+        let claim = |hash| Some(Claim { hash, nth: 0 });
+        let mut kept = |user, hash| mailboxes.append(key(user), vec![mail(1, 100)], claim(hash)).positions.len();
+        assert_eq!([kept("ana", 0), kept("ana", 0), kept("bo", 0), kept("ana", 1)], [1, 0, 1, 1]);
+        for hash in 2..CLAIMS_REMEMBERED_MAX as u128 {
+            kept("ana", hash);
+        }
+        assert_eq!([kept("bo", 0), kept("ana", 0)], [0, 1], "the oldest is forgotten");
+        assert_eq!(mailboxes.claims.taken.len(), CLAIMS_REMEMBERED_MAX);
+    }
+
+    #[test]
     fn what_is_removed_or_expired_is_gone_and_an_empty_mailbox_takes_no_room() {
         let mut mailboxes = MemoryMailboxes::new(MailboxLimits { entries_max: 10 });
-        let (positions, _) = mailboxes.append(key("ana"), vec![mail(1, 100), mail(2, 50), mail(3, 100)]);
+        let mail = vec![mail(1, 100), mail(2, 50), mail(3, 100)];
+        let positions = mailboxes.append(key("ana"), mail, None).positions;
         mailboxes.remove(&key("ana"), &positions[..1]);
         mailboxes.sweep(60);
         assert_eq!(texts(&mailboxes.read(&key("ana"), None, 9, 60).0), ["3"]);

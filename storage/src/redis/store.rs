@@ -327,7 +327,7 @@ fn parts(mail: &[Mail]) -> impl Iterator<Item = &[Mail]> {
 impl Backend for RedisStore {
     fn submit(&mut self, now: Now, ticket: StoreTicket, request: StoreRequest) {
         match request {
-            StoreRequest::AppendMail { mailbox, mail } => self.append(now, ticket, &mailbox, &mail),
+            StoreRequest::AppendMail { mailbox, mail, .. } => self.append(now, ticket, &mailbox, &mail),
             StoreRequest::ReadMail { mailbox, after, entries_max } => {
                 self.read(now, ticket, mailbox, after, entries_max);
             }

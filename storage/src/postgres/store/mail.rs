@@ -69,7 +69,7 @@ impl Appending {
     }
 
     pub(super) fn reply(self) -> StoreReply {
-        StoreReply::Appended { positions: self.positions, dropped: self.dropped }
+        StoreReply::Appended { positions: self.positions, before: None, dropped: self.dropped }
     }
 }
 

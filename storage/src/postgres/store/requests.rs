@@ -34,9 +34,9 @@ pub(super) fn plan(config: &PostgresStoreConfig, now: Now, request: StoreRequest
             ask(TEMPLATES, templates::load(timeout_ms), What::LoadTemplates(Templates::default()))
         }
         StoreRequest::AppendMail { mail, .. } if mail.is_empty() && config.queue.is_some() => {
-            Plan::Answer(StoreReply::Appended { positions: Vec::new(), dropped: 0 })
+            Plan::Answer(StoreReply::Appended { positions: Vec::new(), before: None, dropped: 0 })
         }
-        StoreRequest::AppendMail { mailbox, mail } => match config.queue {
+        StoreRequest::AppendMail { mailbox, mail, .. } => match config.queue {
             Some(queue) => {
                 let entries_max = queue.entries_max.max(1) as usize;
                 let (command, appending) = Appending::begin(&mailbox, &mail, entries_max, timeout_ms);

@@ -91,7 +91,9 @@ impl Request {
             return (StoreResult::Failed, StoreReply::Failed);
         }
         let reply = match (self.operation, self.page, self.verdict, self.load) {
-            (StoreOperation::Append, ..) => StoreReply::Appended { positions: self.positions, dropped: self.dropped },
+            (StoreOperation::Append, ..) => {
+                StoreReply::Appended { positions: self.positions, before: None, dropped: self.dropped }
+            }
             (_, Some(page), ..) => page,
             (_, _, Some(verdict), _) => StoreReply::Acknowledged(verdict),
             (_, _, _, Some(load)) => StoreReply::Templates(load.all()),
