@@ -80,6 +80,7 @@ impl Room {
             templates_kept: false,
             queue: None,
             ack: None,
+            cluster: None,
         };
         let metrics = Arc::new(NodeMetrics::new(1, ROUTE_LABELS.len()));
         let shard = Shard::new(ShardId(0), 1, Arc::new(config), Arc::clone(&metrics), Arc::new(NoPages), 1);

@@ -260,6 +260,7 @@ fn shard_config(settings: &Settings, sockets_max: usize) -> Result<ShardConfig, 
             timeout_ms: settings.ack.timeout_seconds.saturating_mul(1_000),
             is_recorded: settings.ack.backend != Backend::Memory,
         }),
+        cluster: None,
     })
 }
 

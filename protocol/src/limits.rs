@@ -171,6 +171,9 @@ pub const SERVER_ID_BYTES_MAX: usize = 128;
 pub const CLUSTER_CLAIMS_MAX: usize = 1_024;
 /// Sessions of a user in one answer. The node that is asked tells no more of them; a parcel with more is skipped.
 pub const CLUSTER_SESSIONS_MAX: usize = 1_024;
+/// How long a client waits, in milliseconds, until the other nodes know that its user is here, or that this node listens to
+/// its channel. Then it is answered anyway.
+pub const CLUSTER_WATCH_DEADLINE_MS: u64 = 1_000;
 /// The version in a `hello`. Longer: the parcel is skipped.
 pub const CLUSTER_VERSION_BYTES_MAX: usize = 64;
 

@@ -209,6 +209,14 @@ pub struct ShardMetrics {
     pub ack_pending: Level,
     /// From the last delivery to the acknowledgement.
     pub ack_latency_seconds: Histogram<9>,
+    /// Parcels to other nodes.
+    pub parcels_sent: Counter,
+    /// Parcels of other nodes.
+    pub parcels_received: Counter,
+    /// Users and channels of which the other nodes have yet to hear.
+    pub watches_waiting: Level,
+    /// Of them, those for which nobody waited any longer.
+    pub watches_late: Counter,
     /// Batches.
     pub batch_requests: Counter,
     /// Their sizes.
@@ -275,6 +283,10 @@ impl ShardMetrics {
             ack_unrecorded: Counter::default(),
             ack_pending: Level::default(),
             ack_latency_seconds: Histogram::new(&ACK_LATENCY_BOUNDS),
+            parcels_sent: Counter::default(),
+            parcels_received: Counter::default(),
+            watches_waiting: Level::default(),
+            watches_late: Counter::default(),
             batch_requests: Counter::default(),
             batch_size: Histogram::new(&BATCH_SIZE_BOUNDS),
             overloaded: Counter::default(),

@@ -28,6 +28,7 @@ use crate::tables::streams::Streams;
 use crate::tables::templates::Templates;
 use crate::tables::tenants::Tenants;
 use crate::tables::users::Users;
+use crate::tables::watches::Watches;
 use crate::tables::wheel::Wheel;
 use protocol::auth::token::Claims;
 use protocol::clock::{self, Now};
@@ -102,6 +103,7 @@ pub struct Shard {
     pub(crate) templates: Templates,
     pub(crate) template_writes: TemplateWrites,
     pub(crate) mailroom: Mailroom,
+    pub(crate) watches: Watches,
     pub(crate) gathers: Gathers,
     pub(crate) fanouts: VecDeque<Fanout>,
     /// Deliveries this turn may still make.
@@ -153,6 +155,7 @@ impl Shard {
             templates,
             template_writes: TemplateWrites::default(),
             mailroom: Mailroom::default(),
+            watches: Watches::default(),
             gathers: Gathers::default(),
             fanouts: VecDeque::new(),
             budget: limits::TURN_DELIVERIES_MAX,
@@ -320,25 +323,26 @@ impl Shard {
     /// From another shard.
     pub fn message(&mut self, now: Now, from: ShardId, message: Message, effects: &mut Effects) {
         match message {
-            Message::Mail { publication, users, reply } => {
-                self.deliver_mail(now, &publication, users.as_deref(), reply, effects);
+            Message::Mail { publication, users, is_ours, reply } => {
+                self.deliver_mail(now, &publication, users.as_deref(), is_ours, reply, effects);
             }
             Message::Line { publication, reply } => self.pass_on(now, publication, reply, effects),
             Message::Fanout { publication, places, reply } => {
                 self.start_fanout(now, publication, places, reply, effects);
             }
-            Message::Expect { gather, parts } => self.gather_expects(now, gather, parts, effects),
+            Message::Expect { gather, parts, parcels } => self.gather_expects(now, gather, parts, parcels, effects),
             Message::Receipt { gather, receipt } => self.gather_receipt(now, gather, receipt, effects),
             Message::Join(membership) => {
-                self.directory.join(&membership.tenant, &membership.channel, from);
-                self.metrics().channels.set(self.directory.len() as i64);
-                effects.push(Effect::Send { to: from, message: Message::Joined(membership) });
+                if let Some(membership) = self.join_line(now, from, membership, effects) {
+                    effects.push(Effect::Send { to: from, message: Message::Joined(membership) });
+                }
             }
             Message::Joined(membership) => self.joined(now, &membership, effects),
             Message::Leave(membership) => {
-                self.directory.leave(&membership.tenant, &membership.channel, from);
-                self.metrics().channels.set(self.directory.len() as i64);
+                self.leave_line(from, &membership.tenant, &membership.channel, effects);
             }
+            Message::Bridge(request) => effects.push(Effect::Cluster(request)),
+            Message::Cluster(event) => self.cluster_told(now, *event, effects),
             Message::Ask { reply, question } => self.asked(now, reply, *question, effects),
             Message::Answer { gather, answer } => self.gather_answer(now, gather, *answer, effects),
             Message::Template { change, reply } => self.template_changed(now, &change, reply, effects),
@@ -361,7 +365,9 @@ impl Shard {
     }
 
     /// From the bridge to other nodes; on the bridge shard only.
-    pub fn cluster(&mut self, _now: Now, _event: ClusterEvent, _effects: &mut Effects) {}
+    pub fn cluster(&mut self, now: Now, event: ClusterEvent, effects: &mut Effects) {
+        self.bridge_told(now, event, effects);
+    }
 
     /// Whether new publishes are refused right now.
     pub fn congested(&self) -> bool {

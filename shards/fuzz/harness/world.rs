@@ -104,6 +104,7 @@ impl World {
             templates_kept: false,
             queue: None,
             ack: None,
+            cluster: None,
         };
         let node = Arc::new(NodeMetrics::new(1, ROUTE_LABELS.len()));
         let mut shard = Shard::new(ShardId(0), 1, Arc::new(config), Arc::clone(&node), Arc::new(Pages), rng.u64(..));

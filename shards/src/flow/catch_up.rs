@@ -63,8 +63,9 @@ impl Shard {
 
     /// Whether so little waits for a connection that another page may come.
     pub(crate) fn has_room_to_read(&self, key: ConnKey) -> bool {
-        let waiting = self.connections.get(key).and_then(|connection| connection.outbox.as_ref());
-        waiting.is_none_or(|outbox| outbox.frame_bytes() <= limits::CATCH_UP_BYTES)
+        let Some(connection) = self.connections.get(key) else { return false };
+        !connection.is_held()
+            && connection.outbox.as_ref().is_none_or(|outbox| outbox.frame_bytes() <= limits::CATCH_UP_BYTES)
     }
 
     fn ask_page(&mut self, key: ConnKey, effects: &mut Effects) {

@@ -49,16 +49,17 @@ impl Shard {
         now: Now,
         publication: &Arc<Publication>,
         users: Option<&[u32]>,
+        is_ours: bool,
         reply: Option<ReplyTo>,
         effects: &mut Effects,
     ) {
         let job = self.mailroom.next_number();
         self.mailroom.jobs.insert(job, Job { reply, tally: Receipt::default(), missing: 1 });
         match (&publication.target, users) {
-            (Target::User(name), _) => self.keep_mail_of(now, publication, name, job, effects),
+            (Target::User(name), _) => self.keep_mail_of(now, publication, name, is_ours, job, effects),
             (Target::Users(names), Some(indices)) => {
                 for name in indices.iter().filter_map(|index| names.get(*index as usize)) {
-                    self.keep_mail_of(now, publication, name, job, effects);
+                    self.keep_mail_of(now, publication, name, is_ours, job, effects);
                 }
             }
             _ => debug_assert!(false, "mail goes to users"),
@@ -66,8 +67,20 @@ impl Shard {
         self.job_progressed(now, job, |_| {}, effects);
     }
 
-    fn keep_mail_of(&mut self, now: Now, publication: &Arc<Publication>, name: &str, job: u64, effects: &mut Effects) {
+    fn keep_mail_of(
+        &mut self,
+        now: Now,
+        publication: &Arc<Publication>,
+        name: &str,
+        is_ours: bool,
+        job: u64,
+        effects: &mut Effects,
+    ) {
         let key = self.mailbox_of(publication, name);
+        // Mailboxes that are not shared: the node that took it keeps it for whoever is nowhere.
+        if !is_ours && self.user_mail(&key).is_none() {
+            return;
+        }
         let place = self.streams.next(now, StreamKind::User, &publication.tenant, name);
         let places = Places::One(place);
         let (current, behind) = self.connections_of_mailbox(&key);

@@ -23,7 +23,8 @@ impl Shard {
             Loading::Due(at_ms) => Some(at_ms),
             Loading::Asked(_) | Loading::Done => None,
         };
-        [self.wheel.next_ms(), self.mailroom.due_ms(), load_ms].into_iter().flatten().min().map(|at_ms| at_ms * 1_000)
+        let due = [self.wheel.next_ms(), self.mailroom.due_ms(), load_ms, self.watches.due_ms()];
+        due.into_iter().flatten().min().map(|at_ms| at_ms * 1_000)
     }
 
     /// Fires what is due.
@@ -31,6 +32,7 @@ impl Shard {
         self.load_templates(now, effects);
         self.retry_mail(now, effects);
         self.read_in_turn(now, effects);
+        self.watches_due(now, effects);
         let mut due = Vec::new();
         let Shard { wheel, connections, gathers, .. } = self;
         let expects = |key: ConnKey| match gather_id(key) {
@@ -96,6 +98,8 @@ impl Shard {
     }
 
     fn live_due(&mut self, now: Now, key: ConnKey, effects: &mut Effects) {
+        // Whatever it is told now comes behind its answer.
+        self.let_in(now, key, effects);
         let now_ms = now.mono_ms();
         let timeout_ms = self.config.connection_timeout_ms;
         let interval_ms = self.config.heartbeat_interval_ms;

@@ -49,7 +49,7 @@ pub(super) fn arrival() -> Box<Arrival> {
 
 /// Any message.
 pub(super) fn message() -> Message {
-    Message::Expect { gather: GatherId { slot: 0, generation: 0 }, parts: 0 }
+    Message::Expect { gather: GatherId { slot: 0, generation: 0 }, parts: 0, parcels: 0 }
 }
 
 /// Any publish.

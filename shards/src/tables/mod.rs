@@ -15,4 +15,5 @@ pub mod streams;
 pub mod templates;
 pub mod tenants;
 pub mod users;
+pub mod watches;
 pub mod wheel;
