@@ -213,6 +213,12 @@ pub struct ShardMetrics {
     pub parcels_sent: Counter,
     /// Parcels of other nodes.
     pub parcels_received: Counter,
+    /// Hints that were delivered, at once, to whoever was up to date.
+    pub hints_taken: Counter,
+    /// Hints of what was there already, or of what nobody here is up to date for.
+    pub hints_passed_over: Counter,
+    /// Hints with a hole before them: the mailbox was read.
+    pub hints_behind: Counter,
     /// Users and channels of which the other nodes have yet to hear.
     pub watches_waiting: Level,
     /// Of them, those for which nobody waited any longer.
@@ -285,6 +291,9 @@ impl ShardMetrics {
             ack_latency_seconds: Histogram::new(&ACK_LATENCY_BOUNDS),
             parcels_sent: Counter::default(),
             parcels_received: Counter::default(),
+            hints_taken: Counter::default(),
+            hints_passed_over: Counter::default(),
+            hints_behind: Counter::default(),
             watches_waiting: Level::default(),
             watches_late: Counter::default(),
             batch_requests: Counter::default(),

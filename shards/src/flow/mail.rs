@@ -9,6 +9,8 @@
 //! A connection is *up to date* or *behind*. It begins behind, reads its user's mailbox page by page, and is up to date when a
 //! reading finds the end: the store answers about one mailbox in the order it was asked, so nothing can lie between the end
 //! that was read and what is delivered next. A connection whose outbox is full falls behind again.
+//!
+//! Where other nodes write to the same mailboxes both classes keep first, and this order is not enough: see `cluster/hints`.
 use crate::conn::live::Intake;
 use crate::conn::outbox::{Delivery, MailTag};
 use crate::effect::{Effect, Effects};
@@ -84,7 +86,7 @@ impl Shard {
         let place = self.streams.next(now, StreamKind::User, &publication.tenant, name);
         let places = Places::One(place);
         let (current, behind) = self.connections_of_mailbox(&key);
-        if self.config.ack.is_some() {
+        if self.keeps_first() {
             let delivery = Rc::new(Delivery { publication: Arc::clone(publication), places, mail: None });
             let mail = self.mail(now, publication, place, u32::from(!current.is_empty()));
             return self.append(now, key, vec![mail], vec![delivery], Some(job), effects);
@@ -128,6 +130,12 @@ impl Shard {
         let slots = found.and_then(|at| self.users.get(at)).map_or(&[][..], |user| &user.connections);
         let keys = slots.iter().filter_map(|slot| self.connections.key_at(*slot));
         keys.partition(|key| self.live(*key).is_some_and(|live| matches!(live.intake, Intake::UpToDate)))
+    }
+
+    /// Whether mail is delivered when it is known to be kept, and not before: while it is to be acknowledged, and where other
+    /// nodes hear of it.
+    pub(crate) fn keeps_first(&self) -> bool {
+        self.config.ack.is_some() || self.shares_mail()
     }
 
     fn mail(&self, now: Now, publication: &Publication, stream: StreamSeq, attempts: u32) -> Mail {
@@ -196,7 +204,7 @@ impl Shard {
         match (wait, reply) {
             (
                 Wait::Append { key, mail, deliveries, job, is_retry, .. },
-                StoreReply::Appended { positions, dropped, .. },
+                StoreReply::Appended { positions, before, dropped },
             ) => {
                 if is_retry {
                     self.mailroom.retry_pace.succeeded();
@@ -204,7 +212,11 @@ impl Shard {
                 }
                 self.metrics().queue_enqueued.add(positions.len() as u64);
                 self.metrics().queue_dropped.add(dropped);
-                self.appended(now, &key, &mail, &deliveries, &positions, job, effects);
+                if self.shares_mail() {
+                    self.appended_for_all(now, &key, &deliveries, &positions, before, job, effects);
+                } else {
+                    self.appended(now, &key, &mail, &deliveries, &positions, job, effects);
+                }
                 self.retry_mail(now, effects);
             }
             (Wait::Append { key, mut mail, deliveries, job, is_retry, .. }, reply) => {
@@ -222,13 +234,13 @@ impl Shard {
                     self.read_on_all(now, &key, effects);
                 }
             }
-            (Wait::Read { connection }, StoreReply::Mail { entries, next }) => {
+            (Wait::Read { connection, asked }, StoreReply::Mail { entries, next }) => {
                 self.mailroom.read_pace.succeeded();
-                self.read(now, connection, &entries, next, effects);
+                self.read(now, connection, &entries, next, asked, effects);
                 self.read_in_turn(now, effects);
             }
             // The connection stays behind; its mailbox is read again when its turn comes.
-            (Wait::Read { connection }, _) => {
+            (Wait::Read { connection, .. }, _) => {
                 self.mailroom.read_pace.failed(now.mono_ms());
                 self.mailroom.readers.push_back(connection);
                 self.read_in_turn(now, effects);
@@ -268,7 +280,7 @@ impl Shard {
                 }
             }
         }
-        if self.config.ack.is_some()
+        if self.keeps_first()
             && let Some(mail) = self.user_mail(key)
         {
             mail.youngest = positions.last().copied().max(mail.youngest);
@@ -291,7 +303,7 @@ impl Shard {
         let is_told = job.and_then(|job| self.mailroom.jobs.get(&job)).is_some_and(|job| job.reply.is_some());
         let lost = what.mail.len() as u64;
         // What somebody took was answered as delivered; another device still has a claim to it.
-        let is_owed = !is_told || what.mail.iter().any(|mail| mail.attempts > 0) && self.config.ack.is_none();
+        let is_owed = !is_told || what.mail.iter().any(|mail| mail.attempts > 0) && !self.keeps_first();
         if self.mailroom.retries.is_empty() {
             self.mailroom.retry_pace.rest(now.mono_ms());
         }
@@ -326,7 +338,13 @@ impl Shard {
         }
     }
 
-    fn job_of(&mut self, now: Now, job: Option<u64>, count: impl FnOnce(&mut Receipt), effects: &mut Effects) {
+    pub(crate) fn job_of(
+        &mut self,
+        now: Now,
+        job: Option<u64>,
+        count: impl FnOnce(&mut Receipt),
+        effects: &mut Effects,
+    ) {
         if let Some(job) = job {
             self.job_progressed(now, job, count, effects);
         }
@@ -365,7 +383,7 @@ impl Shard {
     }
 
     /// A full outbox: mail waits in the mailbox from here on, in order, what had not begun to go out included.
-    fn fall_behind(&mut self, now: Now, key: ConnKey, effects: &mut Effects) {
+    pub(crate) fn fall_behind(&mut self, now: Now, key: ConnKey, effects: &mut Effects) {
         let Some(live) = self.live(key) else { return };
         let Some(user) = self.users.get(live.user) else { return };
         let Some(mail) = &user.mail else { return };

@@ -1,5 +1,6 @@
 //! What a node has to do with the others (decision 8): the bridge shard asks the bridge and is told by it; the other shards
 //! reach it over the mesh, in order.
+mod hints;
 mod parcels;
 mod watch;
 
@@ -63,11 +64,9 @@ impl Shard {
             ClusterEvent::Receipt { ticket, receipt } => {
                 self.gather_receipt_from_elsewhere(now, gather_id(ticket), receipt, effects);
             }
-            ClusterEvent::Parcel(parcel) => self.parcel_handed_on(now, *parcel),
-            ClusterEvent::Answer { .. }
-            | ClusterEvent::Resumed
-            | ClusterEvent::Members(_)
-            | ClusterEvent::RefreshSessions => {}
+            ClusterEvent::Parcel(parcel) => self.parcel_handed_on(now, *parcel, effects),
+            ClusterEvent::Resumed => self.read_all_again(now, effects),
+            ClusterEvent::Answer { .. } | ClusterEvent::Members(_) | ClusterEvent::RefreshSessions => {}
         }
     }
 

@@ -62,14 +62,14 @@ impl Shard {
     /// Parcels of a gather are under way: nobody knows yet how many nodes will answer.
     pub(crate) fn expect_parcels(&mut self, gather: GatherId, parcels: u32) {
         if let Some(gather) = self.gathers.get_mut(gather) {
-            gather.unsent += parcels;
+            gather.unsent += i64::from(parcels);
         }
     }
 
     /// So many nodes got a parcel.
     pub(super) fn gather_sent(&mut self, now: Now, id: GatherId, nodes: Option<u32>, effects: &mut Effects) {
         let Some(gather) = self.gathers.get_mut(id) else { return };
-        gather.unsent = gather.unsent.saturating_sub(1);
+        gather.unsent -= 1;
         gather.missing += i64::from(nodes.unwrap_or(0));
         self.answer_if_complete(now, id, effects);
     }
@@ -107,8 +107,9 @@ impl Shard {
                     self.answer_if_complete(now, gather, effects);
                 }
             }
-            ParcelKind::Plain(ref plain) => {
-                let home = placement::home(plain.tenant.as_str(), &plain.user, self.shards);
+            ParcelKind::Hint { ref user, published: Published { ref tenant, .. }, .. }
+            | ParcelKind::Plain(Plain { ref tenant, ref user, .. }) => {
+                let home = placement::home(tenant.as_str(), user, self.shards);
                 self.tell(now, home, ClusterEvent::Parcel(Box::new(parcel)), effects);
             }
             // The bridge's own, and what it tells in other words.
@@ -117,9 +118,19 @@ impl Shard {
     }
 
     /// What a parcel means at the shard whom it concerns.
-    pub(super) fn parcel_handed_on(&mut self, now: Now, parcel: Parcel) {
-        if let ParcelKind::Plain(plain) = parcel.kind {
-            self.deliver_plain(now, &plain);
+    pub(super) fn parcel_handed_on(&mut self, now: Now, parcel: Parcel, effects: &mut Effects) {
+        let from = parcel.from_server;
+        match parcel.kind {
+            ParcelKind::Hint { user, published, position, before, .. } => {
+                let ticket = published.ticket;
+                let delivered_to = self.hinted(now, user, published, position, before, effects);
+                if let Some(ticket) = ticket {
+                    let receipt = Receipt { delivered_to, ..Receipt::default() };
+                    self.send_parcel(Some(from), ParcelKind::Receipt { ticket, receipt }, effects);
+                }
+            }
+            ParcelKind::Plain(plain) => self.deliver_plain(now, &plain),
+            _ => {}
         }
     }
 

@@ -1,14 +1,18 @@
 //! Several nodes and the Redis between them: it keeps the order of what it sends to one receiver, is late, and loses what was
 //! on its way over a link that breaks.
 mod live;
+mod mail;
 
 use crate::client::ClientId;
+use crate::store::Kept;
 use crate::world::World;
 use protocol::cluster::wire::{Parcel, ParcelKind};
 use protocol::cluster::{ClusterEvent, ClusterRequest, Topic};
 use shards::config::{ClusterRules, ShardConfig};
 use shards::key::ShardId;
-use std::collections::{HashSet, VecDeque};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::rc::Rc;
 
 /// One node, and its end of the links to Redis.
 pub(crate) struct Node {
@@ -21,6 +25,8 @@ pub(crate) struct Node {
     published: VecDeque<ClusterEvent>,
     /// Its links are broken.
     pub(crate) is_cut: bool,
+    /// The last hint of each user that could not be sent; the bridge sends it when the links are back.
+    unsent: BTreeMap<Topic, Parcel>,
 }
 
 /// All of them.
@@ -53,10 +59,21 @@ impl Cluster {
                     answers: VecDeque::new(),
                     published: VecDeque::new(),
                     is_cut: false,
+                    unsent: BTreeMap::new(),
                 }
             })
             .collect();
-        Cluster { seed, rng, nodes, slowness_percent: 0 }
+        let mut cluster = Cluster { seed, rng, nodes, slowness_percent: 0 };
+        cluster.share_stores();
+        cluster
+    }
+
+    /// One server keeps the mail of all nodes.
+    fn share_stores(&mut self) {
+        let kept = Rc::new(RefCell::new(Kept::default()));
+        for store in self.nodes.iter_mut().flat_map(|node| &mut node.world.stores) {
+            store.kept = Rc::clone(&kept);
+        }
     }
 
     /// One of the nodes.
@@ -95,8 +112,8 @@ impl Cluster {
 
     /// Lets time pass, settled at every moment.
     pub(crate) fn pass_ms(&mut self, ms: u64) {
-        for _ in 0..ms.div_ceil(50) {
-            self.nodes.iter_mut().for_each(|node| node.world.pass_ms_unsettled(50));
+        for _ in 0..ms.div_ceil(250) {
+            self.nodes.iter_mut().for_each(|node| node.world.pass_ms_unsettled(250));
             self.settle();
         }
     }
@@ -113,6 +130,9 @@ impl Cluster {
         let node = &mut self.nodes[at];
         if std::mem::take(&mut node.is_cut) {
             node.answers.push_back(ClusterEvent::Resumed);
+            for (topic, parcel) in std::mem::take(&mut node.unsent) {
+                self.publish(at, &topic, &parcel);
+            }
         }
     }
 
@@ -169,6 +189,9 @@ impl Cluster {
         parcel.encode(&mut bytes).expect("a parcel that may be sent");
         let parcel = Parcel::decode(&bytes).expect("what was sent can be read");
         let (ticket, mut nodes) = (parcel.ticket(), 0);
+        if self.nodes[at].is_cut && matches!(parcel.kind, ParcelKind::Hint { .. }) {
+            self.nodes[at].unsent.insert(topic.clone(), parcel.clone());
+        }
         if !self.nodes[at].is_cut {
             for other in (0..self.nodes.len()).filter(|other| *other != at) {
                 let node = &mut self.nodes[other];
