@@ -219,6 +219,12 @@ pub struct ShardMetrics {
     pub hints_passed_over: Counter,
     /// Hints with a hole before them: the mailbox was read.
     pub hints_behind: Counter,
+    /// Mail that every node read from Redis and that waits to be kept by another.
+    pub claims_waiting: Level,
+    /// Of such mail, what this node kept.
+    pub claims_stored: Counter,
+    /// And what another kept.
+    pub claims_stored_elsewhere: Counter,
     /// Users and channels of which the other nodes have yet to hear.
     pub watches_waiting: Level,
     /// Of them, those for which nobody waited any longer.
@@ -294,6 +300,9 @@ impl ShardMetrics {
             hints_taken: Counter::default(),
             hints_passed_over: Counter::default(),
             hints_behind: Counter::default(),
+            claims_waiting: Level::default(),
+            claims_stored: Counter::default(),
+            claims_stored_elsewhere: Counter::default(),
             watches_waiting: Level::default(),
             watches_late: Counter::default(),
             batch_requests: Counter::default(),

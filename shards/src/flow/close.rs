@@ -220,6 +220,7 @@ impl Shard {
     /// Close 1001, or the end of the body. Answers under way are still given.
     pub fn stop(&mut self, now: Now, effects: &mut Effects) {
         self.stopping = true;
+        self.claim_all(effects);
         for key in self.connections.keys() {
             let Some(connection) = self.connections.get(key) else { continue };
             match &connection.phase {
@@ -249,7 +250,7 @@ impl Shard {
     /// After `stop`: whether every connection is gone, and every mail that was to be kept is kept or refused: nothing is
     /// lost with this shard. While the store is down that may be never; the rim has a deadline.
     pub fn stopped(&self) -> bool {
-        let owes_nodes = self.config.cluster.is_some() && !self.gathers.is_empty();
+        let owes_nodes = self.config.cluster.is_some() && !(self.gathers.is_empty() && self.claims.is_settled());
         self.connections.is_empty() && self.mailroom.is_settled() && self.template_writes.is_settled() && !owes_nodes
     }
 }

@@ -22,6 +22,7 @@ use crate::tables::mail::{Job, UserMail, Wait};
 use crate::tables::retries::Retry;
 use crate::tables::streams::StreamKind;
 use protocol::clock::Now;
+use protocol::cluster::wire::Claim;
 use protocol::limits;
 use protocol::notification::{Publication, Target};
 use protocol::publish::receipt::Receipt;
@@ -116,7 +117,7 @@ impl Shard {
     }
 
     /// The key of a user's mailbox; the one that the user's connections share, if there are any.
-    fn mailbox_of(&self, publication: &Publication, name: &str) -> Arc<MailboxKey> {
+    pub(crate) fn mailbox_of(&self, publication: &Publication, name: &str) -> Arc<MailboxKey> {
         let found = self.tenants.find(publication.tenant.as_str()).and_then(|tenant| self.users.find(tenant, name));
         match found.and_then(|at| self.users.get(at)).and_then(|user| user.mail.as_ref()) {
             Some(mail) => Arc::clone(&mail.key),
@@ -138,7 +139,7 @@ impl Shard {
         self.config.ack.is_some() || self.shares_mail()
     }
 
-    fn mail(&self, now: Now, publication: &Publication, stream: StreamSeq, attempts: u32) -> Mail {
+    pub(crate) fn mail(&self, now: Now, publication: &Publication, stream: StreamSeq, attempts: u32) -> Mail {
         let ttl_ns = self.config.queue.map_or(0, |queue| queue.ttl_ms.saturating_mul(1_000_000));
         let own_ns = publication.expires_at_us.map(|at_us| at_us.saturating_sub(now.mono_us).saturating_mul(1_000));
         Mail {
@@ -167,18 +168,25 @@ impl Shard {
         if self.mailroom.retries.holds(&key) {
             return self.append_failed(now, Retry { key, mail, deliveries }, job, effects);
         }
-        self.ask_append(Retry { key, mail, deliveries }, job, false, effects);
+        self.ask_append(Retry { key, mail, deliveries }, job, false, None, effects);
     }
 
-    fn ask_append(&mut self, what: Retry, job: Option<u64>, is_retry: bool, effects: &mut Effects) {
+    pub(crate) fn ask_append(
+        &mut self,
+        what: Retry,
+        job: Option<u64>,
+        is_retry: bool,
+        claim: Option<Claim>,
+        effects: &mut Effects,
+    ) {
         let Retry { key, mail, deliveries } = what;
         let stay = self.user_mail(&key).map(|mail| {
             mail.appending += 1;
             mail.stay
         });
         let ticket = self.mailroom.next_number();
-        let request = StoreRequest::AppendMail { mailbox: Arc::clone(&key), mail: mail.clone(), claim: None };
-        self.mailroom.waits.insert(ticket, Wait::Append { key, mail, deliveries, job, stay, is_retry });
+        let request = StoreRequest::AppendMail { mailbox: Arc::clone(&key), mail: mail.clone(), claim };
+        self.mailroom.waits.insert(ticket, Wait::Append { key, mail, deliveries, job, stay, claim, is_retry });
         self.settle_congestion();
         effects.push(Effect::Store { ticket: StoreTicket(ticket), request });
     }
@@ -203,7 +211,7 @@ impl Shard {
         }
         match (wait, reply) {
             (
-                Wait::Append { key, mail, deliveries, job, is_retry, .. },
+                Wait::Append { key, mail, deliveries, job, claim, is_retry, .. },
                 StoreReply::Appended { positions, before, dropped },
             ) => {
                 if is_retry {
@@ -214,10 +222,14 @@ impl Shard {
                 self.metrics().queue_dropped.add(dropped);
                 if self.shares_mail() {
                     self.appended_for_all(now, &key, &deliveries, &positions, before, job, effects);
+                    self.claimed(now, &key, claim, !positions.is_empty(), effects);
                 } else {
                     self.appended(now, &key, &mail, &deliveries, &positions, job, effects);
                 }
                 self.retry_mail(now, effects);
+            }
+            (Wait::Append { key, mail, deliveries, claim: Some(claim), .. }, _) => {
+                self.claim_again(now, &key, mail, deliveries, claim);
             }
             (Wait::Append { key, mut mail, deliveries, job, is_retry, .. }, reply) => {
                 // Kept, perhaps: if it is tried again and then comes twice, the second says so.
@@ -334,7 +346,7 @@ impl Shard {
             && let Some(what) = self.mailroom.retries.begin()
         {
             self.mailroom.retry_pace.begin();
-            self.ask_append(what, None, true, effects);
+            self.ask_append(what, None, true, None, effects);
         }
     }
 

@@ -16,7 +16,7 @@ pub(crate) mod deliver;
 mod gather;
 mod http;
 pub(crate) mod mail;
-mod publish;
+pub(crate) mod publish;
 mod query;
 mod stream;
 mod subscribe;

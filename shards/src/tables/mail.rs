@@ -1,6 +1,7 @@
 //! What a home knows of its users' mail while they are online: what was delivered and not yet acknowledged.
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
+use protocol::cluster::wire::Claim;
 use protocol::ids::{ConnectionId, NotificationId};
 use protocol::limits;
 use protocol::store::{Mail, MailboxKey, Position};
@@ -191,6 +192,8 @@ pub enum Wait {
         job: Option<u64>,
         /// During which stay of the user it was asked; none when the user was away.
         stay: Option<u64>,
+        /// Every node asks for it, and one is done.
+        claim: Option<Claim>,
         /// It is not tried for the first time.
         is_retry: bool,
     },

@@ -173,7 +173,7 @@ impl Shard {
     }
 
     /// These read what stands behind an entry that they have.
-    fn read_from(&mut self, now: Now, keys: Vec<ConnKey>, after: Option<Position>, effects: &mut Effects) {
+    pub(super) fn read_from(&mut self, now: Now, keys: Vec<ConnKey>, after: Option<Position>, effects: &mut Effects) {
         for key in keys {
             if let Some(live) = self.live_mut(key) {
                 live.intake = Intake::Behind { after, reading: false, overdue_ms: None };

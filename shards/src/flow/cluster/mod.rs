@@ -1,5 +1,6 @@
 //! What a node has to do with the others (decision 8): the bridge shard asks the bridge and is told by it; the other shards
 //! reach it over the mesh, in order.
+mod claims;
 mod hints;
 mod parcels;
 mod watch;
@@ -66,7 +67,8 @@ impl Shard {
             }
             ClusterEvent::Parcel(parcel) => self.parcel_handed_on(now, *parcel, effects),
             ClusterEvent::Resumed => self.read_all_again(now, effects),
-            ClusterEvent::Answer { .. } | ClusterEvent::Members(_) | ClusterEvent::RefreshSessions => {}
+            ClusterEvent::Members(members) => self.members = members,
+            ClusterEvent::Answer { .. } | ClusterEvent::RefreshSessions => {}
         }
     }
 

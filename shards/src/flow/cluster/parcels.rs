@@ -2,6 +2,7 @@
 use crate::conn::outbox::Delivery;
 use crate::effect::Effects;
 use crate::flow::deliver::Overflow;
+use crate::flow::publish::Origin;
 use crate::key::ConnKey;
 use crate::mesh::message::GatherId;
 use crate::shard::Shard;
@@ -102,7 +103,7 @@ impl Shard {
                     self.open_gather(now, NOBODY, None, kind)
                 });
                 let publication = Arc::new(published.into_publication(target, audience, now));
-                self.dispatch_here(now, publication, gather, false, effects);
+                self.dispatch_here(now, publication, gather, Origin::Elsewhere, effects);
                 if let Some(gather) = gather {
                     self.answer_if_complete(now, gather, effects);
                 }
@@ -112,6 +113,7 @@ impl Shard {
                 let home = placement::home(tenant.as_str(), user, self.shards);
                 self.tell(now, home, ClusterEvent::Parcel(Box::new(parcel)), effects);
             }
+            ParcelKind::Stored(_) => self.tell_all(now, &ClusterEvent::Parcel(Box::new(parcel)), effects),
             // The bridge's own, and what it tells in other words.
             _ => {}
         }
@@ -130,6 +132,7 @@ impl Shard {
                 }
             }
             ParcelKind::Plain(plain) => self.deliver_plain(now, &plain),
+            ParcelKind::Stored(claims) => self.stored_elsewhere(&claims),
             _ => {}
         }
     }

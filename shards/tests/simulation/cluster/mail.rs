@@ -249,3 +249,62 @@ fn a_hint_is_delivered_where_nothing_is_missing() {
     cluster.settle();
     assert_eq!(cluster.nodes[0].world.stores[0].len(), 0);
 }
+
+/// What comes by Redis comes to every node, and is kept once, whoever dies and whatever is not heard.
+fn ingest_is_kept_once(seed: u64) {
+    let mut cluster = Cluster::new(seed, 2 + seed as usize % 2, rules(true));
+    let nodes = cluster.nodes.len();
+    if cluster.rng.u8(0..4) > 0 {
+        cluster.meet();
+    }
+    let clients: Vec<(usize, ClientId)> =
+        (0..nodes).map(|node| (node, cluster.nodes[node].world.websocket("ana"))).collect();
+    cluster.settle();
+    // One of them may be dead to Redis: its ingest is silent, too.
+    let deaf = (cluster.rng.u8(0..3) == 0).then(|| cluster.any());
+    for store in cluster.nodes.iter_mut().flat_map(|node| &mut node.world.stores) {
+        store.failures_percent = if seed.is_multiple_of(3) { 20 } else { 0 };
+    }
+    for n in 0..30 {
+        for node in (0..nodes).filter(|node| Some(*node) != deaf) {
+            cluster.nodes[node].world.submit("ana", n);
+            for _ in 0..cluster.rng.u8(0..4) {
+                cluster.step();
+            }
+        }
+        match cluster.rng.u8(0..8) {
+            0 => cluster.slowness_percent = cluster.rng.u8(0..90),
+            1 => {
+                let node = cluster.any();
+                cluster.cut(node);
+            }
+            2 | 3 => {
+                let node = cluster.any();
+                cluster.heal(node);
+            }
+            _ => {}
+        }
+    }
+    for store in cluster.nodes.iter_mut().flat_map(|node| &mut node.world.stores) {
+        store.failures_percent = 0;
+    }
+    cluster.slowness_percent = 0;
+    cluster.settle();
+    (0..nodes).for_each(|node| cluster.heal(node));
+    cluster.pass_ms(8_000);
+    let store = cluster.nodes[0].world.stores[0].kept.borrow();
+    assert_eq!(store.kept_ever.len(), 30, "seed {seed}: each was kept once");
+    for (node, client) in &clients {
+        let heard = heard(&cluster.nodes[*node].world, *client);
+        let once: BTreeSet<usize> = heard.iter().filter(|heard| heard.attempt == 1).map(|heard| heard.n).collect();
+        let all: BTreeSet<usize> = heard.iter().map(|heard| heard.n).collect();
+        assert_eq!((all.len(), heard.len()), (30, 30), "seed {seed}: node {node} heard each once, {once:?}");
+    }
+    let waiting: u64 = cluster.nodes.iter().map(|node| node.world.metrics.sum(|m| m.claims_waiting.get())).sum();
+    assert_eq!(waiting, 0, "seed {seed}: nobody waits for ever");
+}
+
+#[test]
+fn what_comes_by_redis_is_kept_once_and_heard_by_all() {
+    for_each_seed(100, ingest_is_kept_once);
+}

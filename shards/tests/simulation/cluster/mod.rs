@@ -6,13 +6,14 @@ mod mail;
 use crate::client::ClientId;
 use crate::store::Kept;
 use crate::world::World;
-use protocol::cluster::wire::{Parcel, ParcelKind};
+use protocol::cluster::wire::{Hello, Parcel, ParcelKind};
 use protocol::cluster::{ClusterEvent, ClusterRequest, Topic};
 use shards::config::{ClusterRules, ShardConfig};
 use shards::key::ShardId;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// One node, and its end of the links to Redis.
 pub(crate) struct Node {
@@ -74,6 +75,20 @@ impl Cluster {
         for store in self.nodes.iter_mut().flat_map(|node| &mut node.world.stores) {
             store.kept = Rc::clone(&kept);
         }
+    }
+
+    /// Everybody knows of everybody.
+    pub(crate) fn meet(&mut self) {
+        let hello = |node: &Node| Hello {
+            server_id: node.id.clone(),
+            connections: 0,
+            users: 0,
+            started_unix_ms: 0,
+            version: "1".into(),
+        };
+        let members: Arc<[Hello]> = self.nodes.iter().map(hello).collect();
+        self.nodes.iter_mut().for_each(|node| node.answers.push_back(ClusterEvent::Members(Arc::clone(&members))));
+        self.settle();
     }
 
     /// One of the nodes.
