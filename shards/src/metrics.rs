@@ -337,6 +337,12 @@ pub struct NodeMetrics {
     pub admitted: AtomicU64,
     /// Sockets open on the node.
     pub sockets: AtomicU64,
+    /// Nodes that are alive, this one included, as the bridge last said; 0 while the node is alone.
+    pub cluster_members: AtomicU64,
+    /// Connections of all of them.
+    pub cluster_connections: AtomicU64,
+    /// Users of all of them; who is on two nodes counts twice.
+    pub cluster_users: AtomicU64,
 }
 
 impl NodeMetrics {
@@ -347,6 +353,9 @@ impl NodeMetrics {
             congested_lanes: AtomicU64::new(0),
             admitted: AtomicU64::new(0),
             sockets: AtomicU64::new(0),
+            cluster_members: AtomicU64::new(0),
+            cluster_connections: AtomicU64::new(0),
+            cluster_users: AtomicU64::new(0),
         }
     }
 

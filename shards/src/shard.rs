@@ -12,6 +12,7 @@ use crate::conn::outbox::{Assembly, Delivery, Transport};
 use crate::conn::pool::OutboxPool;
 use crate::conn::{Connection, Phase};
 use crate::effect::{Effect, Effects};
+use crate::flow::cluster::sessions::Sessions;
 use crate::flow::deliver::Fanout;
 use crate::flow::publish::Origin;
 use crate::flow::templates::TemplateWrites;
@@ -108,6 +109,7 @@ pub struct Shard {
     pub(crate) mailroom: Mailroom,
     pub(crate) watches: Watches,
     pub(crate) claims: PendingClaims,
+    pub(crate) sessions: Sessions,
     /// The nodes that are alive, this one included; empty until that is known.
     pub(crate) members: Arc<[Hello]>,
     pub(crate) gathers: Gathers,
@@ -163,6 +165,7 @@ impl Shard {
             mailroom: Mailroom::default(),
             watches: Watches::default(),
             claims: PendingClaims::default(),
+            sessions: Sessions::default(),
             members: Arc::new([]),
             gathers: Gathers::default(),
             fanouts: VecDeque::new(),
@@ -395,8 +398,11 @@ impl Shard {
         self.budget = self.budget_per_turn;
         self.run_fanouts(now, effects);
         self.close_overflowed(now, effects);
-        self.tell_stored(effects);
-        !self.fanouts.is_empty()
+        if self.config.cluster.is_some() {
+            self.tell_stored(effects);
+            self.tell_sessions(effects);
+        }
+        !self.fanouts.is_empty() || self.sessions.is_refreshing()
     }
 
     // --- Output ------------------------------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ impl Shard {
         self.live(key)?;
         self.settle_fanout(now, effects);
         self.write_held_head(now, key);
+        self.session_ended(key, effects);
         let mailbox = self.mailbox_at(key);
         if !self.stopping {
             self.rescue_mail(now, key, PutBack::Leaving, effects);

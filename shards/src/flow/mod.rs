@@ -10,7 +10,7 @@ mod catch_up;
 mod check;
 mod client;
 mod close;
-mod cluster;
+pub(crate) mod cluster;
 mod connect;
 pub(crate) mod deliver;
 mod gather;

@@ -23,7 +23,18 @@ impl Shard {
             Loading::Due(at_ms) => Some(at_ms),
             Loading::Asked(_) | Loading::Done => None,
         };
-        let due = [self.wheel.next_ms(), self.mailroom.due_ms(), load_ms, self.watches.due_ms(), self.claims.due_ms()];
+        let again_ms = match self.templates.reading_again() {
+            Loading::Due(at_ms) => Some(at_ms),
+            Loading::Asked(_) | Loading::Done => None,
+        };
+        let due = [
+            again_ms,
+            self.wheel.next_ms(),
+            self.mailroom.due_ms(),
+            load_ms,
+            self.watches.due_ms(),
+            self.claims.due_ms(),
+        ];
         due.into_iter().flatten().min().map(|at_ms| at_ms * 1_000)
     }
 

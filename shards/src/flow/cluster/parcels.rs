@@ -12,6 +12,7 @@ use protocol::clock::Now;
 use protocol::cluster::wire::{Parcel, ParcelKind, Plain, Published};
 use protocol::cluster::{ClusterEvent, ClusterRequest, Topic};
 use protocol::ids::NotificationId;
+use protocol::limits;
 use protocol::notification::{Priority, Publication, Target};
 use protocol::publish::receipt::Receipt;
 use protocol::stream::{Places, StreamSeq};
@@ -109,11 +110,14 @@ impl Shard {
                 }
             }
             ParcelKind::Hint { ref user, published: Published { ref tenant, .. }, .. }
+            | ParcelKind::Question { ref tenant, ref user, .. }
             | ParcelKind::Plain(Plain { ref tenant, ref user, .. }) => {
                 let home = placement::home(tenant.as_str(), user, self.shards);
                 self.tell(now, home, ClusterEvent::Parcel(Box::new(parcel)), effects);
             }
-            ParcelKind::Stored(_) => self.tell_all(now, &ClusterEvent::Parcel(Box::new(parcel)), effects),
+            ParcelKind::Stored(_) | ParcelKind::Template { .. } => {
+                self.tell_all(now, &ClusterEvent::Parcel(Box::new(parcel)), effects)
+            }
             // The bridge's own, and what it tells in other words.
             _ => {}
         }
@@ -133,6 +137,14 @@ impl Shard {
             }
             ParcelKind::Plain(plain) => self.deliver_plain(now, &plain),
             ParcelKind::Stored(claims) => self.stored_elsewhere(&claims),
+            ParcelKind::Question { ticket, tenant, user } => {
+                let mut sessions = self.sessions_of(&tenant, &user);
+                sessions.truncate(limits::CLUSTER_SESSIONS_MAX);
+                self.send_parcel(Some(from), ParcelKind::Answer { ticket, tenant, user, sessions }, effects);
+            }
+            ParcelKind::Template { .. } if self.config.templates_kept => {
+                self.templates.outdated(now.mono_ms() + limits::CLUSTER_TEMPLATES_WAIT_MS);
+            }
             _ => {}
         }
     }

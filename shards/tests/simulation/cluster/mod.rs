@@ -2,12 +2,13 @@
 //! on its way over a link that breaks.
 mod live;
 mod mail;
+mod sessions;
 
 use crate::client::ClientId;
-use crate::store::Kept;
+use crate::store::{Kept, SharedTemplates};
 use crate::world::World;
 use protocol::cluster::wire::{Hello, Parcel, ParcelKind};
-use protocol::cluster::{ClusterEvent, ClusterRequest, Topic};
+use protocol::cluster::{ClusterEvent, ClusterRequest, Session, Topic};
 use shards::config::{ClusterRules, ShardConfig};
 use shards::key::ShardId;
 use std::cell::RefCell;
@@ -26,6 +27,9 @@ pub(crate) struct Node {
     published: VecDeque<ClusterEvent>,
     /// Its links are broken.
     pub(crate) is_cut: bool,
+    /// The connections it was told of.
+    pub(crate) sessions: BTreeMap<uuid::Uuid, Session>,
+    pub(crate) pages: Vec<Vec<Session>>,
     /// The last hint of each user that could not be sent; the bridge sends it when the links are back.
     unsent: BTreeMap<Topic, Parcel>,
 }
@@ -61,6 +65,8 @@ impl Cluster {
                     published: VecDeque::new(),
                     is_cut: false,
                     unsent: BTreeMap::new(),
+                    sessions: BTreeMap::new(),
+                    pages: Vec::new(),
                 }
             })
             .collect();
@@ -71,9 +77,9 @@ impl Cluster {
 
     /// One server keeps the mail of all nodes.
     fn share_stores(&mut self) {
-        let kept = Rc::new(RefCell::new(Kept::default()));
+        let (kept, templates) = (Rc::new(RefCell::new(Kept::default())), SharedTemplates::default());
         for store in self.nodes.iter_mut().flat_map(|node| &mut node.world.stores) {
-            store.kept = Rc::clone(&kept);
+            (store.kept, store.templates) = (Rc::clone(&kept), Rc::clone(&templates));
         }
     }
 
@@ -88,6 +94,12 @@ impl Cluster {
         };
         let members: Arc<[Hello]> = self.nodes.iter().map(hello).collect();
         self.nodes.iter_mut().for_each(|node| node.answers.push_back(ClusterEvent::Members(Arc::clone(&members))));
+        self.settle();
+    }
+
+    /// The bridge of a node tells it something.
+    pub(crate) fn tell(&mut self, at: usize, event: ClusterEvent) {
+        self.nodes[at].answers.push_back(event);
         self.settle();
     }
 
@@ -193,9 +205,17 @@ impl Cluster {
                 assert!(self.nodes[at].watched.remove(&topic), "seed {}: {topic:?} is not watched", self.seed);
             }
             ClusterRequest::Send { topic, parcel } => self.publish(at, &topic, &parcel),
-            ClusterRequest::SessionChanged(_)
-            | ClusterRequest::SessionEnded { .. }
-            | ClusterRequest::SessionPage(_) => {}
+            ClusterRequest::SessionChanged(session) => {
+                self.nodes[at].sessions.insert(session.connection.0, *session);
+            }
+            ClusterRequest::SessionEnded { session, is_last } => {
+                let sessions = &mut self.nodes[at].sessions;
+                sessions.remove(&session.connection.0);
+                let is_there = sessions.values().any(|other| other.user == session.user);
+                // Who has just come may not be told yet, who has is.
+                assert!(!(is_last && is_there), "seed {}: {session:?} is not the last", self.seed);
+            }
+            ClusterRequest::SessionPage(page) => self.nodes[at].pages.push(page),
         }
     }
 
