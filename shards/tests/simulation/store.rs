@@ -24,6 +24,8 @@ pub(crate) struct SimStore {
     pub(crate) failures_percent: u8,
     /// Of a hundred chances to answer so many are let go.
     pub(crate) slowness_percent: u8,
+    /// Of a hundred chances to answer so many are used to make an answer that comes later.
+    pub(crate) early_percent: u8,
     /// Nothing is answered.
     pub(crate) is_paused: bool,
     pub(crate) entries_max: usize,
@@ -108,6 +110,15 @@ impl SimStore {
     /// Answers the oldest request, if the seed says so.
     pub(crate) fn answer(&mut self, rng: &mut fastrand::Rng, unix_ns: u64) -> Option<(StoreTicket, StoreReply)> {
         if self.is_idle() || rng.u8(0..3) == 0 || rng.u8(0..100) < self.slowness_percent {
+            return None;
+        }
+        // What is kept may change between the making of an answer and its coming.
+        if self.early_percent > 0
+            && rng.u8(0..100) < self.early_percent
+            && let Some((ticket, request)) = self.pending.pop_front()
+        {
+            let reply = self.handle(request, unix_ns);
+            self.ready.push_back((ticket, reply));
             return None;
         }
         if self.ready.front().is_some() {

@@ -222,6 +222,38 @@ fn who_stays_hears_every_notification_in_the_order_of_the_mailbox() {
     for_each_seed(60, who_stays_hears_all);
 }
 
+/// Somebody comes while mail is kept elsewhere, and after that nothing else is published.
+fn who_comes_misses_nothing(seed: u64) {
+    let mut cluster = Cluster::new(seed, 2, rules(true));
+    let backend = cluster.nodes[0].world.dial();
+    let mut n = 0;
+    for _ in 0..4 {
+        let clients: Vec<ClientId> = (0..2).map(|_| cluster.nodes[1].world.websocket("ana")).collect();
+        for _ in 0..cluster.rng.usize(0..12) {
+            cluster.step();
+        }
+        for _ in 0..cluster.rng.u8(1..4) {
+            send(&mut cluster.nodes[0].world, backend, "ana", n);
+            n += 1;
+            for _ in 0..cluster.rng.usize(0..6) {
+                cluster.step();
+            }
+        }
+        cluster.settle();
+        for client in clients {
+            let numbers: Vec<usize> = heard(&cluster.nodes[1].world, client).iter().map(|heard| heard.n).collect();
+            assert_eq!(numbers, (0..n).collect::<Vec<_>>(), "seed {seed}");
+            cluster.nodes[1].world.clients[client].hang_up = true;
+        }
+        cluster.settle();
+    }
+}
+
+#[test]
+fn who_comes_while_mail_is_kept_elsewhere_misses_nothing() {
+    for_each_seed(300, who_comes_misses_nothing);
+}
+
 #[test]
 fn a_hint_is_delivered_where_nothing_is_missing() {
     let mut cluster = Cluster::new(7, 2, rules(true));
@@ -307,4 +339,46 @@ fn ingest_is_kept_once(seed: u64) {
 #[test]
 fn what_comes_by_redis_is_kept_once_and_heard_by_all() {
     for_each_seed(100, ingest_is_kept_once);
+}
+
+/// Nodes die and begin anew while mail is published on all of them. What a publisher was told is kept comes; what was on its
+/// way to a node that died is in the mailbox.
+fn nodes_die(seed: u64) {
+    let mut cluster = Cluster::new(seed, 3, rules(true));
+    let (mut sent, mut accepted_ever) = (0, BTreeSet::new());
+    for _ in 0..6 {
+        let nodes = cluster.nodes.len();
+        let backends: Vec<ClientId> = (0..nodes).map(|node| cluster.nodes[node].world.dial()).collect();
+        let clients: Vec<ClientId> = (0..nodes).map(|node| cluster.nodes[node].world.websocket("ana")).collect();
+        let mut of_node: Vec<Vec<usize>> = vec![Vec::new(); nodes];
+        for _ in 0..6 {
+            let node = cluster.any();
+            send(&mut cluster.nodes[node].world, backends[node], "ana", sent);
+            of_node[node].push(sent);
+            sent += 1;
+            for _ in 0..cluster.rng.u8(0..12) {
+                cluster.step();
+            }
+        }
+        let dies = cluster.any();
+        for node in 0..nodes {
+            let answers = accepted(&cluster.nodes[node].world, backends[node]);
+            accepted_ever.extend(of_node[node].iter().zip(answers).filter(|(_, is_kept)| *is_kept).map(|(n, _)| *n));
+            cluster.nodes[node].world.clients[clients[node]].hang_up = true;
+        }
+        cluster.replace(dies, rules(true));
+        cluster.settle();
+        cluster.pass_ms(2_500);
+    }
+    let node = cluster.any();
+    let ana = cluster.nodes[node].world.websocket("ana");
+    cluster.settle();
+    let heard: BTreeSet<usize> = heard(&cluster.nodes[node].world, ana).iter().map(|heard| heard.n).collect();
+    let lost: Vec<&usize> = accepted_ever.difference(&heard).collect();
+    assert!(lost.is_empty(), "seed {seed}: {lost:?} were accepted and nobody has acknowledged them");
+}
+
+#[test]
+fn what_was_accepted_outlives_the_node_that_took_it() {
+    for_each_seed(60, nodes_die);
 }

@@ -34,6 +34,29 @@ pub(crate) struct Node {
     unsent: BTreeMap<Topic, Parcel>,
 }
 
+fn configure(config: &mut ShardConfig, id: &str, bridge: ShardId, change: impl Fn(&mut ShardConfig)) {
+    config.server_id = id.into();
+    config.connections_per_user_max = 0;
+    config.cluster = Some(ClusterRules { bridge, shares_mail: true });
+    change(config);
+}
+
+impl Node {
+    fn new(id: Box<str>, world: World) -> Node {
+        Node {
+            world,
+            id,
+            watched: HashSet::new(),
+            answers: VecDeque::new(),
+            published: VecDeque::new(),
+            is_cut: false,
+            unsent: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            pages: Vec::new(),
+        }
+    }
+}
+
 /// All of them.
 pub(crate) struct Cluster {
     pub(crate) seed: u64,
@@ -51,23 +74,8 @@ impl Cluster {
             .map(|n| {
                 let (shards, id) = (rng.usize(1..=3), format!("n{n}"));
                 let bridge = ShardId(rng.u8(0..shards as u8));
-                let world = World::with_config(rng.u64(..), shards, |config| {
-                    config.server_id = id.clone().into();
-                    config.connections_per_user_max = 0;
-                    config.cluster = Some(ClusterRules { bridge, shares_mail: true });
-                    change(config);
-                });
-                Node {
-                    world,
-                    id: id.into(),
-                    watched: HashSet::new(),
-                    answers: VecDeque::new(),
-                    published: VecDeque::new(),
-                    is_cut: false,
-                    unsent: BTreeMap::new(),
-                    sessions: BTreeMap::new(),
-                    pages: Vec::new(),
-                }
+                let world = World::with_config(rng.u64(..), shards, |config| configure(config, &id, bridge, &change));
+                Node::new(id.into(), world)
             })
             .collect();
         let mut cluster = Cluster { seed, rng, nodes, slowness_percent: 0 };
@@ -80,6 +88,7 @@ impl Cluster {
         let (kept, templates) = (Rc::new(RefCell::new(Kept::default())), SharedTemplates::default());
         for store in self.nodes.iter_mut().flat_map(|node| &mut node.world.stores) {
             (store.kept, store.templates) = (Rc::clone(&kept), Rc::clone(&templates));
+            store.early_percent = 40;
         }
     }
 
@@ -143,6 +152,15 @@ impl Cluster {
             self.nodes.iter_mut().for_each(|node| node.world.pass_ms_unsettled(250));
             self.settle();
         }
+    }
+
+    /// A node's process dies and another begins under its name: its clients are gone, and what was on its way. What it had
+    /// asked of the store may still be done.
+    pub(crate) fn replace(&mut self, at: usize, change: impl Fn(&mut ShardConfig)) {
+        let node = self.nodes.remove(at);
+        let (id, bridge) = (node.id.clone(), node.world.bridge.expect("a node of a cluster"));
+        let world = node.world.after(|config| configure(config, &id, ShardId(bridge as u8), &change));
+        self.nodes.insert(at, Node::new(id, world));
     }
 
     /// A node's links break, and what was on its way is lost.
