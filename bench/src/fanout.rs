@@ -80,6 +80,7 @@ impl Room {
             templates_kept: false,
             queue: None,
             ack: None,
+            cluster: None,
         };
         let metrics = Arc::new(NodeMetrics::new(1, ROUTE_LABELS.len()));
         let shard = Shard::new(ShardId(0), 1, Arc::new(config), Arc::clone(&metrics), Arc::new(NoPages), 1);
@@ -118,6 +119,7 @@ impl Room {
             tenant: TenantId::default_tenant(),
             target: Target::Broadcast,
             content: self.content.clone(),
+            claim: None,
             source: Source::Http,
         };
         self.shard.publish(self.now, submission, &mut self.effects);

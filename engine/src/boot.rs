@@ -154,6 +154,7 @@ pub fn serve(settings: Settings, options: ServeOptions) -> Result<(), ServeError
             mesh,
             guests,
             store: stores.door(id, Arc::clone(&metrics), seed),
+            cluster: None,
             stop: Arc::clone(&stop),
             metrics: Arc::clone(&metrics),
             ready: Box::new(move |driver| _ = ready.send(driver)),
@@ -259,6 +260,7 @@ fn shard_config(settings: &Settings, sockets_max: usize) -> Result<ShardConfig, 
             timeout_ms: settings.ack.timeout_seconds.saturating_mul(1_000),
             is_recorded: settings.ack.backend != Backend::Memory,
         }),
+        cluster: None,
     })
 }
 

@@ -1,4 +1,5 @@
 //! What the shards of a node need to know; made by the engine from the settings, shared read-only.
+use crate::key::ShardId;
 use protocol::auth::token::Verifier;
 use protocol::http::cors::Cors;
 
@@ -35,6 +36,17 @@ pub struct ShardConfig {
     pub queue: Option<QueueRules>,
     /// `ACK_*`; absent while acknowledgements are off.
     pub ack: Option<AckRules>,
+    /// `CLUSTER_*`; absent while the node is alone.
+    pub cluster: Option<ClusterRules>,
+}
+
+/// How a node is one of several (decision 8). All nodes of a cluster have the same rules, but for the bridge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClusterRules {
+    /// The shard that has the bridge to the other nodes.
+    pub bridge: ShardId,
+    /// Mail that is kept stands where every node finds it (`QUEUE_BACKEND` is not memory).
+    pub shares_mail: bool,
 }
 
 /// How mail is kept. The bound of a mailbox is the store's.

@@ -2,6 +2,7 @@
 use crate::key::{ConnKey, ShardId};
 use crate::mesh::message::Message;
 use crate::shard::Arrival;
+use protocol::cluster::ClusterRequest;
 use protocol::store::{StoreRequest, StoreTicket};
 
 /// One act of the rim.
@@ -41,6 +42,8 @@ pub enum Effect {
         /// What to do.
         request: StoreRequest,
     },
+    /// Ask the bridge to other nodes; on the bridge shard only. What comes of it is told by `Shard::cluster`.
+    Cluster(Box<ClusterRequest>),
 }
 
 /// Effects in order, reused from turn to turn.

@@ -1,6 +1,7 @@
 //! What the engine knows and the shards do not: pages that tell about the whole node.
 use crate::key::ShardId;
 use protocol::clock::Now;
+use protocol::cluster::{ClusterEvent, ClusterRequest};
 use protocol::store::{StoreReply, StoreRequest, StoreTicket};
 
 /// A page of the node, made from counters that may be read from any thread. Never waits.
@@ -22,4 +23,12 @@ pub trait StorePort {
     fn submit(&mut self, now: Now, shard: ShardId, ticket: StoreTicket, request: StoreRequest);
     /// Answers that have come since the last call.
     fn take_replies(&mut self, now: Now, out: &mut Vec<(StoreTicket, StoreReply)>);
+}
+
+/// The bridge shard's door to the other nodes. It and the links behind it share what they need, on the shard's thread.
+pub trait ClusterPort {
+    /// Takes a request. Requests are carried out in order. The links behind it have a turn before the shard sleeps.
+    fn submit(&mut self, now: Now, request: ClusterRequest);
+    /// What has happened since the last call.
+    fn take_events(&mut self, now: Now, out: &mut Vec<ClusterEvent>);
 }

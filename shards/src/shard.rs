@@ -12,7 +12,9 @@ use crate::conn::outbox::{Assembly, Delivery, Transport};
 use crate::conn::pool::OutboxPool;
 use crate::conn::{Connection, Phase};
 use crate::effect::{Effect, Effects};
+use crate::flow::cluster::sessions::Sessions;
 use crate::flow::deliver::Fanout;
+use crate::flow::publish::Origin;
 use crate::flow::templates::TemplateWrites;
 use crate::guest::Submission;
 use crate::host::Host;
@@ -20,6 +22,7 @@ use crate::key::{ConnKey, ShardId};
 use crate::mesh::message::Message;
 use crate::metrics::{NodeMetrics, ShardMetrics};
 use crate::tables::channels::Channels;
+use crate::tables::claims::PendingClaims;
 use crate::tables::directory::Directory;
 use crate::tables::gathers::Gathers;
 use crate::tables::mail::Mailroom;
@@ -28,9 +31,12 @@ use crate::tables::streams::Streams;
 use crate::tables::templates::Templates;
 use crate::tables::tenants::Tenants;
 use crate::tables::users::Users;
+use crate::tables::watches::Watches;
 use crate::tables::wheel::Wheel;
 use protocol::auth::token::Claims;
 use protocol::clock::{self, Now};
+use protocol::cluster::ClusterEvent;
+use protocol::cluster::wire::Hello;
 use protocol::http::Version;
 use protocol::ids::{self, TenantId};
 use protocol::limits;
@@ -101,6 +107,11 @@ pub struct Shard {
     pub(crate) templates: Templates,
     pub(crate) template_writes: TemplateWrites,
     pub(crate) mailroom: Mailroom,
+    pub(crate) watches: Watches,
+    pub(crate) claims: PendingClaims,
+    pub(crate) sessions: Sessions,
+    /// The nodes that are alive, this one included; empty until that is known.
+    pub(crate) members: Arc<[Hello]>,
     pub(crate) gathers: Gathers,
     pub(crate) fanouts: VecDeque<Fanout>,
     /// Deliveries this turn may still make.
@@ -152,6 +163,10 @@ impl Shard {
             templates,
             template_writes: TemplateWrites::default(),
             mailroom: Mailroom::default(),
+            watches: Watches::default(),
+            claims: PendingClaims::default(),
+            sessions: Sessions::default(),
+            members: Arc::new([]),
             gathers: Gathers::default(),
             fanouts: VecDeque::new(),
             budget: limits::TURN_DELIVERIES_MAX,
@@ -319,25 +334,29 @@ impl Shard {
     /// From another shard.
     pub fn message(&mut self, now: Now, from: ShardId, message: Message, effects: &mut Effects) {
         match message {
-            Message::Mail { publication, users, reply } => {
-                self.deliver_mail(now, &publication, users.as_deref(), reply, effects);
+            Message::Mail { publication, users, claim: Some(claim), .. } => {
+                self.keep_claimed(now, &publication, users.as_deref(), *claim, effects);
+            }
+            Message::Mail { publication, users, is_ours, claim: None, reply } => {
+                self.deliver_mail(now, &publication, users.as_deref(), is_ours, reply, effects);
             }
             Message::Line { publication, reply } => self.pass_on(now, publication, reply, effects),
             Message::Fanout { publication, places, reply } => {
                 self.start_fanout(now, publication, places, reply, effects);
             }
-            Message::Expect { gather, parts } => self.gather_expects(now, gather, parts, effects),
+            Message::Expect { gather, parts, parcels } => self.gather_expects(now, gather, parts, parcels, effects),
             Message::Receipt { gather, receipt } => self.gather_receipt(now, gather, receipt, effects),
             Message::Join(membership) => {
-                self.directory.join(&membership.tenant, &membership.channel, from);
-                self.metrics().channels.set(self.directory.len() as i64);
-                effects.push(Effect::Send { to: from, message: Message::Joined(membership) });
+                if let Some(membership) = self.join_line(now, from, membership, effects) {
+                    effects.push(Effect::Send { to: from, message: Message::Joined(membership) });
+                }
             }
             Message::Joined(membership) => self.joined(now, &membership, effects),
             Message::Leave(membership) => {
-                self.directory.leave(&membership.tenant, &membership.channel, from);
-                self.metrics().channels.set(self.directory.len() as i64);
+                self.leave_line(from, &membership.tenant, &membership.channel, effects);
             }
+            Message::Bridge(request) => effects.push(Effect::Cluster(request)),
+            Message::Cluster(event) => self.cluster_told(now, *event, effects),
             Message::Ask { reply, question } => self.asked(now, reply, *question, effects),
             Message::Answer { gather, answer } => self.gather_answer(now, gather, *answer, effects),
             Message::Template { change, reply } => self.template_changed(now, &change, reply, effects),
@@ -346,9 +365,9 @@ impl Shard {
 
     /// From a guest.
     pub fn publish(&mut self, now: Now, submission: Submission, effects: &mut Effects) {
-        let Submission { tenant, target, content, source } = submission;
+        let Submission { tenant, target, content, source, claim } = submission;
         if let Some(publication) = self.accept(now, tenant, target, &content, &source) {
-            self.dispatch(now, publication, None, effects);
+            self.dispatch_here(now, publication, None, Origin::Here(claim), effects);
         }
     }
 
@@ -357,6 +376,11 @@ impl Shard {
         if let Some(reply) = self.mail_stored(now, ticket, reply, effects) {
             self.template_stored(now, ticket, reply, effects);
         }
+    }
+
+    /// From the bridge to other nodes; on the bridge shard only.
+    pub fn cluster(&mut self, now: Now, event: ClusterEvent, effects: &mut Effects) {
+        self.bridge_told(now, event, effects);
     }
 
     /// Whether new publishes are refused right now.
@@ -374,7 +398,11 @@ impl Shard {
         self.budget = self.budget_per_turn;
         self.run_fanouts(now, effects);
         self.close_overflowed(now, effects);
-        !self.fanouts.is_empty()
+        if self.config.cluster.is_some() {
+            self.tell_stored(effects);
+            self.tell_sessions(effects);
+        }
+        !self.fanouts.is_empty() || self.sessions.is_refreshing()
     }
 
     // --- Output ------------------------------------------------------------------------------------------------------

@@ -65,6 +65,9 @@ pub enum ClusterRequest {
         topic: Topic,
         /// Who asked; comes back.
         shard: u8,
+        /// Which of the shard's; comes back. An answer to a watch that was given up meanwhile is recognised by it, so it
+        /// does not matter whether one comes.
+        serial: u32,
     },
     /// Listen no more.
     Unwatch {
@@ -102,6 +105,8 @@ pub enum ClusterEvent {
         topic: Topic,
         /// Who asked.
         shard: u8,
+        /// Which of the shard's.
+        serial: u32,
     },
     /// A parcel has come from another node, for this one ([`Parcel::is_for`]).
     Parcel(Box<Parcel>),

@@ -104,6 +104,7 @@ impl World {
             templates_kept: false,
             queue: None,
             ack: None,
+            cluster: None,
         };
         let node = Arc::new(NodeMetrics::new(1, ROUTE_LABELS.len()));
         let mut shard = Shard::new(ShardId(0), 1, Arc::new(config), Arc::clone(&node), Arc::new(Pages), rng.u64(..));
@@ -380,7 +381,7 @@ impl World {
             audience: None,
         };
         let tenant = TenantId::default_tenant();
-        let submission = Submission { tenant, target, content, source: Source::Redis("world".into()) };
+        let submission = Submission { tenant, target, content, source: Source::Redis("world".into()), claim: None };
         self.call(|shard, now, effects| shard.publish(now, submission, effects));
         self.work();
         self.shard.take_dirty(&mut self.dirty);

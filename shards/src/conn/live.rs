@@ -3,6 +3,7 @@ use super::outbox::Transport;
 use crate::tables::channels::ChannelIndex;
 use crate::tables::tenants::TenantIndex;
 use crate::tables::users::UserIndex;
+use protocol::http::Version;
 use protocol::ids::ConnectionId;
 use protocol::store::{MailboxKey, Position};
 use protocol::ws::close::CloseCode;
@@ -75,7 +76,7 @@ pub struct Subscription {
 }
 
 /// A reply that waits until the lines' owners know of this shard's first subscribers.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Pending {
     /// Joins still under way.
     pub joins: u32,
@@ -85,6 +86,21 @@ pub struct Pending {
     pub refused: Vec<String>,
     /// For a new SSE stream: the reply is `connected`.
     pub connecting: bool,
+    /// It was not even answered: the other nodes have yet to hear that its user is here.
+    pub welcome: Option<Box<Welcome>>,
+}
+
+/// What a client gets and begins with once it may.
+#[derive(Debug)]
+pub struct Welcome {
+    /// The answer to the WebSocket key.
+    pub accept: Option<String>,
+    /// Dialect of the response head.
+    pub version: Version,
+    /// For CORS.
+    pub origin: Option<Box<str>>,
+    /// `?channels=` of an SSE request.
+    pub channels: Vec<Box<str>>,
 }
 
 /// A connection that ends.

@@ -112,6 +112,11 @@ impl Connection {
 }
 
 impl Connection {
+    /// Whether it is a client that was not answered yet, because other nodes have to hear of it.
+    pub fn is_held(&self) -> bool {
+        self.live().and_then(|live| live.pending.as_ref()).is_some_and(|pending| pending.welcome.is_some())
+    }
+
     /// Where the mail of an ending connection goes that is not written in the end.
     pub fn closing_mailbox(&self) -> Option<std::sync::Arc<protocol::store::MailboxKey>> {
         match &self.phase {

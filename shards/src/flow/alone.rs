@@ -56,6 +56,7 @@ pub(super) fn alone() -> Shard {
         templates_kept: false,
         queue: None,
         ack: None,
+        cluster: None,
     };
     Shard::new(ShardId(0), 1, Arc::new(config), Arc::new(NodeMetrics::new(1, 1)), Arc::new(NoPages), 1)
 }

@@ -10,6 +10,7 @@ use crate::tables::gathers::GatherKind;
 use crate::tables::placement;
 use crate::tables::templates::Loading;
 use protocol::clock::Now;
+use protocol::cluster::wire::ParcelKind;
 use protocol::http::error::ApiError;
 use protocol::http::response::{JSON, METRICS_TEXT};
 use protocol::http::route::Route;
@@ -65,7 +66,11 @@ impl Shard {
                 let user: Box<str> = user.into();
                 let home = placement::home(tenant.as_str(), &user, self.shards);
                 let kind = GatherKind::UserSessions(user.clone(), Vec::new());
-                self.ask_one(now, key, request, kind, home, Question::UserSessions(tenant, user), effects);
+                let gather = self.park(now, key, request, Some(1), kind);
+                if self.config.cluster.is_some() {
+                    self.ask_others(gather, &tenant, &user, effects);
+                }
+                self.ask(now, home, gather, Question::UserSessions(tenant, user), effects);
             }
             Route::TenantList => {
                 let one = self.config.tenancy.then_some(tenant);
@@ -134,7 +139,7 @@ impl Shard {
                 let is_mail = matches!(publication.target, Target::User(_) | Target::Users(_));
                 let is_kept = is_mail && self.config.queue.is_some();
                 let (id, tally) = (publication.id, Receipt::default());
-                let kind = GatherKind::Publish { id, unix_ns: now.unix_ns, is_kept, tally };
+                let kind = GatherKind::Publish { id, unix_ns: now.unix_ns, is_kept, tally, elsewhere: 0 };
                 let gather = self.park(now, key, request, None, kind);
                 self.dispatch(now, publication, Some(gather), effects);
                 self.answer_if_complete(now, gather, effects);
@@ -142,7 +147,8 @@ impl Shard {
             None => {
                 let id = NotificationId(self.new_uuid(now));
                 let mut body = Vec::with_capacity(200);
-                receipt::write_receipt(&mut body, id, Receipt::default(), now.unix_ns);
+                let delivered_local = self.config.cluster.map(|_| 0);
+                receipt::write_cluster_receipt(&mut body, id, Receipt::default(), delivered_local, now.unix_ns);
                 self.respond(now, key, *request, 200, Some(JSON), &body, effects);
             }
         }
@@ -251,6 +257,9 @@ impl Shard {
         if let GatherKind::BatchItem { index, id, tally } = kind {
             return self.item_answered(now, key, index, id, tally, effects);
         }
+        if let GatherKind::Parcel { from, ticket, tally } = kind {
+            return self.send_parcel(Some(from), ParcelKind::Receipt { ticket, receipt: tally }, effects);
+        }
         let Some(http) = self.http_mut(key) else { return };
         if !matches!(http.stage, HttpStage::Awaiting(_)) {
             return;
@@ -265,8 +274,9 @@ impl Shard {
             GatherKind::Publish { is_kept: true, tally, .. } if is_late && !tally.is_success() => {
                 Err(ApiError::queue("The mailbox was not written in time; it may still be, do not count on either"))
             }
-            GatherKind::Publish { id, unix_ns, tally, .. } => {
-                receipt::write_receipt(&mut body, id, tally, unix_ns);
+            GatherKind::Publish { id, unix_ns, tally, elsewhere, .. } => {
+                let delivered_local = self.config.cluster.map(|_| tally.delivered_to.saturating_sub(elsewhere));
+                receipt::write_cluster_receipt(&mut body, id, tally, delivered_local, unix_ns);
                 Ok(())
             }
             GatherKind::Channels(rows) => {
@@ -309,7 +319,7 @@ impl Shard {
                 status = success;
                 super::templates::answer(&mut body, &id, verdict)
             }
-            GatherKind::BatchItem { .. } => Ok(()),
+            GatherKind::BatchItem { .. } | GatherKind::Parcel { .. } => Ok(()),
         };
         match verdict {
             Ok(()) if status == 204 => self.respond(now, key, *request, 204, None, &[], effects),

@@ -8,6 +8,7 @@ use crate::key::ConnKey;
 use crate::shard::Shard;
 use protocol::client::event;
 use protocol::clock::Now;
+use protocol::cluster::Topic;
 use protocol::frame::EventName;
 use protocol::limits;
 use protocol::sse;
@@ -43,6 +44,8 @@ impl Shard {
     pub(crate) fn unregister(&mut self, now: Now, key: ConnKey, effects: &mut Effects) -> Option<(Transport, Decoder)> {
         self.live(key)?;
         self.settle_fanout(now, effects);
+        self.write_held_head(now, key);
+        self.session_ended(key, effects);
         let mailbox = self.mailbox_at(key);
         if !self.stopping {
             self.rescue_mail(now, key, PutBack::Leaving, effects);
@@ -64,7 +67,7 @@ impl Shard {
         };
         let Live { tenant, tenant_position, user, user_position, transport, decoder, opened_at_ms, .. } = *live;
         self.leave_tenant(tenant, tenant_position);
-        self.leave_user(user, user_position);
+        self.leave_user(user, user_position, effects);
         self.node.admitted.fetch_sub(1, Relaxed);
         let metrics = self.metrics();
         metrics.closed.add(1);
@@ -85,13 +88,18 @@ impl Shard {
         }
     }
 
-    fn leave_user(&mut self, at: u32, position: u32) {
+    fn leave_user(&mut self, at: u32, position: u32, effects: &mut Effects) {
         let Some(user) = self.users.get_mut(at) else { return };
         user.connections.swap_remove(position as usize);
         let (moved, tenant) = (user.connections.get(position as usize).copied(), user.tenant);
         if user.connections.is_empty() {
-            if let Some(mail) = self.users.remove(at).and_then(|user| user.mail) {
-                self.forget_user_mail(&mail);
+            if let Some(gone) = self.users.remove(at) {
+                if let Some(mail) = gone.mail {
+                    self.forget_user_mail(&mail);
+                }
+                if self.config.cluster.is_some() {
+                    self.unwatch(Topic::User(self.tenants.get(tenant).name.clone(), gone.name), effects);
+                }
             }
             self.metrics().users.add(-1);
             self.tenants.get_mut(tenant).users -= 1;
@@ -213,6 +221,7 @@ impl Shard {
     /// Close 1001, or the end of the body. Answers under way are still given.
     pub fn stop(&mut self, now: Now, effects: &mut Effects) {
         self.stopping = true;
+        self.claim_all(effects);
         for key in self.connections.keys() {
             let Some(connection) = self.connections.get(key) else { continue };
             match &connection.phase {
@@ -220,6 +229,7 @@ impl Shard {
                     let transport = live.transport;
                     let reconnect_after_seconds = self.rng.u32(limits::RECONNECT_AFTER_SECONDS);
                     let mut json = Vec::with_capacity(96);
+                    self.write_held_head(now, key);
                     event::write_shutdown(&mut json, "Server shutting down", reconnect_after_seconds);
                     if let Some(live) = self.live_mut(key) {
                         live.held = false;
@@ -241,6 +251,7 @@ impl Shard {
     /// After `stop`: whether every connection is gone, and every mail that was to be kept is kept or refused: nothing is
     /// lost with this shard. While the store is down that may be never; the rim has a deadline.
     pub fn stopped(&self) -> bool {
-        self.connections.is_empty() && self.mailroom.is_settled() && self.template_writes.is_settled()
+        let owes_nodes = self.config.cluster.is_some() && !(self.gathers.is_empty() && self.claims.is_settled());
+        self.connections.is_empty() && self.mailroom.is_settled() && self.template_writes.is_settled() && !owes_nodes
     }
 }

@@ -1,7 +1,7 @@
 //! A client comes home: limits, tables, response head, first message.
 use super::answer::Dialect;
 use crate::conn::Phase;
-use crate::conn::live::{Intake, Live};
+use crate::conn::live::{Intake, Live, Welcome};
 use crate::conn::outbox::Transport;
 use crate::effect::Effects;
 use crate::key::ConnKey;
@@ -40,6 +40,7 @@ impl Shard {
         }
         self.settle_fanout(now, effects);
         let Arrival { transport, tenant: tenant_id, claims, accept, version, origin, channels, .. } = *arrival;
+        let is_first = held_by_user == 0;
         let user = match self.users.find(tenant, &claims.user) {
             Some(user) => user,
             None => {
@@ -98,16 +99,33 @@ impl Shard {
         if let Some(connection) = self.connections.get_mut(key) {
             connection.phase = Phase::Live(Box::new(live));
         }
-        let dialect = Dialect { version, keep_alive: true, head_only: false, origin: origin.as_deref() };
-        self.write_answer(now, key, dialect, |responder, out| match &accept {
+        let welcome = Welcome { accept, version, origin, channels };
+        self.session_changed(key);
+        if self.config.cluster.is_some() && self.awaits_others(now, key, is_first, effects) {
+            self.hold(key, welcome);
+        } else {
+            self.welcome(now, key, welcome, effects);
+        }
+        self.schedule_live(now, key);
+    }
+
+    /// What a client gets first, and what it begins with.
+    pub(crate) fn welcome(&mut self, now: Now, key: ConnKey, welcome: Welcome, effects: &mut Effects) {
+        self.write_head(now, key, &welcome);
+        if welcome.accept.is_none() {
+            self.subscribe(now, key, welcome.channels, true, effects);
+        }
+        self.begin_intake(now, key, effects);
+    }
+
+    /// The head of its answer.
+    pub(crate) fn write_head(&mut self, now: Now, key: ConnKey, welcome: &Welcome) {
+        let Welcome { accept, version, origin, .. } = welcome;
+        let dialect = Dialect { version: *version, keep_alive: true, head_only: false, origin: origin.as_deref() };
+        self.write_answer(now, key, dialect, |responder, out| match accept {
             Some(accept) => responder.write_switching(out, accept),
             None => responder.write_stream_head(out),
         });
-        if transport.is_sse() {
-            self.subscribe(now, key, channels, true, effects);
-        }
-        self.begin_intake(now, key, effects);
-        self.schedule_live(now, key);
     }
 
     /// The first message of an SSE stream: its subscriptions, if any, are in force.

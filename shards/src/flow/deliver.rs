@@ -178,11 +178,12 @@ impl Shard {
         now: Now,
         publication: &Arc<Publication>,
         users: Option<&[u32]>,
+        is_ours: bool,
         reply: Option<ReplyTo>,
         effects: &mut Effects,
     ) {
-        if self.config.queue.is_some() {
-            return self.keep_mail(now, publication, users, reply, effects);
+        if self.config.queue.is_some() && (is_ours || !self.shares_mail()) {
+            return self.keep_mail(now, publication, users, is_ours, reply, effects);
         }
         let receipt = self.deliver_live_mail(now, publication, users);
         self.note_deliveries(effects);

@@ -25,6 +25,7 @@ impl Shard {
         let id = self.gathers.insert(Gather {
             connection,
             missing: i64::from(parts.unwrap_or(0)),
+            unsent: 0,
             open_ended: parts.is_none(),
             deadline_us,
             tick: 0,
@@ -47,8 +48,9 @@ impl Shard {
     }
 
     /// A line's owner says how many receipts will come.
-    pub(crate) fn gather_expects(&mut self, now: Now, id: GatherId, parts: u32, effects: &mut Effects) {
+    pub(crate) fn gather_expects(&mut self, now: Now, id: GatherId, parts: u32, parcels: u32, effects: &mut Effects) {
         self.expect_parts(Some(id), i64::from(parts));
+        self.expect_parcels(id, parcels);
         self.answer_if_complete(now, id, effects);
     }
 
@@ -67,7 +69,10 @@ impl Shard {
     pub(crate) fn gather_receipt(&mut self, now: Now, id: GatherId, receipt: Receipt, effects: &mut Effects) {
         let Some(gather) = self.gathers.get_mut(id) else { return };
         gather.missing -= 1;
-        if let GatherKind::Publish { tally, .. } | GatherKind::BatchItem { tally, .. } = &mut gather.kind {
+        if let GatherKind::Publish { tally, .. }
+        | GatherKind::BatchItem { tally, .. }
+        | GatherKind::Parcel { tally, .. } = &mut gather.kind
+        {
             *tally += receipt;
         }
         self.answer_if_complete(now, id, effects);
@@ -87,7 +92,7 @@ impl Shard {
             (GatherKind::UserSubscriptions(_, connections, names), Answer::UserSubscriptions(found, found_names)) => {
                 (*connections, *names) = (found, found_names);
             }
-            (GatherKind::UserSessions(_, rows), Answer::UserSessions(found)) => *rows = found,
+            (GatherKind::UserSessions(_, rows), Answer::UserSessions(found)) => rows.extend(found),
             (GatherKind::Tenants(rows), Answer::Tenants(found)) => {
                 for row in found {
                     match rows.get_mut(&row.tenant) {

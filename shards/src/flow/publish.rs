@@ -7,11 +7,21 @@ use crate::tables::placement;
 use crate::tables::shard_set::ShardSet;
 use crate::tables::streams::StreamKind;
 use protocol::clock::Now;
+use protocol::cluster::wire::Claim;
 use protocol::frame::Frame;
 use protocol::ids::{NotificationId, TenantId};
 use protocol::notification::{Content, Publication, Source, Target};
 use protocol::stream::Places;
 use std::sync::Arc;
+
+/// Where a publish came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// At this node, perhaps as at every other.
+    Here(Option<Claim>),
+    /// At another node, which keeps what is to be kept.
+    Elsewhere,
+}
 
 impl Shard {
     /// Identifies and encodes a publish, once. `None` when its time to live is over already: it is neither sent nor
@@ -43,7 +53,7 @@ impl Shard {
         }))
     }
 
-    /// Sends a publication on its way: user mail to the users' homes, everything else along the tenant's line.
+    /// Sends a publication on its way. What somebody waits for came over REST, and the other nodes do not know of it.
     pub(crate) fn dispatch(
         &mut self,
         now: Now,
@@ -51,13 +61,35 @@ impl Shard {
         gather: Option<GatherId>,
         effects: &mut Effects,
     ) {
+        if self.config.cluster.is_some()
+            && let Some(gather) = gather
+        {
+            self.send_on(now, &publication, gather, effects);
+        }
+        self.dispatch_here(now, publication, gather, Origin::Here(None), effects);
+    }
+
+    /// On this node: user mail to the users' homes, everything else along the tenant's line.
+    pub(crate) fn dispatch_here(
+        &mut self,
+        now: Now,
+        publication: Arc<Publication>,
+        gather: Option<GatherId>,
+        origin: Origin,
+        effects: &mut Effects,
+    ) {
         let reply = gather.map(|gather| ReplyTo { shard: self.me, gather });
+        let (is_ours, claim) = match origin {
+            Origin::Here(claim) => (true, claim.filter(|_| self.config.queue.is_some() && self.shares_mail())),
+            Origin::Elsewhere => (false, None),
+        };
         let tenant = publication.tenant.as_str();
         match &publication.target {
             Target::User(user) => {
                 let home = placement::home(tenant, user, self.shards);
                 self.expect_parts(gather, 1);
-                self.send_mail(now, home, publication, None, reply, effects);
+                let mail = Message::Mail { publication, users: None, is_ours, claim: claim.map(Box::new), reply };
+                self.send_mail(now, home, mail, effects);
             }
             Target::Users(users) => {
                 let mut homes: Vec<Vec<u32>> = vec![Vec::new(); self.shards];
@@ -66,8 +98,10 @@ impl Shard {
                 }
                 self.expect_parts(gather, homes.iter().filter(|users| !users.is_empty()).count() as i64);
                 for (shard, users) in homes.into_iter().enumerate().filter(|(_, users)| !users.is_empty()) {
-                    let home = ShardId(shard as u8);
-                    self.send_mail(now, home, Arc::clone(&publication), Some(users.into()), reply, effects);
+                    let (publication, users) = (Arc::clone(&publication), Some(users.into()));
+                    let claim = claim.map(Box::new);
+                    let mail = Message::Mail { publication, users, is_ours, claim, reply };
+                    self.send_mail(now, ShardId(shard as u8), mail, effects);
                 }
             }
             Target::Broadcast | Target::Channel(_) | Target::Channels(_) => {
@@ -81,19 +115,11 @@ impl Shard {
         }
     }
 
-    fn send_mail(
-        &mut self,
-        now: Now,
-        home: ShardId,
-        publication: Arc<Publication>,
-        users: Option<Box<[u32]>>,
-        reply: Option<ReplyTo>,
-        effects: &mut Effects,
-    ) {
+    fn send_mail(&mut self, now: Now, home: ShardId, mail: Message, effects: &mut Effects) {
         if home == self.me {
-            self.deliver_mail(now, &publication, users.as_deref(), reply, effects);
+            self.message(now, home, mail, effects);
         } else {
-            effects.push(Effect::Send { to: home, message: Message::Mail { publication, users, reply } });
+            effects.push(Effect::Send { to: home, message: mail });
         }
     }
 
@@ -116,9 +142,9 @@ impl Shard {
         };
         if let Some(reply) = reply {
             if reply.shard == self.me {
-                self.gather_expects(now, reply.gather, shards.len(), effects);
+                self.gather_expects(now, reply.gather, shards.len(), 0, effects);
             } else {
-                let message = Message::Expect { gather: reply.gather, parts: shards.len() };
+                let message = Message::Expect { gather: reply.gather, parts: shards.len(), parcels: 0 };
                 effects.push(Effect::Send { to: reply.shard, message });
             }
         }

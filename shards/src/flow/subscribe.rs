@@ -2,14 +2,15 @@
 use crate::conn::Phase;
 use crate::conn::live::{Pending, Subscription};
 use crate::effect::{Effect, Effects};
-use crate::key::ConnKey;
+use crate::key::{ConnKey, ShardId};
 use crate::mesh::message::{Membership, Message};
 use crate::shard::Shard;
 use crate::tables::channels::Member;
 use crate::tables::placement;
 use protocol::client::event::{self, ErrorCode};
 use protocol::clock::Now;
-use protocol::ids;
+use protocol::cluster::Topic;
+use protocol::ids::{self, TenantId};
 
 impl Shard {
     /// Subscribes a connection. The reply waits until the owner of the tenant's line knows of this shard, so that a
@@ -22,7 +23,7 @@ impl Shard {
         connecting: bool,
         effects: &mut Effects,
     ) {
-        let mut pending = Pending { joins: 0, accepted: Vec::new(), refused: Vec::new(), connecting };
+        let mut pending = Pending { connecting, ..Pending::default() };
         for name in channels {
             if !ids::is_channel_name(&name) {
                 pending.refused.push(format!("Invalid channel name: {name}"));
@@ -61,7 +62,7 @@ impl Shard {
             Some(at) => at,
             None => {
                 let at = self.channels.insert(tenant, name);
-                self.join(at, effects);
+                self.join(now, at, effects);
                 at
             }
         };
@@ -74,6 +75,7 @@ impl Shard {
                 live.subscriptions.push(Subscription { channel: at, member });
             }
             self.metrics().subscriptions.add(1);
+            self.session_changed(key);
         }
         let Some(channel) = self.channels.get_mut(at) else { return Ok(false) };
         let waits = !channel.joined && !channel.waiting.contains(&key);
@@ -91,6 +93,7 @@ impl Shard {
             let position = live.subscriptions.iter().position(|held| held.channel == channel);
             if let Some(position) = position {
                 self.remove_subscription(now, key, position, effects);
+                self.session_changed(key);
             }
         }
         if !channels.is_empty() {
@@ -124,8 +127,7 @@ impl Shard {
             let tenant = self.tenants.get(channel.tenant).name.clone();
             let owner = placement::line(tenant.as_str(), self.shards);
             if owner == self.me {
-                self.directory.leave(&tenant, &channel.name, self.me);
-                self.metrics().channels.set(self.directory.len() as i64);
+                self.leave_line(self.me, &tenant, &channel.name, effects);
             } else {
                 let membership = Membership { tenant, channel: channel.name, serial: channel.serial };
                 effects.push(Effect::Send { to: owner, message: Message::Leave(Box::new(membership)) });
@@ -134,17 +136,44 @@ impl Shard {
     }
 
     /// Tells the line's owner of this shard's first subscriber.
-    fn join(&mut self, at: u32, effects: &mut Effects) {
-        let Some(channel) = self.channels.get_mut(at) else { return };
+    fn join(&mut self, now: Now, at: u32, effects: &mut Effects) {
+        let Some(channel) = self.channels.get(at) else { return };
         let tenant = self.tenants.get(channel.tenant).name.clone();
         let owner = placement::line(tenant.as_str(), self.shards);
-        if owner == self.me {
+        let membership = Box::new(Membership { tenant, channel: channel.name.clone(), serial: channel.serial });
+        if owner != self.me {
+            return effects.push(Effect::Send { to: owner, message: Message::Join(membership) });
+        }
+        if self.join_line(now, owner, membership, effects).is_some()
+            && let Some(channel) = self.channels.get_mut(at)
+        {
             channel.joined = true;
-            self.directory.join(&tenant, &channel.name, self.me);
-            self.metrics().channels.set(self.directory.len() as i64);
-        } else {
-            let membership = Membership { tenant, channel: channel.name.clone(), serial: channel.serial };
-            effects.push(Effect::Send { to: owner, message: Message::Join(Box::new(membership)) });
+        }
+    }
+
+    /// At the line's owner: a shard has its first subscriber. The membership is given back when the shard may be told so at
+    /// once; in a cluster the other nodes have to know of the first shard's.
+    pub(crate) fn join_line(
+        &mut self,
+        now: Now,
+        from: ShardId,
+        membership: Box<Membership>,
+        effects: &mut Effects,
+    ) -> Option<Box<Membership>> {
+        let is_first = self.directory.join(&membership.tenant, &membership.channel, from);
+        self.metrics().channels.set(self.directory.len() as i64);
+        match self.config.cluster {
+            Some(_) => self.watch_channel(now, from, membership, is_first, effects),
+            None => Some(membership),
+        }
+    }
+
+    /// At the line's owner: a shard's last subscriber left.
+    pub(crate) fn leave_line(&mut self, from: ShardId, tenant: &TenantId, channel: &str, effects: &mut Effects) {
+        let is_last = self.directory.leave(tenant, channel, from);
+        self.metrics().channels.set(self.directory.len() as i64);
+        if is_last && self.config.cluster.is_some() {
+            self.unwatch(Topic::Channel(tenant.clone(), channel.into()), effects);
         }
     }
 

@@ -23,7 +23,19 @@ impl Shard {
             Loading::Due(at_ms) => Some(at_ms),
             Loading::Asked(_) | Loading::Done => None,
         };
-        [self.wheel.next_ms(), self.mailroom.due_ms(), load_ms].into_iter().flatten().min().map(|at_ms| at_ms * 1_000)
+        let again_ms = match self.templates.reading_again() {
+            Loading::Due(at_ms) => Some(at_ms),
+            Loading::Asked(_) | Loading::Done => None,
+        };
+        let due = [
+            again_ms,
+            self.wheel.next_ms(),
+            self.mailroom.due_ms(),
+            load_ms,
+            self.watches.due_ms(),
+            self.claims.due_ms(),
+        ];
+        due.into_iter().flatten().min().map(|at_ms| at_ms * 1_000)
     }
 
     /// Fires what is due.
@@ -32,6 +44,8 @@ impl Shard {
         self.retry_mail(now, effects);
         self.read_in_turn(now, effects);
         self.remove_in_turn(now, effects);
+        self.watches_due(now, effects);
+        self.claims_due(now, effects);
         let mut due = Vec::new();
         let Shard { wheel, connections, gathers, .. } = self;
         let expects = |key: ConnKey| match gather_id(key) {
@@ -97,6 +111,8 @@ impl Shard {
     }
 
     fn live_due(&mut self, now: Now, key: ConnKey, effects: &mut Effects) {
+        // Whatever it is told now comes behind its answer.
+        self.let_in(now, key, effects);
         let now_ms = now.mono_ms();
         let timeout_ms = self.config.connection_timeout_ms;
         let interval_ms = self.config.heartbeat_interval_ms;

@@ -1,5 +1,7 @@
 //! What shards say to each other. Small values; what is large is shared by `Arc` or boxed.
 use crate::key::ShardId;
+use protocol::cluster::wire::Claim;
+use protocol::cluster::{ClusterEvent, ClusterRequest};
 use protocol::ids::TenantId;
 use protocol::notification::Publication;
 use protocol::publish::receipt::{Receipt, SessionRow};
@@ -34,6 +36,10 @@ pub enum Message {
         publication: Arc<Publication>,
         /// For `Users`: indices into the target list that live here.
         users: Option<Box<[u32]>>,
+        /// This node took it. What another node took is for connections only.
+        is_ours: bool,
+        /// Every node keeps it, and only one may.
+        claim: Option<Box<Claim>>,
         /// Who counts.
         reply: Option<ReplyTo>,
     },
@@ -59,6 +65,8 @@ pub enum Message {
         gather: GatherId,
         /// How many shards got the publication.
         parts: u32,
+        /// Parcels to other nodes that are on their way, each to be answered by the bridge.
+        parcels: u32,
     },
     /// To the origin: what one shard did.
     Receipt {
@@ -87,6 +95,10 @@ pub enum Message {
         /// What is known here.
         answer: Box<Answer>,
     },
+    /// To the bridge shard: what is asked of the bridge to other nodes.
+    Bridge(Box<ClusterRequest>),
+    /// From the bridge shard: what the bridge tells.
+    Cluster(Box<ClusterEvent>),
     /// From the line's owner: keep this template, or forget it.
     Template {
         /// What to keep or forget.

@@ -59,6 +59,12 @@ impl Reactor {
                     self.store_asked = true;
                     self.store.submit(self.now, self.id, ticket, request);
                 }
+                Effect::Cluster(request) => {
+                    if let Some(cluster) = &mut self.cluster {
+                        self.store_asked = true;
+                        cluster.submit(self.now, *request);
+                    }
+                }
             }
         }
         self.effects = effects;

@@ -41,7 +41,7 @@ use crate::shard::Shard;
 use stand_in::Shard;
 
 use crate::guest::Guest;
-use crate::host::StorePort;
+use crate::host::{ClusterPort, StorePort};
 use crate::key::ShardId;
 use crate::mesh::{Bell, MeshPort};
 use crate::metrics::NodeMetrics;
@@ -71,6 +71,17 @@ pub struct StoreSeat {
     pub links: Vec<Box<dyn Guest>>,
 }
 
+/// Makes the bridge shard's door to other nodes with the links behind it, on that shard's thread.
+pub type MakeCluster = Box<dyn FnOnce(Bell) -> ClusterSeat + Send>;
+
+/// The bridge to other nodes.
+pub struct ClusterSeat {
+    /// Where it is asked, and tells.
+    pub port: Box<dyn ClusterPort>,
+    /// Its links, which live on the shard like other guests and have a turn whenever the port was asked.
+    pub links: Vec<Box<dyn Guest>>,
+}
+
 /// Everything a shard needs to live on a thread.
 pub struct ShardSeat {
     /// Which shard.
@@ -85,6 +96,8 @@ pub struct ShardSeat {
     pub guests: Vec<MakeGuest>,
     /// Its door to the store.
     pub store: MakeStore,
+    /// The bridge to other nodes, on the shard that has it.
+    pub cluster: Option<MakeCluster>,
     /// Ends it.
     pub stop: Arc<StopSignal>,
     /// Its figures.
@@ -157,7 +170,7 @@ fn run_on(seat: ShardSeat, make_shard: impl FnOnce() -> Shard, uring: bool) -> R
 }
 
 fn live(seat: ShardSeat, make_shard: impl FnOnce() -> Shard, uring: bool) -> Result<(), ReactorError> {
-    let ShardSeat { id, cpu, listener, mesh, guests, store, stop, metrics, ready } = seat;
+    let ShardSeat { id, cpu, listener, mesh, guests, store, cluster, stop, metrics, ready } = seat;
     if let Some(cpu) = cpu {
         pin(id, cpu);
     }
@@ -171,7 +184,11 @@ fn live(seat: ShardSeat, make_shard: impl FnOnce() -> Shard, uring: bool) -> Res
         let listener = setup("listener", Listener::new(listener, &poller))?;
         let StoreSeat { port: store, links } = store(bell.clone());
         let guests = guests.into_iter().map(|make| (make(bell.clone()), false));
-        let guests: Vec<_> = guests.chain(links.into_iter().map(|link| (link, true))).collect();
+        let (cluster, cluster_links) = match cluster.map(|make| make(bell.clone())) {
+            Some(ClusterSeat { port, links }) => (Some(port), links),
+            None => (None, Vec::new()),
+        };
+        let guests: Vec<_> = guests.chain(links.into_iter().chain(cluster_links).map(|link| (link, true))).collect();
         if guests.len() > GUESTS_MAX {
             return Err(ReactorError::TooManyGuests { guests: guests.len(), guests_max: GUESTS_MAX });
         }
@@ -183,6 +200,7 @@ fn live(seat: ShardSeat, make_shard: impl FnOnce() -> Shard, uring: bool) -> Res
             shard: make_shard(),
             mesh,
             store,
+            cluster,
             store_asked: false,
             node_metrics: metrics,
             stop,

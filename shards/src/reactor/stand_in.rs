@@ -20,6 +20,7 @@ use crate::mesh::message::{GatherId, Message};
 use crate::shard::{Arrival, Ended};
 use protocol::auth::token::Claims;
 use protocol::clock::Now;
+use protocol::cluster::ClusterEvent;
 use protocol::http::Version;
 use protocol::ids::TenantId;
 use protocol::json;
@@ -48,7 +49,7 @@ pub(super) fn arrival() -> Box<Arrival> {
 
 /// Any message.
 pub(super) fn message() -> Message {
-    Message::Expect { gather: GatherId { slot: 0, generation: 0 }, parts: 0 }
+    Message::Expect { gather: GatherId { slot: 0, generation: 0 }, parts: 0, parcels: 0 }
 }
 
 /// Any publish.
@@ -64,6 +65,7 @@ pub(super) fn submission() -> Submission {
             correlation_id: None,
             audience: None,
         },
+        claim: None,
         source: Source::Http,
     }
 }
@@ -204,6 +206,8 @@ impl Shard {
     pub(super) fn stored(&mut self, _now: Now, ticket: StoreTicket, _reply: StoreReply, _effects: &mut Effects) {
         self.say(ConnKey::from_u64(ticket.0), "stored\n");
     }
+
+    pub(super) fn cluster(&mut self, _now: Now, _event: ClusterEvent, _effects: &mut Effects) {}
 
     pub(super) fn publish(&mut self, _now: Now, _submission: Submission, _effects: &mut Effects) {
         self.published += 1;

@@ -78,6 +78,7 @@ impl Node {
                 mesh,
                 guests: std::mem::take(&mut guests),
                 store: Box::new(|_| StoreSeat { port: Box::new(HelperStore::new(bell)), links: Vec::new() }),
+                cluster: None,
                 stop: stop.clone(),
                 metrics: metrics.clone(),
                 ready: Box::new(move |driver| {

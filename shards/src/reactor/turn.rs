@@ -17,12 +17,13 @@ use super::stop::{Leaving, StopSignal, Verdict};
 use super::{Shard, clock};
 use crate::effect::Effects;
 use crate::guest::{Port, Submission};
-use crate::host::StorePort;
+use crate::host::{ClusterPort, StorePort};
 use crate::key::{ConnKey, ShardId};
 use crate::mesh::{Bell, Envelope, MeshPort};
 use crate::metrics::{NodeMetrics, ShardMetrics};
 use crate::shard::Ended;
 use protocol::clock::Now;
+use protocol::cluster::ClusterEvent;
 use protocol::limits::{READ_BYTES_MAX, TURN_ACCEPTS_MAX, TURN_MESSAGES_MAX, TURN_WRITES_MAX, WRITES_WAITING_MAX};
 use protocol::store::{StoreReply, StoreTicket};
 use rustix::event::epoll::Event;
@@ -39,7 +40,9 @@ pub(super) struct Reactor {
     pub(super) shard: Shard,
     pub(super) mesh: MeshPort,
     pub(super) store: Box<dyn StorePort>,
-    /// Its links have not had a turn since the store was asked.
+    /// On the bridge shard of a node that is one of several.
+    pub(super) cluster: Option<Box<dyn ClusterPort>>,
+    /// The links of the store and the cluster have not had a turn since they were asked.
     pub(super) store_asked: bool,
     pub(super) node_metrics: Arc<NodeMetrics>,
     pub(super) stop: Arc<StopSignal>,
@@ -65,6 +68,7 @@ pub(super) struct Scratch {
     events: Vec<Event>,
     readable: Box<[u8]>,
     replies: Vec<(StoreTicket, StoreReply)>,
+    cluster_events: Vec<ClusterEvent>,
     newly_dirty: Vec<ConnKey>,
     /// Connections that have something to write, in the order they got it; what a turn does not reach waits.
     dirty: VecDeque<ConnKey>,
@@ -73,7 +77,14 @@ pub(super) struct Scratch {
 impl Default for Scratch {
     fn default() -> Scratch {
         let readable = vec![0; READ_BYTES_MAX].into();
-        Scratch { events: Vec::new(), readable, replies: Vec::new(), newly_dirty: Vec::new(), dirty: VecDeque::new() }
+        Scratch {
+            events: Vec::new(),
+            readable,
+            replies: Vec::new(),
+            cluster_events: Vec::new(),
+            newly_dirty: Vec::new(),
+            dirty: VecDeque::new(),
+        }
     }
 }
 
@@ -127,6 +138,7 @@ impl Reactor {
         self.take_mesh();
         self.turn_guests(|_| true);
         self.take_store_replies();
+        self.take_cluster_events();
         self.tick();
         // New deliveries only when the last ones are written: a shard that cannot write fast enough must hold its
         // publishers back, not fill the outboxes of clients that would read.
@@ -259,6 +271,18 @@ impl Reactor {
             let ms = (clock::now().mono_us - began_us) as f64 / 1e3;
             self.metrics().heartbeat_duration_ms.observe(ms);
         }
+    }
+
+    fn take_cluster_events(&mut self) {
+        let Some(cluster) = &mut self.cluster else { return };
+        let mut events = std::mem::take(&mut self.scratch.cluster_events);
+        cluster.take_events(self.now, &mut events);
+        self.progress |= !events.is_empty();
+        for event in events.drain(..) {
+            self.shard.cluster(self.now, event, &mut self.effects);
+            self.carry_out();
+        }
+        self.scratch.cluster_events = events;
     }
 
     fn take_store_replies(&mut self) {

@@ -13,31 +13,34 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// A shard got its first subscriber.
-    pub fn join(&mut self, tenant: &TenantId, channel: &str, shard: ShardId) {
+    /// A shard got its first subscriber. True when it is the first shard.
+    pub fn join(&mut self, tenant: &TenantId, channel: &str, shard: ShardId) -> bool {
         let channels = self.tenants.entry_ref(tenant).or_default();
         if let Some(set) = channels.get_mut(channel) {
             set.insert(shard);
-            return;
+            return false;
         }
         let mut set = ShardSet::default();
         set.insert(shard);
         channels.insert(channel.into(), set);
         self.len += 1;
+        true
     }
 
-    /// A shard lost its last subscriber.
-    pub fn leave(&mut self, tenant: &TenantId, channel: &str, shard: ShardId) {
-        let Some(channels) = self.tenants.get_mut(tenant) else { return };
-        let Some(set) = channels.get_mut(channel) else { return };
+    /// A shard lost its last subscriber. True when it was the last shard.
+    pub fn leave(&mut self, tenant: &TenantId, channel: &str, shard: ShardId) -> bool {
+        let Some(channels) = self.tenants.get_mut(tenant) else { return false };
+        let Some(set) = channels.get_mut(channel) else { return false };
         set.remove(shard);
-        if set.is_empty() {
-            channels.remove(channel);
-            self.len -= 1;
-            if channels.is_empty() {
-                self.tenants.remove(tenant);
-            }
+        if !set.is_empty() {
+            return false;
         }
+        channels.remove(channel);
+        self.len -= 1;
+        if channels.is_empty() {
+            self.tenants.remove(tenant);
+        }
+        true
     }
 
     /// Whom a publish must reach.

@@ -3,6 +3,7 @@ use crate::key::ConnKey;
 use crate::mesh::message::{GatherId, TemplateVerdict, TenantRow};
 use crate::tables::slots::Slots;
 use crate::tables::wheel::Tick;
+use protocol::cluster::GatherTicket;
 use protocol::ids::{NotificationId, TenantId};
 use protocol::publish::receipt::{Receipt, SessionRow};
 use std::collections::BTreeMap;
@@ -14,6 +15,9 @@ pub struct Gather {
     pub connection: ConnKey,
     /// Parts that are still to come. Goes below zero while a line's owner has not yet said how many it will be.
     pub missing: i64,
+    /// Parcels to other nodes of which the bridge has not yet said how many nodes got them, and so how many more parts.
+    /// Below zero when the bridge was quicker than the home that sent them.
+    pub unsent: i64,
     /// Whether that is still open.
     pub open_ended: bool,
     /// When it answers with what it has.
@@ -37,6 +41,8 @@ pub enum GatherKind {
         is_kept: bool,
         /// So far.
         tally: Receipt,
+        /// Of it, what other nodes delivered.
+        elsewhere: u64,
     },
     /// Counts of one item of a batch.
     BatchItem {
@@ -44,6 +50,15 @@ pub enum GatherKind {
         index: usize,
         /// Of the notification.
         id: NotificationId,
+        /// So far.
+        tally: Receipt,
+    },
+    /// Counts of what another node took, on the bridge shard: nobody here waits for them.
+    Parcel {
+        /// That node.
+        from: Box<str>,
+        /// Its own gather.
+        ticket: GatherTicket,
         /// So far.
         tally: Receipt,
     },
@@ -73,7 +88,7 @@ pub enum GatherKind {
 impl Gather {
     /// Whether everything came.
     pub fn is_complete(&self) -> bool {
-        !self.open_ended && self.missing <= 0
+        !self.open_ended && self.unsent == 0 && self.missing <= 0
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Plain data structures, each owned by its shard alone; they know nothing of each other. The flows keep them in step.
 pub mod channels;
+pub mod claims;
 pub mod directory;
 pub mod gathers;
 pub mod mail;
@@ -16,4 +17,5 @@ pub mod streams;
 pub mod templates;
 pub mod tenants;
 pub mod users;
+pub mod watches;
 pub mod wheel;

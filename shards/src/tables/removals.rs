@@ -11,7 +11,14 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 struct Line {
     waiting: BTreeSet<Position>,
+    /// In order.
     under_way: Vec<Position>,
+}
+
+impl Line {
+    fn holds(&self, position: Position) -> bool {
+        self.waiting.contains(&position) || self.under_way.binary_search(&position).is_ok()
+    }
 }
 
 /// The removals of one shard. Mailboxes take turns; of one mailbox one removal is under way.
@@ -31,10 +38,14 @@ impl Removals {
         let line = self.lines.entry(Arc::clone(key)).or_default();
         let was_idle = line.waiting.is_empty() && line.under_way.is_empty();
         for position in positions {
+            if line.holds(position) {
+                continue;
+            }
             if self.len >= limits::STORE_REMOVALS_MAX {
                 refused += 1;
             } else {
-                self.len += usize::from(line.waiting.insert(position));
+                self.len += 1;
+                line.waiting.insert(position);
             }
         }
         match line.waiting.is_empty() && line.under_way.is_empty() {
@@ -47,11 +58,7 @@ impl Removals {
 
     /// Whether this entry is to be forgotten: whoever reads it passes over it.
     pub fn holds(&self, key: &MailboxKey, position: Position) -> bool {
-        !self.lines.is_empty()
-            && self
-                .lines
-                .get(key)
-                .is_some_and(|line| line.waiting.contains(&position) || line.under_way.contains(&position))
+        !self.lines.is_empty() && self.lines.get(key).is_some_and(|line| line.holds(position))
     }
 
     /// Whether nothing waits and nothing is under way.
@@ -122,7 +129,7 @@ mod tests {
         let mut removals = Removals::default();
         removals.add(&key("ana"), [at(1)]);
         assert_eq!(removals.begin(), Some((key("ana"), vec![at(1)])));
-        removals.add(&key("ana"), [at(3), at(2)]);
+        removals.add(&key("ana"), [at(3), at(2), at(1)]);
         removals.add(&key("bo"), [at(9)]);
         assert_eq!(removals.begin(), Some((key("bo"), vec![at(9)])), "one at a time of each mailbox");
         assert_eq!(removals.begin(), None);

@@ -2,6 +2,7 @@
 //!
 //! Every failure names its seed; the same seed replays the same world.
 mod client;
+mod cluster;
 mod fanout;
 mod http;
 mod mail;

@@ -4,6 +4,8 @@ use crate::client::{Client, ClientId};
 use crate::store::{SharedTemplates, SimStore};
 use protocol::auth::token::{Algorithm, MintClaims, Verifier, VerifierConfig, mint_hs256};
 use protocol::clock::Now;
+use protocol::cluster::ClusterRequest;
+use protocol::cluster::wire::Claim;
 use protocol::http::cors::Cors;
 use protocol::http::route::ROUTE_LABELS;
 use protocol::ids::{NotificationId, TenantId};
@@ -69,7 +71,10 @@ pub(crate) struct World {
     pub(crate) checks: bool,
     /// Whether what waits is noted in `seen` before each write.
     pub(crate) watches: bool,
-    now_us: u64,
+    /// Which shard has the bridge to other nodes, and what it is asked.
+    pub(crate) bridge: Option<usize>,
+    pub(crate) to_bridge: VecDeque<ClusterRequest>,
+    pub(crate) now_us: u64,
 }
 
 impl World {
@@ -103,6 +108,7 @@ impl World {
             templates_kept: false,
             queue: None,
             ack: None,
+            cluster: None,
         };
         change(&mut config);
         let config = Arc::new(config);
@@ -127,6 +133,8 @@ impl World {
             dirty: (0..shards).map(|_| VecDeque::new()).collect(),
             checks: false,
             watches: false,
+            bridge: config.cluster.map(|rules| rules.bridge.index()),
+            to_bridge: VecDeque::new(),
             now_us: 1_000_000,
             rng,
         }
@@ -259,13 +267,14 @@ impl World {
                 audience: None,
             },
             source: Source::Redis("c".into()),
+            claim: self.bridge.map(|_| Claim::of(b"c", user.as_bytes(), n as u32)),
         };
         self.call(0, |shard, now, effects| shard.publish(now, submission, effects));
     }
 
     /// One round of whatever may happen.
-    pub(crate) fn step_once(&mut self) {
-        self.step();
+    pub(crate) fn step_once(&mut self) -> bool {
+        self.step()
     }
 
     /// Every client that ever connected as this user.
@@ -494,7 +503,10 @@ impl World {
                     }
                 }
                 Effect::Store { ticket, request } => self.stores[at].submit(ticket, request),
-                Effect::Cluster(request) => panic!("seed {}: a lonely node says {request:?}", self.seed),
+                Effect::Cluster(request) => {
+                    assert_eq!(self.bridge, Some(at), "seed {}: only the bridge shard says {request:?}", self.seed);
+                    self.to_bridge.push_back(*request);
+                }
             }
         }
     }

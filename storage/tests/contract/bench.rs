@@ -91,7 +91,7 @@ impl Server {
         let mut store = match self {
             Server::None => {
                 let memory = Memory::memory(MailboxLimits { entries_max: settings.entries_max as usize });
-                return StoreDriver::new("memory", |_, _| AnyStore::Memory(MemoryStore::new(memory)));
+                return StoreDriver::new("memory", |_, _| AnyStore::Memory(Box::new(MemoryStore::new(memory))));
             }
             Server::Redis(server) => {
                 let config = redis_config(&server.url(), settings, chores);

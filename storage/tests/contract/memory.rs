@@ -46,7 +46,7 @@ impl Backend for MemoryStore {
 
 /// Whichever store a row is asked of.
 pub(crate) enum AnyStore {
-    Memory(MemoryStore),
+    Memory(Box<MemoryStore>),
     Redis(Box<RedisStore>),
     Postgres(Box<PostgresStore>),
 }
@@ -54,7 +54,7 @@ pub(crate) enum AnyStore {
 impl AnyStore {
     fn backend(&mut self) -> &mut dyn Backend {
         match self {
-            AnyStore::Memory(store) => store,
+            AnyStore::Memory(store) => &mut **store,
             AnyStore::Redis(store) => &mut **store,
             AnyStore::Postgres(store) => &mut **store,
         }

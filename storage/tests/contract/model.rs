@@ -145,7 +145,7 @@ mod tests {
     use crate::bench::mail;
 
     fn appended(positions: &[u64], dropped: u64) -> StoreReply {
-        StoreReply::Appended { positions: positions.iter().map(|at| Position(*at, 0)).collect(), dropped }
+        StoreReply::Appended { positions: positions.iter().map(|at| Position(*at, 0)).collect(), before: None, dropped }
     }
 
     /// Number, which is its position, too, and how often it was given.

@@ -1,0 +1,100 @@
+//! What a node has to do with the others (decision 8): the bridge shard asks the bridge and is told by it; the other shards
+//! reach it over the mesh, in order.
+mod claims;
+mod hints;
+mod parcels;
+pub(crate) mod sessions;
+mod watch;
+
+use crate::effect::{Effect, Effects};
+use crate::key::ShardId;
+use crate::mesh::message::{GatherId, Message};
+use crate::shard::Shard;
+use protocol::clock::Now;
+use protocol::cluster::wire::Hello;
+use protocol::cluster::{ClusterEvent, ClusterRequest, GatherTicket};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+impl Shard {
+    /// Whether mail that is kept stands where every node finds it.
+    pub(crate) fn shares_mail(&self) -> bool {
+        self.config.cluster.is_some_and(|rules| rules.shares_mail)
+    }
+
+    /// Asks the bridge, here or by way of the shard that has it.
+    pub(crate) fn ask_bridge(&self, request: ClusterRequest, effects: &mut Effects) {
+        let Some(rules) = self.config.cluster else { return };
+        let request = Box::new(request);
+        effects.push(match rules.bridge == self.me {
+            true => Effect::Cluster(request),
+            false => Effect::Send { to: rules.bridge, message: Message::Bridge(request) },
+        });
+    }
+
+    /// On the bridge shard: what the bridge tells goes to whom it concerns.
+    pub(crate) fn bridge_told(&mut self, now: Now, event: ClusterEvent, effects: &mut Effects) {
+        match event {
+            ClusterEvent::Parcel(parcel) => self.parcel_arrived(now, *parcel, effects),
+            ClusterEvent::Watching { shard, .. } => self.tell(now, ShardId(shard), event, effects),
+            ClusterEvent::Sent { ticket, .. }
+            | ClusterEvent::Receipt { ticket, .. }
+            | ClusterEvent::Answer { ticket, .. } => self.tell(now, ShardId(ticket.shard), event, effects),
+            ClusterEvent::Resumed | ClusterEvent::Members(_) | ClusterEvent::RefreshSessions => {
+                self.tell_all(now, &event, effects);
+            }
+        }
+    }
+
+    /// Hands an event on. Other nodes give our tickets back: they may name a shard that does not exist.
+    fn tell(&mut self, now: Now, shard: ShardId, event: ClusterEvent, effects: &mut Effects) {
+        if shard == self.me {
+            self.cluster_told(now, event, effects);
+        } else if shard.index() < self.shards {
+            effects.push(Effect::Send { to: shard, message: Message::Cluster(Box::new(event)) });
+        }
+    }
+
+    fn tell_all(&mut self, now: Now, event: &ClusterEvent, effects: &mut Effects) {
+        for shard in 0..self.shards {
+            self.tell(now, ShardId(shard as u8), event.clone(), effects);
+        }
+    }
+
+    /// What concerns this shard.
+    pub(crate) fn cluster_told(&mut self, now: Now, event: ClusterEvent, effects: &mut Effects) {
+        match event {
+            ClusterEvent::Watching { topic, serial, .. } => self.watching(now, &topic, serial, effects),
+            ClusterEvent::Sent { ticket, nodes } => self.gather_sent(now, gather_id(ticket), nodes, effects),
+            ClusterEvent::Receipt { ticket, receipt } => {
+                self.gather_receipt_from_elsewhere(now, gather_id(ticket), receipt, effects);
+            }
+            ClusterEvent::Parcel(parcel) => self.parcel_handed_on(now, *parcel, effects),
+            ClusterEvent::Resumed => self.read_all_again(now, effects),
+            ClusterEvent::Members(members) => self.meet(members),
+            ClusterEvent::Answer { ticket, sessions } => {
+                self.gather_sessions(now, gather_id(ticket), sessions, effects);
+            }
+            ClusterEvent::RefreshSessions => self.refresh_sessions(),
+        }
+    }
+
+    /// The members as they are now; the node's figures are told by the bridge shard.
+    fn meet(&mut self, members: Arc<[Hello]>) {
+        if self.config.cluster.is_some_and(|rules| rules.bridge == self.me) {
+            let sum = |of: fn(&Hello) -> u64| members.iter().map(of).fold(0, u64::saturating_add);
+            self.node.cluster_members.store(members.len() as u64, Relaxed);
+            self.node.cluster_connections.store(sum(|hello| hello.connections), Relaxed);
+            self.node.cluster_users.store(sum(|hello| hello.users), Relaxed);
+        }
+        self.members = members;
+    }
+
+    fn ticket(&self, gather: GatherId) -> GatherTicket {
+        GatherTicket { shard: self.me.0, slot: gather.slot, generation: gather.generation }
+    }
+}
+
+fn gather_id(ticket: GatherTicket) -> GatherId {
+    GatherId { slot: ticket.slot, generation: ticket.generation }
+}

@@ -1,0 +1,272 @@
+//! Several nodes and the Redis between them: it keeps the order of what it sends to one receiver, is late, and loses what was
+//! on its way over a link that breaks.
+mod live;
+mod mail;
+mod sessions;
+
+use crate::client::ClientId;
+use crate::store::{Kept, SharedTemplates};
+use crate::world::World;
+use protocol::cluster::wire::{Hello, Parcel, ParcelKind};
+use protocol::cluster::{ClusterEvent, ClusterRequest, Session, Topic};
+use shards::config::{ClusterRules, ShardConfig};
+use shards::key::ShardId;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// One node, and its end of the links to Redis.
+pub(crate) struct Node {
+    pub(crate) world: World,
+    id: Box<str>,
+    /// What its bridge was asked to listen to.
+    watched: HashSet<Topic>,
+    /// What Redis sends to it: answers to commands, and what is published.
+    answers: VecDeque<ClusterEvent>,
+    published: VecDeque<ClusterEvent>,
+    /// Its links are broken.
+    pub(crate) is_cut: bool,
+    /// The connections it was told of.
+    pub(crate) sessions: BTreeMap<uuid::Uuid, Session>,
+    pub(crate) pages: Vec<Vec<Session>>,
+    /// The last hint of each user that could not be sent; the bridge sends it when the links are back.
+    unsent: BTreeMap<Topic, Parcel>,
+}
+
+fn configure(config: &mut ShardConfig, id: &str, bridge: ShardId, change: impl Fn(&mut ShardConfig)) {
+    config.server_id = id.into();
+    config.connections_per_user_max = 0;
+    config.cluster = Some(ClusterRules { bridge, shares_mail: true });
+    change(config);
+}
+
+impl Node {
+    fn new(id: Box<str>, world: World) -> Node {
+        Node {
+            world,
+            id,
+            watched: HashSet::new(),
+            answers: VecDeque::new(),
+            published: VecDeque::new(),
+            is_cut: false,
+            unsent: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            pages: Vec::new(),
+        }
+    }
+}
+
+/// All of them.
+pub(crate) struct Cluster {
+    pub(crate) seed: u64,
+    pub(crate) rng: fastrand::Rng,
+    pub(crate) nodes: Vec<Node>,
+    /// Of a hundred chances to do something Redis lets so many go.
+    pub(crate) slowness_percent: u8,
+}
+
+impl Cluster {
+    /// So many nodes, each with one to three shards.
+    pub(crate) fn new(seed: u64, nodes: usize, change: impl Fn(&mut ShardConfig)) -> Cluster {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let nodes = (0..nodes)
+            .map(|n| {
+                let (shards, id) = (rng.usize(1..=3), format!("n{n}"));
+                let bridge = ShardId(rng.u8(0..shards as u8));
+                let world = World::with_config(rng.u64(..), shards, |config| configure(config, &id, bridge, &change));
+                Node::new(id.into(), world)
+            })
+            .collect();
+        let mut cluster = Cluster { seed, rng, nodes, slowness_percent: 0 };
+        cluster.share_stores();
+        cluster
+    }
+
+    /// One server keeps the mail of all nodes.
+    fn share_stores(&mut self) {
+        let (kept, templates) = (Rc::new(RefCell::new(Kept::default())), SharedTemplates::default());
+        for store in self.nodes.iter_mut().flat_map(|node| &mut node.world.stores) {
+            (store.kept, store.templates) = (Rc::clone(&kept), Rc::clone(&templates));
+            store.early_percent = 40;
+        }
+    }
+
+    /// Everybody knows of everybody.
+    pub(crate) fn meet(&mut self) {
+        let hello = |node: &Node| Hello {
+            server_id: node.id.clone(),
+            connections: 0,
+            users: 0,
+            started_unix_ms: 0,
+            version: "1".into(),
+        };
+        let members: Arc<[Hello]> = self.nodes.iter().map(hello).collect();
+        self.nodes.iter_mut().for_each(|node| node.answers.push_back(ClusterEvent::Members(Arc::clone(&members))));
+        self.settle();
+    }
+
+    /// The bridge of a node tells it something.
+    pub(crate) fn tell(&mut self, at: usize, event: ClusterEvent) {
+        self.nodes[at].answers.push_back(event);
+        self.settle();
+    }
+
+    /// One of the nodes.
+    pub(crate) fn any(&mut self) -> usize {
+        self.rng.usize(0..self.nodes.len())
+    }
+
+    /// Everything a client of a node has heard has these words in it.
+    pub(crate) fn has_heard(&self, node: usize, client: ClientId, words: &str) -> bool {
+        self.nodes[node].world.clients[client].has_heard(words.as_bytes())
+    }
+
+    /// Until nothing moves any more.
+    pub(crate) fn settle(&mut self) {
+        for round in 0.. {
+            assert!(round < 1_000_000, "seed {}: the cluster does not come to rest", self.seed);
+            if !self.step() {
+                break;
+            }
+        }
+        for node in &self.nodes {
+            node.world.shards.iter().for_each(shards::shard::Shard::check);
+        }
+    }
+
+    /// Until something is so.
+    pub(crate) fn run_until(&mut self, what: &str, is_so: impl Fn(&Cluster) -> bool) {
+        for round in 0.. {
+            assert!(round < 20_000, "seed {}: never {what}", self.seed);
+            if is_so(self) {
+                return;
+            }
+            self.step();
+        }
+    }
+
+    /// Lets time pass, settled at every moment.
+    pub(crate) fn pass_ms(&mut self, ms: u64) {
+        for _ in 0..ms.div_ceil(250) {
+            self.nodes.iter_mut().for_each(|node| node.world.pass_ms_unsettled(250));
+            self.settle();
+        }
+    }
+
+    /// A node's process dies and another begins under its name: its clients are gone, and what was on its way. What it had
+    /// asked of the store may still be done.
+    pub(crate) fn replace(&mut self, at: usize, change: impl Fn(&mut ShardConfig)) {
+        let node = self.nodes.remove(at);
+        let (id, bridge) = (node.id.clone(), node.world.bridge.expect("a node of a cluster"));
+        let world = node.world.after(|config| configure(config, &id, ShardId(bridge as u8), &change));
+        self.nodes.insert(at, Node::new(id, world));
+    }
+
+    /// A node's links break, and what was on its way is lost.
+    pub(crate) fn cut(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        node.is_cut = true;
+        node.published.clear();
+    }
+
+    /// They are back: the bridge listens to everything again, and says so.
+    pub(crate) fn heal(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        if std::mem::take(&mut node.is_cut) {
+            node.answers.push_back(ClusterEvent::Resumed);
+            for (topic, parcel) in std::mem::take(&mut node.unsent) {
+                self.publish(at, &topic, &parcel);
+            }
+        }
+    }
+
+    /// One round on every node and of Redis. False when nothing was left to do.
+    pub(crate) fn step(&mut self) -> bool {
+        let mut moved = false;
+        for at in 0..self.nodes.len() {
+            moved |= self.nodes[at].world.step_once();
+            let requests = if self.rng.u8(0..100) < self.slowness_percent { 0 } else { self.rng.usize(0..6) };
+            for _ in 0..requests {
+                let Some(request) = self.nodes[at].world.to_bridge.pop_front() else { break };
+                moved = true;
+                self.obey(at, request);
+            }
+            for _ in 0..self.rng.usize(0..6) {
+                if self.rng.u8(0..100) < self.slowness_percent {
+                    break;
+                }
+                let node = &mut self.nodes[at];
+                let queue = if self.rng.bool() { &mut node.answers } else { &mut node.published };
+                let Some(event) = queue.pop_front() else { continue };
+                moved = true;
+                let bridge = node.world.bridge.expect("a node of a cluster");
+                node.world.call(bridge, |shard, now, effects| shard.cluster(now, event, effects));
+            }
+            let node = &self.nodes[at];
+            moved |= !(node.world.to_bridge.is_empty() && node.answers.is_empty() && node.published.is_empty());
+        }
+        // One clock for all.
+        let now_us = self.nodes.iter().map(|node| node.world.now_us).max().unwrap_or(0);
+        self.nodes.iter_mut().for_each(|node| node.world.now_us = now_us);
+        moved
+    }
+
+    fn obey(&mut self, at: usize, request: ClusterRequest) {
+        match request {
+            ClusterRequest::Watch { topic, shard, serial } => {
+                let node = &mut self.nodes[at];
+                assert!(node.watched.insert(topic.clone()), "seed {}: {topic:?} is watched twice", self.seed);
+                node.answers.push_back(ClusterEvent::Watching { topic, shard, serial });
+            }
+            ClusterRequest::Unwatch { topic } => {
+                assert!(self.nodes[at].watched.remove(&topic), "seed {}: {topic:?} is not watched", self.seed);
+            }
+            ClusterRequest::Send { topic, parcel } => self.publish(at, &topic, &parcel),
+            ClusterRequest::SessionChanged(session) => {
+                self.nodes[at].sessions.insert(session.connection.0, *session);
+            }
+            ClusterRequest::SessionEnded { session, is_last } => {
+                let sessions = &mut self.nodes[at].sessions;
+                sessions.remove(&session.connection.0);
+                let is_there = sessions.values().any(|other| other.user == session.user);
+                // Who has just come may not be told yet, who has is.
+                assert!(!(is_last && is_there), "seed {}: {session:?} is not the last", self.seed);
+            }
+            ClusterRequest::SessionPage(page) => self.nodes[at].pages.push(page),
+        }
+    }
+
+    fn publish(&mut self, at: usize, topic: &Topic, parcel: &Parcel) {
+        let mut bytes = Vec::new();
+        parcel.encode(&mut bytes).expect("a parcel that may be sent");
+        let parcel = Parcel::decode(&bytes).expect("what was sent can be read");
+        let (ticket, mut nodes) = (parcel.ticket(), 0);
+        if self.nodes[at].is_cut && matches!(parcel.kind, ParcelKind::Hint { .. }) {
+            self.nodes[at].unsent.insert(topic.clone(), parcel.clone());
+        }
+        if !self.nodes[at].is_cut {
+            for other in (0..self.nodes.len()).filter(|other| *other != at) {
+                let node = &mut self.nodes[other];
+                let listens = match topic {
+                    Topic::Everybody => true,
+                    Topic::Node(id) => *id == node.id,
+                    topic => node.watched.contains(topic),
+                };
+                if listens && !node.is_cut {
+                    nodes += 1;
+                    assert!(parcel.is_for(&node.id), "seed {}: {parcel:?} at {}", self.seed, node.id);
+                    node.published.push_back(match parcel.kind.clone() {
+                        ParcelKind::Receipt { ticket, receipt } => ClusterEvent::Receipt { ticket, receipt },
+                        ParcelKind::Answer { ticket, sessions, .. } => ClusterEvent::Answer { ticket, sessions },
+                        _ => ClusterEvent::Parcel(Box::new(parcel.clone())),
+                    });
+                }
+            }
+        }
+        if let Some(ticket) = ticket {
+            let nodes = (!self.nodes[at].is_cut).then_some(nodes);
+            self.nodes[at].answers.push_back(ClusterEvent::Sent { ticket, nodes });
+        }
+    }
+}
