@@ -16,6 +16,8 @@ pub(crate) fn view(pairs: &[(&str, &str)], redis: RedisSnapshot) -> NodeView {
         metrics: Arc::new(NodeMetrics::new(2, 2)),
         redis: Arc::new(move || redis.clone()),
         stores: Vec::new(),
+        ingest: None,
+        bridge: None,
     }
 }
 

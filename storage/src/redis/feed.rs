@@ -36,6 +36,8 @@ use std::sync::Arc;
 pub struct FeedConfig {
     /// `REDIS_URL`.
     pub url: RedisUrl,
+    /// What it is for, for the log.
+    pub purpose: &'static str,
     /// `REDIS_CHANNELS`: names and patterns, 1..=[`limits::REDIS_CHANNELS_MAX`].
     pub channels: Vec<String>,
     /// `REDIS_CIRCUIT_BREAKER_*`.
@@ -97,6 +99,32 @@ impl fmt::Display for FeedError {
 
 impl std::error::Error for FeedError {}
 
+/// What a feed hears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard<'a> {
+    /// Somebody published.
+    Message {
+        /// Where; of a pattern, the channel that matched.
+        channel: &'a [u8],
+        /// What, byte for byte.
+        payload: &'a [u8],
+    },
+    /// A name of [`Feed::change`] is confirmed.
+    Changed {
+        /// Whether it is listened to from here on.
+        subscribed: bool,
+        /// Which.
+        name: &'a [u8],
+    },
+    /// The server refused names of [`Feed::change`]: the next ones that are not confirmed.
+    Refused {
+        /// So many.
+        names: usize,
+        /// Its words, printable, without our password.
+        text: &'a str,
+    },
+}
+
 /// When to turn the feed again.
 pub type FeedWants = Wants;
 
@@ -155,21 +183,36 @@ impl Feed {
         })
     }
 
-    /// Does what can be done now. Reads at most [`limits::READ_BYTES_MAX`] and hands out every whole message among
-    /// what was read, in order: first the channel, then the payload.
+    /// Whether all names of the configuration are listened to now.
+    pub fn is_up(&self) -> bool {
+        matches!(&self.phase, Phase::Linked(link) if matches!(link.stage, Stage::Live { .. }))
+    }
+
+    /// Begins or ends to listen to names beside those of the configuration, for as long as the link lasts. Said with the
+    /// next turn, and confirmed in order by [`Heard::Changed`]. Without a link nothing happens: see [`Feed::is_up`].
+    pub fn change(&mut self, subscribe: bool, names: &[&[u8]]) {
+        if let Phase::Linked(link) = &mut self.phase
+            && matches!(link.stage, Stage::Live { .. })
+        {
+            link.session.change(subscribe, names);
+        }
+    }
+
+    /// Does what can be done now. Reads at most [`limits::READ_BYTES_MAX`] and hands out everything that is whole among
+    /// what was read, in order.
     pub fn turn(
         &mut self,
         now: Now,
         readable: bool,
         writable: bool,
         paused: bool,
-        on_message: &mut dyn FnMut(&[u8], &[u8]),
+        on_heard: &mut dyn FnMut(Heard<'_>),
     ) -> FeedWants {
         let now_us = now.mono_us;
         self.keep_pause(now_us, paused);
         let mut ready = Ready { readable, writable, paused };
         // Each round but the last ends a phase or an address, and an attempt has a bounded number of them.
-        while let Flow::Go = self.step(now_us, ready, on_message) {
+        while let Flow::Go = self.step(now_us, ready, on_heard) {
             ready = Ready { readable: false, writable: false, paused };
         }
         self.wants(paused)
@@ -190,7 +233,7 @@ impl Feed {
         self.status.set_link(LinkState::Reconnecting);
     }
 
-    fn step(&mut self, now_us: u64, ready: Ready, on_message: &mut dyn FnMut(&[u8], &[u8])) -> Flow {
+    fn step(&mut self, now_us: u64, ready: Ready, on_heard: &mut dyn FnMut(Heard<'_>)) -> Flow {
         let outcome = match &mut self.phase {
             Phase::Stopped => return Flow::Rest,
             Phase::Waiting { until_us } if now_us < *until_us => return Flow::Rest,
@@ -218,7 +261,7 @@ impl Feed {
                         status: &self.status,
                         now_us,
                     };
-                    turn.run(link, ready, on_message)
+                    turn.run(link, ready, on_heard)
                 }
             },
         };
@@ -319,6 +362,7 @@ impl Feed {
         self.status.set_link(if open { LinkState::CircuitOpen } else { LinkState::Reconnecting });
         tracing::warn!(
             server = %self.config.url,
+            purpose = self.config.purpose,
             cause = %trouble,
             kind = trouble.kind().as_str(),
             retry_in_ms = (until_us - now_us) / 1_000,
