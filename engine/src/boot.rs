@@ -7,6 +7,7 @@ use crate::config::features::Feature;
 use crate::config::settings::{Backend, JwtAlgorithm};
 use crate::host::{BreakerState, NodeHost, NodeView, RedisOperation, RedisSnapshot, RedisState, RedisView};
 use crate::ingress::Ingress;
+use crate::keeper::place::{PlaceError, RedisPlace};
 use crate::keeper::plan::{self, StoreError, StorePlan};
 use crate::random;
 use crate::signals;
@@ -30,7 +31,6 @@ use std::thread;
 use storage::redis::commands::link::CommandConfig;
 use storage::redis::feed::{Feed, FeedConfig, FeedError, FeedTiming};
 use storage::redis::status::{FeedStatus, LinkState};
-use storage::redis::url::{RedisUrl, RedisUrlError};
 
 /// What a caller wants of a run beside its settings.
 #[derive(Default)]
@@ -57,8 +57,8 @@ pub enum ServeError {
     },
     /// The key that tokens are checked with; the operator's to change.
     Key(KeyError),
-    /// `REDIS_URL` is no URL; the operator's to change.
-    RedisUrl(RedisUrlError),
+    /// `REDIS_URL` says nothing that can be; the operator's to change.
+    RedisUrl(PlaceError),
     /// The subscription cannot be made as configured.
     Feed(FeedError),
     /// What is to be kept cannot be kept as configured.
@@ -106,13 +106,16 @@ pub fn serve(settings: Settings, options: ServeOptions) -> Result<(), ServeError
     let shards = settings.shards;
     let config = Arc::new(shard_config(&settings, limit.sockets_max())?);
     let metrics = Arc::new(NodeMetrics::new(shards, ROUTE_LABELS.len()));
-    let (feed, redis) = redis_link(&settings, &config.server_id)?;
+    let seed =
+        u64::from_ne_bytes(random::bytes::<8>().map_err(|error| ServeError::System { what: "randomness", error })?);
+    let place = RedisPlace::new(&settings, seed).map_err(ServeError::RedisUrl)?;
+    let (feed, redis) = redis_link(&settings, &place, &config.server_id)?;
     let bridge_plan = Feature::Cluster
         .is_on(&settings)
-        .then(|| BridgePlan::new(&settings, &config.server_id, Arc::clone(&metrics)))
+        .then(|| BridgePlan::new(&settings, &place, &config.server_id, Arc::clone(&metrics)))
         .transpose()
         .map_err(ServeError::Bridge)?;
-    let stores = StorePlan::new(&settings).map_err(ServeError::Store)?;
+    let stores = StorePlan::new(&settings, &place).map_err(ServeError::Store)?;
     let kept = settings.kept();
     let view = NodeView {
         settings: Arc::new(settings),
@@ -138,8 +141,6 @@ pub fn serve(settings: Settings, options: ServeOptions) -> Result<(), ServeError
     signals::watch(Arc::clone(&stop)).map_err(|error| ServeError::System { what: "the signal watch", error })?;
     let cpus = cpus(shards);
     let bridge = bridge_shard(shards);
-    let seed =
-        u64::from_ne_bytes(random::bytes::<8>().map_err(|error| ServeError::System { what: "randomness", error })?);
     tracing::info!(
         %address,
         shards,
@@ -297,24 +298,30 @@ struct Subscription {
     tenancy: bool,
 }
 
-fn redis_link(settings: &Settings, server_id: &str) -> Result<(Option<Subscription>, RedisView), ServeError> {
+fn redis_link(
+    settings: &Settings,
+    place: &RedisPlace,
+    server_id: &str,
+) -> Result<(Option<Subscription>, RedisView), ServeError> {
     let redis = &settings.redis;
     if !redis.enabled {
         return Ok((None, Arc::new(RedisSnapshot::default)));
     }
     let config = FeedConfig {
-        url: RedisUrl::parse(redis.url.expose()).map_err(ServeError::RedisUrl)?,
+        url: place.url.clone(),
         purpose: "publishes",
         channels: redis.channels.clone(),
         breaker: plan::breaker(settings),
         backoff: plan::backoff(settings),
         timing: FeedTiming::default(),
+        located: place.located(redis.channels.first().map_or("", String::as_str)),
     };
     let status = Arc::new(FeedStatus::new());
     // What a feed would refuse is refused here, before anything runs.
     Feed::new(config.clone(), Arc::clone(&status), 0, Box::new(|| {})).map_err(ServeError::Feed)?;
     let tls = |error| ServeError::Feed(FeedError::Tls(error));
     let mut canaries = CommandConfig::new(config.url.clone(), &[]).map_err(tls)?;
+    canaries.located = config.located.clone();
     (canaries.breaker, canaries.backoff) = (plan::breaker(settings), plan::backoff(settings));
     let (invalid, flow) = (Arc::new(AtomicU64::new(0)), Arc::new(Flow::default()));
     let view = {

@@ -91,7 +91,10 @@ fn topics_are_heard_from_their_confirmation_to_their_end() {
         assert!(begun.elapsed() < PATIENCE);
         scene.step();
     }
-    assert_eq!(scene.router.topics(), 1);
+    while scene.router.topics() > 1 {
+        assert!(begun.elapsed() < PATIENCE);
+        scene.step();
+    }
 }
 
 #[test]

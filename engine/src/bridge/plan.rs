@@ -2,6 +2,7 @@
 use super::desk::{self, BridgeParts};
 use super::figures::BridgeFigures;
 use crate::config::Settings;
+use crate::keeper::place::RedisPlace;
 use crate::keeper::plan as links;
 use protocol::cluster::Topic;
 use protocol::limits;
@@ -14,7 +15,6 @@ use storage::redis::commands::link::{CommandConfig, CommandLink};
 use storage::redis::feed::{FeedConfig, FeedError, FeedTiming};
 use storage::redis::router::Router;
 use storage::redis::sessions::{SCRIPTS, Sessions};
-use storage::redis::url::{RedisUrl, RedisUrlError};
 
 /// From a command to its answer. A publisher waits [`limits::GATHER_DEADLINE_MS`], and must hear of a failure before.
 const COMMAND_TIMEOUT_MS: u64 = 1_500;
@@ -26,8 +26,6 @@ const PING_INTERVAL_MS: u64 = 1_000;
 /// Why there can be no bridge as configured. A Redis that is away is no error.
 #[derive(Debug)]
 pub enum BridgeError {
-    /// `REDIS_URL` is no URL.
-    Url(RedisUrlError),
     /// The encryption that `REDIS_URL` asks for cannot be.
     Tls(TlsError),
     /// The subscription cannot be.
@@ -37,7 +35,6 @@ pub enum BridgeError {
 impl fmt::Display for BridgeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            BridgeError::Url(error) => write!(f, "REDIS_URL: {error}"),
             BridgeError::Tls(error) => write!(f, "REDIS_URL: {error}"),
             BridgeError::Feed(error) => error.fmt(f),
         }
@@ -65,25 +62,27 @@ impl BridgePlan {
     /// [`BridgeError`]; each is the operator's to put right.
     pub(crate) fn new(
         settings: &Settings,
+        place: &RedisPlace,
         server_id: &str,
         metrics: Arc<NodeMetrics>,
     ) -> Result<BridgePlan, BridgeError> {
         let cluster = &settings.cluster;
-        let url = RedisUrl::parse(settings.redis.url.expose()).map_err(BridgeError::Url)?;
         let name = |topic: Topic| {
             let mut name = Vec::new();
             topic.write(&mut name, &cluster.routing_channel);
             String::from_utf8_lossy(&name).into_owned()
         };
         let router = FeedConfig {
-            url: url.clone(),
+            url: place.url.clone(),
             purpose: "cluster",
             channels: vec![name(Topic::Everybody), name(Topic::Node(server_id.into()))],
             breaker: links::breaker(settings),
             backoff: links::backoff(settings),
             timing: FeedTiming { ping_interval_ms: PING_INTERVAL_MS, ..FeedTiming::default() },
+            located: place.located(&cluster.routing_channel),
         };
-        let mut commands = CommandConfig::new(url, &SCRIPTS).map_err(BridgeError::Tls)?;
+        let mut commands = CommandConfig::new(place.url.clone(), &SCRIPTS).map_err(BridgeError::Tls)?;
+        commands.located = place.located(&cluster.routing_channel);
         (commands.breaker, commands.backoff) = (links::breaker(settings), links::backoff(settings));
         commands.timing.command_timeout_ms = COMMAND_TIMEOUT_MS;
         let figures = Arc::new(BridgeFigures::new());

@@ -6,11 +6,11 @@ use super::rule;
 use super::settings::*;
 use super::sources::Sources;
 use super::variables::Secrecy;
+use crate::keeper::place;
 use protocol::ids::is_server_id;
 use std::collections::BTreeMap;
 use std::path::Path;
 use storage::postgres::url::PostgresUrl;
-use storage::redis::url::RedisUrl;
 
 /// Settings that may be used, and what to say about them.
 #[derive(Clone, Debug)]
@@ -321,7 +321,7 @@ fn check_addresses(settings: &Settings, problems: &mut Vec<Problem>) {
         }
     };
     let (redis, database) = (&settings.redis.url, &settings.database.url);
-    require("REDIS_URL", redis, RedisUrl::parse(redis.expose()).err().map(|error| error.to_string()));
+    require("REDIS_URL", redis, place::parse(redis.expose()).err().map(|error| error.to_string()));
     if settings.postgres_is_used() {
         let wrong = PostgresUrl::parse(database.expose()).err().map(|error| error.to_string());
         require("DATABASE_URL", database, wrong);

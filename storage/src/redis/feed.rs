@@ -21,6 +21,7 @@ use crate::link::wants::Wants;
 use crate::redis::link::{Flow, Link, LinkTurn, Ready, Stage};
 use crate::redis::session::Session;
 use crate::redis::status::{FeedStatus, LinkState};
+use crate::redis::topology::scout::{Located, Next};
 use crate::redis::trouble::Trouble;
 use crate::redis::url::RedisUrl;
 use fastrand::Rng;
@@ -46,6 +47,8 @@ pub struct FeedConfig {
     pub backoff: BackoffConfig,
     /// No setting; tests shorten it.
     pub timing: FeedTiming,
+    /// Who tells where to connect, if that is not always [`FeedConfig::url`], whose login goes everywhere.
+    pub located: Option<Located>,
 }
 
 /// The deadlines of the link.
@@ -125,6 +128,9 @@ pub enum Heard<'a> {
     },
 }
 
+/// While nobody knows where the server is, how often it is looked whether somebody does, beside being told.
+pub(crate) const RELOOK_US: u64 = 1_000_000;
+
 /// When to turn the feed again.
 pub type FeedWants = Wants;
 
@@ -169,11 +175,15 @@ impl Feed {
             count if count > limits::REDIS_CHANNELS_MAX => return Err(FeedError::TooManyChannels { count }),
             _ => {}
         }
+        let wake: Arc<dyn Fn() + Send + Sync> = Arc::from(wake);
+        if let Some(located) = &config.located {
+            located.wake(Arc::clone(&wake));
+        }
         Ok(Feed {
             rng: Rng::with_seed(seed),
             breaker: Breaker::new(config.breaker),
             backoff: Backoff::new(config.backoff),
-            resolver: Resolver::new(Arc::from(wake)),
+            resolver: Resolver::new(wake),
             phase: Phase::Waiting { until_us: 0 },
             generation: 0,
             paused_since_us: None,
@@ -210,6 +220,11 @@ impl Feed {
     ) -> FeedWants {
         let now_us = now.mono_us;
         self.keep_pause(now_us, paused);
+        if matches!(self.phase, Phase::Linked(_))
+            && self.config.located.as_mut().is_some_and(|located| located.has_moved(&self.config.url))
+        {
+            self.end(now_us, Trouble::Moved);
+        }
         let mut ready = Ready { readable, writable, paused };
         // Each round but the last ends a phase or an address, and an attempt has a bounded number of them.
         while let Flow::Go = self.step(now_us, ready, on_heard) {
@@ -236,7 +251,11 @@ impl Feed {
     fn step(&mut self, now_us: u64, ready: Ready, on_heard: &mut dyn FnMut(Heard<'_>)) -> Flow {
         let outcome = match &mut self.phase {
             Phase::Stopped => return Flow::Rest,
-            Phase::Waiting { until_us } if now_us < *until_us => return Flow::Rest,
+            Phase::Waiting { until_us }
+                if now_us < *until_us && !self.config.located.as_ref().is_some_and(Located::is_told) =>
+            {
+                return Flow::Rest;
+            }
             Phase::Waiting { .. } => return self.attempt(now_us),
             Phase::Resolving { deadline_us } => {
                 let deadline_us = *deadline_us;
@@ -293,6 +312,19 @@ impl Feed {
 
     /// Begins an attempt if the breaker grants one.
     fn attempt(&mut self, now_us: u64) -> Flow {
+        match self.config.located.as_mut().map_or(Next::Same, |located| located.next(&self.config.url)) {
+            Next::Same => {}
+            Next::Other(url) => {
+                // A host that no certificate could have is found out by the handshake.
+                self.tls = self.tls.take().map(|tls| tls.at(&url.host).unwrap_or(tls));
+                self.config.url = *url;
+            }
+            Next::Unknown => {
+                // Whoever is told is woken.
+                self.phase = Phase::Waiting { until_us: now_us.saturating_add(RELOOK_US) };
+                return Flow::Rest;
+            }
+        }
         if let Admission::OpenUntil { us } = self.breaker.admit(now_us) {
             self.phase = Phase::Waiting { until_us: us };
             return Flow::Rest;
@@ -349,6 +381,9 @@ impl Feed {
 
     /// The attempt, or the link, is over: says so, and when the next attempt is.
     fn end(&mut self, now_us: u64, trouble: Trouble) -> Flow {
+        if let Some(located) = self.config.located.as_ref().filter(|_| !matches!(trouble, Trouble::Moved)) {
+            located.lost();
+        }
         match trouble.is_of_connection() {
             true => self.breaker.fail(now_us),
             false => self.breaker.abandon(),

@@ -226,6 +226,7 @@ pub(crate) fn config(url: &str, channels: &[&str]) -> FeedConfig {
         breaker: BreakerConfig { failure_threshold: u32::MAX, success_threshold: 2, reset_timeout_ms: 50 },
         backoff: BackoffConfig { initial_ms: 10, max_ms: 50 },
         timing: FeedTiming { connect_deadline_ms: 60_000, ping_interval_ms: 60_000 },
+        located: None,
     }
 }
 
