@@ -1,7 +1,7 @@
 //! A finder for many links on many threads: one thread turns it, and everybody may ask where to connect to.
 //!
 //! A node has one scout for its `REDIS_URL`, and none for a plain `redis://`. Links ask when they are about to connect,
-//! look at [`Whereabouts::changes`] at each turn, and say when they lost their server. The wake callback of each link is
+//! look at `Whereabouts::changes` at each turn, and say when they lost their server. The wake callback of each link is
 //! called whenever the answer becomes another.
 use crate::link::tls::TlsError;
 use crate::link::wants::Wants;
