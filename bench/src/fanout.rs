@@ -119,6 +119,7 @@ impl Room {
             tenant: TenantId::default_tenant(),
             target: Target::Broadcast,
             content: self.content.clone(),
+            claim: None,
             source: Source::Http,
         };
         self.shard.publish(self.now, submission, &mut self.effects);

@@ -153,7 +153,7 @@ fn submission(channel: &[u8], payload: &[u8], tenancy: bool) -> Result<Submissio
         _ => TenantId::default_tenant(),
     };
     let source = Source::Redis(String::from_utf8_lossy(channel).into());
-    Ok(Submission { tenant, target: publish.target, content: publish.content, source })
+    Ok(Submission { tenant, target: publish.target, content: publish.content, source, claim: None })
 }
 
 #[cfg(test)]

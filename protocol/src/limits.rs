@@ -171,6 +171,16 @@ pub const SERVER_ID_BYTES_MAX: usize = 128;
 pub const CLUSTER_CLAIMS_MAX: usize = 1_024;
 /// Sessions of a user in one answer. The node that is asked tells no more of them; a parcel with more is skipped.
 pub const CLUSTER_SESSIONS_MAX: usize = 1_024;
+/// Mail read from Redis that waits on one shard for another node to keep it. Above it this node asks the store at once.
+pub const CLUSTER_CLAIMS_WAITING_MAX: usize = 8_192;
+/// What other nodes have kept already when it is read here, remembered by one shard. What is forgotten is asked for once more.
+pub const CLUSTER_CLAIMS_REMEMBERED_MAX: usize = 16_384;
+/// How long, in milliseconds, mail waits for another node to keep it, or to be tried again.
+pub const CLUSTER_CLAIM_WAIT_MS: u64 = 2_000;
+/// How long, in milliseconds, templates are not read again after another node wrote one: it may write more.
+pub const CLUSTER_TEMPLATES_WAIT_MS: u64 = 200;
+/// Connections in a page of sessions; one a turn.
+pub const CLUSTER_SESSION_PAGE: usize = 256;
 /// How long a client waits, in milliseconds, until the other nodes know that its user is here, or that this node listens to
 /// its channel. Then it is answered anyway.
 pub const CLUSTER_WATCH_DEADLINE_MS: u64 = 1_000;

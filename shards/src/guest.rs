@@ -4,6 +4,7 @@
 //! deadline has passed, in the shard's own turn and under the turn's budgets. It never gets a task of its own, so a busy
 //! shard cannot starve it and it cannot starve the shard.
 use protocol::clock::Now;
+use protocol::cluster::wire::Claim;
 use protocol::ids::TenantId;
 use protocol::notification::{Content, Source, Target};
 use std::os::fd::RawFd;
@@ -43,6 +44,8 @@ pub struct Submission {
     pub content: Content,
     /// Where it came in.
     pub source: Source,
+    /// What every node that reads the same message claims of it; `None` where nobody else does.
+    pub claim: Option<Claim>,
 }
 
 /// What a guest may ask of its shard during a turn.

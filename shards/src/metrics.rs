@@ -213,6 +213,18 @@ pub struct ShardMetrics {
     pub parcels_sent: Counter,
     /// Parcels of other nodes.
     pub parcels_received: Counter,
+    /// Hints that were delivered, at once, to whoever was up to date.
+    pub hints_taken: Counter,
+    /// Hints of what was there already, or of what nobody here is up to date for.
+    pub hints_passed_over: Counter,
+    /// Hints with a hole before them: the mailbox was read.
+    pub hints_behind: Counter,
+    /// Mail that every node read from Redis and that waits to be kept by another.
+    pub claims_waiting: Level,
+    /// Of such mail, what this node kept.
+    pub claims_stored: Counter,
+    /// And what another kept.
+    pub claims_stored_elsewhere: Counter,
     /// Users and channels of which the other nodes have yet to hear.
     pub watches_waiting: Level,
     /// Of them, those for which nobody waited any longer.
@@ -285,6 +297,12 @@ impl ShardMetrics {
             ack_latency_seconds: Histogram::new(&ACK_LATENCY_BOUNDS),
             parcels_sent: Counter::default(),
             parcels_received: Counter::default(),
+            hints_taken: Counter::default(),
+            hints_passed_over: Counter::default(),
+            hints_behind: Counter::default(),
+            claims_waiting: Level::default(),
+            claims_stored: Counter::default(),
+            claims_stored_elsewhere: Counter::default(),
             watches_waiting: Level::default(),
             watches_late: Counter::default(),
             batch_requests: Counter::default(),
@@ -319,6 +337,12 @@ pub struct NodeMetrics {
     pub admitted: AtomicU64,
     /// Sockets open on the node.
     pub sockets: AtomicU64,
+    /// Nodes that are alive, this one included, as the bridge last said; 0 while the node is alone.
+    pub cluster_members: AtomicU64,
+    /// Connections of all of them.
+    pub cluster_connections: AtomicU64,
+    /// Users of all of them; who is on two nodes counts twice.
+    pub cluster_users: AtomicU64,
 }
 
 impl NodeMetrics {
@@ -329,6 +353,9 @@ impl NodeMetrics {
             congested_lanes: AtomicU64::new(0),
             admitted: AtomicU64::new(0),
             sockets: AtomicU64::new(0),
+            cluster_members: AtomicU64::new(0),
+            cluster_connections: AtomicU64::new(0),
+            cluster_users: AtomicU64::new(0),
         }
     }
 

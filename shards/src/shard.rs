@@ -12,7 +12,9 @@ use crate::conn::outbox::{Assembly, Delivery, Transport};
 use crate::conn::pool::OutboxPool;
 use crate::conn::{Connection, Phase};
 use crate::effect::{Effect, Effects};
+use crate::flow::cluster::sessions::Sessions;
 use crate::flow::deliver::Fanout;
+use crate::flow::publish::Origin;
 use crate::flow::templates::TemplateWrites;
 use crate::guest::Submission;
 use crate::host::Host;
@@ -20,6 +22,7 @@ use crate::key::{ConnKey, ShardId};
 use crate::mesh::message::Message;
 use crate::metrics::{NodeMetrics, ShardMetrics};
 use crate::tables::channels::Channels;
+use crate::tables::claims::PendingClaims;
 use crate::tables::directory::Directory;
 use crate::tables::gathers::Gathers;
 use crate::tables::mail::Mailroom;
@@ -33,6 +36,7 @@ use crate::tables::wheel::Wheel;
 use protocol::auth::token::Claims;
 use protocol::clock::{self, Now};
 use protocol::cluster::ClusterEvent;
+use protocol::cluster::wire::Hello;
 use protocol::http::Version;
 use protocol::ids::{self, TenantId};
 use protocol::limits;
@@ -104,6 +108,10 @@ pub struct Shard {
     pub(crate) template_writes: TemplateWrites,
     pub(crate) mailroom: Mailroom,
     pub(crate) watches: Watches,
+    pub(crate) claims: PendingClaims,
+    pub(crate) sessions: Sessions,
+    /// The nodes that are alive, this one included; empty until that is known.
+    pub(crate) members: Arc<[Hello]>,
     pub(crate) gathers: Gathers,
     pub(crate) fanouts: VecDeque<Fanout>,
     /// Deliveries this turn may still make.
@@ -156,6 +164,9 @@ impl Shard {
             template_writes: TemplateWrites::default(),
             mailroom: Mailroom::default(),
             watches: Watches::default(),
+            claims: PendingClaims::default(),
+            sessions: Sessions::default(),
+            members: Arc::new([]),
             gathers: Gathers::default(),
             fanouts: VecDeque::new(),
             budget: limits::TURN_DELIVERIES_MAX,
@@ -323,7 +334,10 @@ impl Shard {
     /// From another shard.
     pub fn message(&mut self, now: Now, from: ShardId, message: Message, effects: &mut Effects) {
         match message {
-            Message::Mail { publication, users, is_ours, reply } => {
+            Message::Mail { publication, users, claim: Some(claim), .. } => {
+                self.keep_claimed(now, &publication, users.as_deref(), *claim, effects);
+            }
+            Message::Mail { publication, users, is_ours, claim: None, reply } => {
                 self.deliver_mail(now, &publication, users.as_deref(), is_ours, reply, effects);
             }
             Message::Line { publication, reply } => self.pass_on(now, publication, reply, effects),
@@ -351,9 +365,9 @@ impl Shard {
 
     /// From a guest.
     pub fn publish(&mut self, now: Now, submission: Submission, effects: &mut Effects) {
-        let Submission { tenant, target, content, source } = submission;
+        let Submission { tenant, target, content, source, claim } = submission;
         if let Some(publication) = self.accept(now, tenant, target, &content, &source) {
-            self.dispatch(now, publication, None, effects);
+            self.dispatch_here(now, publication, None, Origin::Here(claim), effects);
         }
     }
 
@@ -384,7 +398,11 @@ impl Shard {
         self.budget = self.budget_per_turn;
         self.run_fanouts(now, effects);
         self.close_overflowed(now, effects);
-        !self.fanouts.is_empty()
+        if self.config.cluster.is_some() {
+            self.tell_stored(effects);
+            self.tell_sessions(effects);
+        }
+        !self.fanouts.is_empty() || self.sessions.is_refreshing()
     }
 
     // --- Output ------------------------------------------------------------------------------------------------------

@@ -381,7 +381,7 @@ impl World {
             audience: None,
         };
         let tenant = TenantId::default_tenant();
-        let submission = Submission { tenant, target, content, source: Source::Redis("world".into()) };
+        let submission = Submission { tenant, target, content, source: Source::Redis("world".into()), claim: None };
         self.call(|shard, now, effects| shard.publish(now, submission, effects));
         self.work();
         self.shard.take_dirty(&mut self.dirty);

@@ -72,7 +72,11 @@ impl Shard {
                 let user: Box<str> = user.into();
                 let home = placement::home(tenant.as_str(), &user, self.shards);
                 let kind = GatherKind::UserSessions(user.clone(), Vec::new());
-                self.ask_one(now, key, request, kind, home, Question::UserSessions(tenant, user), effects);
+                let gather = self.park(now, key, request, Some(1), kind);
+                if self.config.cluster.is_some() {
+                    self.ask_others(gather, &tenant, &user, effects);
+                }
+                self.ask(now, home, gather, Question::UserSessions(tenant, user), effects);
             }
             Route::TenantList => {
                 let one = self.config.tenancy.then_some(tenant);

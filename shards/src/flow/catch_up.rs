@@ -7,7 +7,7 @@ use crate::conn::outbox::{Delivery, MailTag};
 use crate::effect::{Effect, Effects};
 use crate::key::ConnKey;
 use crate::shard::Shard;
-use crate::tables::mail::Wait;
+use crate::tables::mail::{Asked, Wait};
 use protocol::clock::Now;
 use protocol::frame::Frame;
 use protocol::limits;
@@ -73,11 +73,12 @@ impl Shard {
         let Intake::Behind { after, .. } = live.intake else { return };
         let user = live.user;
         let Some(mail) = self.users.get(user).and_then(|user| user.mail.as_ref()) else { return };
+        let asked = Asked { heard_of: mail.heard_of, is_stale: false };
         let request =
             StoreRequest::ReadMail { mailbox: Arc::clone(&mail.key), after, entries_max: limits::CATCH_UP_ENTRIES };
         self.mailroom.read_pace.begin();
         let ticket = self.mailroom.next_number();
-        self.mailroom.waits.insert(ticket, Wait::Read { connection: key });
+        self.mailroom.waits.insert(ticket, Wait::Read { connection: key, asked });
         effects.push(Effect::Store { ticket: StoreTicket(ticket), request });
     }
 
@@ -88,6 +89,7 @@ impl Shard {
         key: ConnKey,
         entries: &[Entry],
         next: Option<Position>,
+        asked: Asked,
         effects: &mut Effects,
     ) {
         let timeout_ms = self.config.ack.map(|ack| ack.timeout_ms);
@@ -100,13 +102,15 @@ impl Shard {
             // A redelivery passes over what was delivered a moment ago.
             let fresh = overdue_ms.zip(sent_at_ms).is_some_and(|(overdue_ms, at_ms)| at_ms > overdue_ms);
             if !fresh {
-                let delivery = self.replayed(now, entry);
+                // What another node's reading did not count this home knows to have been delivered here.
+                let attempts = entry.mail.attempts.max(1 + u32::from(sent_at_ms.is_some()));
+                let delivery = self.replayed(now, entry, attempts);
                 if !self.push_mail(now, key, &delivery) {
                     room = false;
                     break;
                 }
                 self.metrics().queue_replayed.add(1);
-                if entry.mail.attempts > 1 {
+                if attempts > 1 {
                     self.metrics().redelivered.add(1);
                 }
                 if timeout_ms.is_some() {
@@ -120,7 +124,11 @@ impl Shard {
         }
         let is_end = next.is_none();
         let mut is_current = is_end && room;
-        if let Some(mail) = self.users.get_mut(user).and_then(|user| user.mail.as_mut()) {
+        let mut goes_on = !is_end || !room;
+        if self.shares_mail() {
+            (is_current, after) = self.has_all(now, key, is_current, after, asked, effects);
+            goes_on |= !is_current;
+        } else if let Some(mail) = self.users.get_mut(user).and_then(|user| user.mail.as_mut()) {
             mail.youngest = mail.youngest.max(after);
             // In the second class what is on its way to the mailbox is not delivered when it arrives: it is read.
             let (appending, mailbox) = (mail.appending, Arc::clone(&mail.key));
@@ -138,13 +146,13 @@ impl Shard {
         if is_current {
             // Acknowledgements that came due while it was behind are seen to now.
             self.schedule_live(now, key);
-        } else if !is_end || !room {
+        } else if goes_on {
             self.read_on(now, key, effects);
         }
     }
 
-    fn replayed(&self, now: Now, entry: &Entry) -> Rc<Delivery> {
-        let Mail { id, event, expires_at_unix_ns, attempts, stream, .. } = &entry.mail;
+    fn replayed(&self, now: Now, entry: &Entry, attempts: u32) -> Rc<Delivery> {
+        let Mail { id, event, expires_at_unix_ns, stream, .. } = &entry.mail;
         let publication = Publication {
             id: *id,
             tenant: protocol::ids::TenantId::default_tenant(),
@@ -153,7 +161,7 @@ impl Shard {
             priority: Priority::Normal,
             expires_at_us: Some(now.mono_us + expires_at_unix_ns.saturating_sub(now.unix_ns) / 1_000),
             accepted_at_us: now.mono_us,
-            frame: Frame::replay(*id, event, *attempts),
+            frame: Frame::replay(*id, event, attempts),
         };
         let tag = MailTag::kept_at(entry.position);
         Rc::new(Delivery { publication: Arc::new(publication), places: Places::One(*stream), mail: Some(tag) })

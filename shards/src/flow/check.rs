@@ -75,10 +75,13 @@ impl Shard {
     /// Who is behind reads, stands in line, or waits for something that will make it read on.
     fn check_intake(&self, key: ConnKey, live: &Live) {
         let Intake::Behind { reading, .. } = live.intake else { return };
+        if live.pending.as_ref().is_some_and(|pending| pending.welcome.is_some()) {
+            return;
+        }
         let room = &self.mailroom;
         if reading {
             let is_asked =
-                room.waits.values().any(|wait| matches!(wait, Wait::Read { connection } if *connection == key));
+                room.waits.values().any(|wait| matches!(wait, Wait::Read { connection, .. } if *connection == key));
             assert!(is_asked || room.readers.contains(&key), "{key:?} is behind and nobody reads for it");
             return;
         }

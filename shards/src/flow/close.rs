@@ -45,6 +45,7 @@ impl Shard {
         self.live(key)?;
         self.settle_fanout(now, effects);
         self.write_held_head(now, key);
+        self.session_ended(key, effects);
         let mailbox = self.mailbox_at(key);
         if !self.stopping {
             self.rescue_mail(now, key, PutBack::Leaving, effects);
@@ -220,6 +221,7 @@ impl Shard {
     /// Close 1001, or the end of the body. Answers under way are still given.
     pub fn stop(&mut self, now: Now, effects: &mut Effects) {
         self.stopping = true;
+        self.claim_all(effects);
         for key in self.connections.keys() {
             let Some(connection) = self.connections.get(key) else { continue };
             match &connection.phase {
@@ -249,7 +251,7 @@ impl Shard {
     /// After `stop`: whether every connection is gone, and every mail that was to be kept is kept or refused: nothing is
     /// lost with this shard. While the store is down that may be never; the rim has a deadline.
     pub fn stopped(&self) -> bool {
-        let owes_nodes = self.config.cluster.is_some() && !self.gathers.is_empty();
+        let owes_nodes = self.config.cluster.is_some() && !(self.gathers.is_empty() && self.claims.is_settled());
         self.connections.is_empty() && self.mailroom.is_settled() && self.template_writes.is_settled() && !owes_nodes
     }
 }

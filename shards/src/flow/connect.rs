@@ -100,6 +100,7 @@ impl Shard {
             connection.phase = Phase::Live(Box::new(live));
         }
         let welcome = Welcome { accept, version, origin, channels };
+        self.session_changed(key);
         if self.config.cluster.is_some() && self.awaits_others(now, key, is_first, effects) {
             self.hold(key, welcome);
         } else {

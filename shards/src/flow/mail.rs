@@ -9,6 +9,8 @@
 //! A connection is *up to date* or *behind*. It begins behind, reads its user's mailbox page by page, and is up to date when a
 //! reading finds the end: the store answers about one mailbox in the order it was asked, so nothing can lie between the end
 //! that was read and what is delivered next. A connection whose outbox is full falls behind again.
+//!
+//! Where other nodes write to the same mailboxes both classes keep first, and this order is not enough: see `cluster/hints`.
 use crate::conn::live::Intake;
 use crate::conn::outbox::{Delivery, MailTag};
 use crate::effect::{Effect, Effects};
@@ -20,6 +22,7 @@ use crate::tables::mail::{Job, UserMail, Wait};
 use crate::tables::retries::Retry;
 use crate::tables::streams::StreamKind;
 use protocol::clock::Now;
+use protocol::cluster::wire::Claim;
 use protocol::limits;
 use protocol::notification::{Publication, Target};
 use protocol::publish::receipt::Receipt;
@@ -84,7 +87,7 @@ impl Shard {
         let place = self.streams.next(now, StreamKind::User, &publication.tenant, name);
         let places = Places::One(place);
         let (current, behind) = self.connections_of_mailbox(&key);
-        if self.config.ack.is_some() {
+        if self.keeps_first() {
             let delivery = Rc::new(Delivery { publication: Arc::clone(publication), places, mail: None });
             let mail = self.mail(now, publication, place, u32::from(!current.is_empty()));
             return self.append(now, key, vec![mail], vec![delivery], Some(job), effects);
@@ -114,7 +117,7 @@ impl Shard {
     }
 
     /// The key of a user's mailbox; the one that the user's connections share, if there are any.
-    fn mailbox_of(&self, publication: &Publication, name: &str) -> Arc<MailboxKey> {
+    pub(crate) fn mailbox_of(&self, publication: &Publication, name: &str) -> Arc<MailboxKey> {
         let found = self.tenants.find(publication.tenant.as_str()).and_then(|tenant| self.users.find(tenant, name));
         match found.and_then(|at| self.users.get(at)).and_then(|user| user.mail.as_ref()) {
             Some(mail) => Arc::clone(&mail.key),
@@ -130,7 +133,13 @@ impl Shard {
         keys.partition(|key| self.live(*key).is_some_and(|live| matches!(live.intake, Intake::UpToDate)))
     }
 
-    fn mail(&self, now: Now, publication: &Publication, stream: StreamSeq, attempts: u32) -> Mail {
+    /// Whether mail is delivered when it is known to be kept, and not before: while it is to be acknowledged, and where other
+    /// nodes hear of it.
+    pub(crate) fn keeps_first(&self) -> bool {
+        self.config.ack.is_some() || self.shares_mail()
+    }
+
+    pub(crate) fn mail(&self, now: Now, publication: &Publication, stream: StreamSeq, attempts: u32) -> Mail {
         let ttl_ns = self.config.queue.map_or(0, |queue| queue.ttl_ms.saturating_mul(1_000_000));
         let own_ns = publication.expires_at_us.map(|at_us| at_us.saturating_sub(now.mono_us).saturating_mul(1_000));
         Mail {
@@ -159,18 +168,25 @@ impl Shard {
         if self.mailroom.retries.holds(&key) {
             return self.append_failed(now, Retry { key, mail, deliveries }, job, effects);
         }
-        self.ask_append(Retry { key, mail, deliveries }, job, false, effects);
+        self.ask_append(Retry { key, mail, deliveries }, job, false, None, effects);
     }
 
-    fn ask_append(&mut self, what: Retry, job: Option<u64>, is_retry: bool, effects: &mut Effects) {
+    pub(crate) fn ask_append(
+        &mut self,
+        what: Retry,
+        job: Option<u64>,
+        is_retry: bool,
+        claim: Option<Claim>,
+        effects: &mut Effects,
+    ) {
         let Retry { key, mail, deliveries } = what;
         let stay = self.user_mail(&key).map(|mail| {
             mail.appending += 1;
             mail.stay
         });
         let ticket = self.mailroom.next_number();
-        let request = StoreRequest::AppendMail { mailbox: Arc::clone(&key), mail: mail.clone(), claim: None };
-        self.mailroom.waits.insert(ticket, Wait::Append { key, mail, deliveries, job, stay, is_retry });
+        let request = StoreRequest::AppendMail { mailbox: Arc::clone(&key), mail: mail.clone(), claim };
+        self.mailroom.waits.insert(ticket, Wait::Append { key, mail, deliveries, job, stay, claim, is_retry });
         self.settle_congestion();
         effects.push(Effect::Store { ticket: StoreTicket(ticket), request });
     }
@@ -195,8 +211,8 @@ impl Shard {
         }
         match (wait, reply) {
             (
-                Wait::Append { key, mail, deliveries, job, is_retry, .. },
-                StoreReply::Appended { positions, dropped, .. },
+                Wait::Append { key, mail, deliveries, job, claim, is_retry, .. },
+                StoreReply::Appended { positions, before, dropped },
             ) => {
                 if is_retry {
                     self.mailroom.retry_pace.succeeded();
@@ -204,8 +220,16 @@ impl Shard {
                 }
                 self.metrics().queue_enqueued.add(positions.len() as u64);
                 self.metrics().queue_dropped.add(dropped);
-                self.appended(now, &key, &mail, &deliveries, &positions, job, effects);
+                if self.shares_mail() {
+                    self.appended_for_all(now, &key, &deliveries, &positions, before, job, effects);
+                    self.claimed(now, &key, claim, !positions.is_empty(), effects);
+                } else {
+                    self.appended(now, &key, &mail, &deliveries, &positions, job, effects);
+                }
                 self.retry_mail(now, effects);
+            }
+            (Wait::Append { key, mail, deliveries, claim: Some(claim), .. }, _) => {
+                self.claim_again(now, &key, mail, deliveries, claim);
             }
             (Wait::Append { key, mut mail, deliveries, job, is_retry, .. }, reply) => {
                 // Kept, perhaps: if it is tried again and then comes twice, the second says so.
@@ -222,13 +246,13 @@ impl Shard {
                     self.read_on_all(now, &key, effects);
                 }
             }
-            (Wait::Read { connection }, StoreReply::Mail { entries, next }) => {
+            (Wait::Read { connection, asked }, StoreReply::Mail { entries, next }) => {
                 self.mailroom.read_pace.succeeded();
-                self.read(now, connection, &entries, next, effects);
+                self.read(now, connection, &entries, next, asked, effects);
                 self.read_in_turn(now, effects);
             }
             // The connection stays behind; its mailbox is read again when its turn comes.
-            (Wait::Read { connection }, _) => {
+            (Wait::Read { connection, .. }, _) => {
                 self.mailroom.read_pace.failed(now.mono_ms());
                 self.mailroom.readers.push_back(connection);
                 self.read_in_turn(now, effects);
@@ -268,7 +292,7 @@ impl Shard {
                 }
             }
         }
-        if self.config.ack.is_some()
+        if self.keeps_first()
             && let Some(mail) = self.user_mail(key)
         {
             mail.youngest = positions.last().copied().max(mail.youngest);
@@ -291,7 +315,7 @@ impl Shard {
         let is_told = job.and_then(|job| self.mailroom.jobs.get(&job)).is_some_and(|job| job.reply.is_some());
         let lost = what.mail.len() as u64;
         // What somebody took was answered as delivered; another device still has a claim to it.
-        let is_owed = !is_told || what.mail.iter().any(|mail| mail.attempts > 0) && self.config.ack.is_none();
+        let is_owed = !is_told || what.mail.iter().any(|mail| mail.attempts > 0) && !self.keeps_first();
         if self.mailroom.retries.is_empty() {
             self.mailroom.retry_pace.rest(now.mono_ms());
         }
@@ -322,11 +346,17 @@ impl Shard {
             && let Some(what) = self.mailroom.retries.begin()
         {
             self.mailroom.retry_pace.begin();
-            self.ask_append(what, None, true, effects);
+            self.ask_append(what, None, true, None, effects);
         }
     }
 
-    fn job_of(&mut self, now: Now, job: Option<u64>, count: impl FnOnce(&mut Receipt), effects: &mut Effects) {
+    pub(crate) fn job_of(
+        &mut self,
+        now: Now,
+        job: Option<u64>,
+        count: impl FnOnce(&mut Receipt),
+        effects: &mut Effects,
+    ) {
         if let Some(job) = job {
             self.job_progressed(now, job, count, effects);
         }
@@ -365,7 +395,7 @@ impl Shard {
     }
 
     /// A full outbox: mail waits in the mailbox from here on, in order, what had not begun to go out included.
-    fn fall_behind(&mut self, now: Now, key: ConnKey, effects: &mut Effects) {
+    pub(crate) fn fall_behind(&mut self, now: Now, key: ConnKey, effects: &mut Effects) {
         let Some(live) = self.live(key) else { return };
         let Some(user) = self.users.get(live.user) else { return };
         let Some(mail) = &user.mail else { return };

@@ -7,11 +7,21 @@ use crate::tables::placement;
 use crate::tables::shard_set::ShardSet;
 use crate::tables::streams::StreamKind;
 use protocol::clock::Now;
+use protocol::cluster::wire::Claim;
 use protocol::frame::Frame;
 use protocol::ids::{NotificationId, TenantId};
 use protocol::notification::{Content, Publication, Source, Target};
 use protocol::stream::Places;
 use std::sync::Arc;
+
+/// Where a publish came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// At this node, perhaps as at every other.
+    Here(Option<Claim>),
+    /// At another node, which keeps what is to be kept.
+    Elsewhere,
+}
 
 impl Shard {
     /// Identifies and encodes a publish, once. `None` when its time to live is over already: it is neither sent nor
@@ -56,7 +66,7 @@ impl Shard {
         {
             self.send_on(now, &publication, gather, effects);
         }
-        self.dispatch_here(now, publication, gather, true, effects);
+        self.dispatch_here(now, publication, gather, Origin::Here(None), effects);
     }
 
     /// On this node: user mail to the users' homes, everything else along the tenant's line.
@@ -65,16 +75,20 @@ impl Shard {
         now: Now,
         publication: Arc<Publication>,
         gather: Option<GatherId>,
-        is_ours: bool,
+        origin: Origin,
         effects: &mut Effects,
     ) {
         let reply = gather.map(|gather| ReplyTo { shard: self.me, gather });
+        let (is_ours, claim) = match origin {
+            Origin::Here(claim) => (true, claim.filter(|_| self.config.queue.is_some() && self.shares_mail())),
+            Origin::Elsewhere => (false, None),
+        };
         let tenant = publication.tenant.as_str();
         match &publication.target {
             Target::User(user) => {
                 let home = placement::home(tenant, user, self.shards);
                 self.expect_parts(gather, 1);
-                let mail = Message::Mail { publication, users: None, is_ours, reply };
+                let mail = Message::Mail { publication, users: None, is_ours, claim: claim.map(Box::new), reply };
                 self.send_mail(now, home, mail, effects);
             }
             Target::Users(users) => {
@@ -85,7 +99,8 @@ impl Shard {
                 self.expect_parts(gather, homes.iter().filter(|users| !users.is_empty()).count() as i64);
                 for (shard, users) in homes.into_iter().enumerate().filter(|(_, users)| !users.is_empty()) {
                     let (publication, users) = (Arc::clone(&publication), Some(users.into()));
-                    let mail = Message::Mail { publication, users, is_ours, reply };
+                    let claim = claim.map(Box::new);
+                    let mail = Message::Mail { publication, users, is_ours, claim, reply };
                     self.send_mail(now, ShardId(shard as u8), mail, effects);
                 }
             }

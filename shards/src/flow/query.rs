@@ -45,7 +45,7 @@ impl Shard {
         found.map_or(0, |channel| channel.members.len() as u64)
     }
 
-    fn connections_of(&self, tenant: &TenantId, user: &str) -> &[u32] {
+    pub(crate) fn connections_of(&self, tenant: &TenantId, user: &str) -> &[u32] {
         let found = self.tenants.find(tenant.as_str()).and_then(|tenant| self.users.find(tenant, user));
         found.and_then(|at| self.users.get(at)).map_or(&[], |user| &user.connections)
     }
@@ -64,7 +64,7 @@ impl Shard {
         Answer::UserSubscriptions(slots.len() as u64, names)
     }
 
-    fn sessions_of(&self, tenant: &TenantId, user: &str) -> Vec<SessionRow> {
+    pub(crate) fn sessions_of(&self, tenant: &TenantId, user: &str) -> Vec<SessionRow> {
         let lives = self
             .connections_of(tenant, user)
             .iter()

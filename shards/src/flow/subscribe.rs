@@ -75,6 +75,7 @@ impl Shard {
                 live.subscriptions.push(Subscription { channel: at, member });
             }
             self.metrics().subscriptions.add(1);
+            self.session_changed(key);
         }
         let Some(channel) = self.channels.get_mut(at) else { return Ok(false) };
         let waits = !channel.joined && !channel.waiting.contains(&key);
@@ -92,6 +93,7 @@ impl Shard {
             let position = live.subscriptions.iter().position(|held| held.channel == channel);
             if let Some(position) = position {
                 self.remove_subscription(now, key, position, effects);
+                self.session_changed(key);
             }
         }
         if !channels.is_empty() {

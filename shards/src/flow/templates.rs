@@ -14,6 +14,7 @@ use crate::tables::templates::Loading;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use protocol::clock::Now;
+use protocol::cluster::wire::ParcelKind;
 use protocol::http::error::ApiError;
 use protocol::http::response::JSON;
 use protocol::limits;
@@ -49,6 +50,25 @@ impl Shard {
             let ticket = self.template_writes.tickets;
             self.templates.ask(ticket);
             effects.push(Effect::Store { ticket: StoreTicket(ticket), request: StoreRequest::LoadTemplates });
+        }
+        if let Loading::Due(at_ms) = self.templates.reading_again()
+            && now.mono_ms() >= at_ms
+            && self.templates.loading() == Loading::Done
+        {
+            self.template_writes.tickets += 2;
+            let ticket = self.template_writes.tickets;
+            self.templates.ask_once_more(ticket);
+            effects.push(Effect::Store { ticket: StoreTicket(ticket), request: StoreRequest::LoadTemplates });
+        }
+    }
+
+    fn templates_read_again(&mut self, now: Now, reply: StoreReply) {
+        let is_done = match reply {
+            StoreReply::Templates(templates) => self.templates.replace(templates),
+            _ => false,
+        };
+        if !is_done {
+            self.templates.outdated(now.mono_ms() + limits::STORE_RETRY_MS);
         }
     }
 
@@ -196,6 +216,9 @@ impl Shard {
         if self.templates.loading() == Loading::Asked(ticket.0) {
             return self.templates_loaded(now, stored);
         }
+        if self.templates.reading_again() == Loading::Asked(ticket.0) {
+            return self.templates_read_again(now, stored);
+        }
         let Some((reply, change)) = self.template_writes.waiting.remove(&ticket.0) else { return };
         if !matches!(stored, StoreReply::Done) {
             return self.send_answer(now, reply, Answer::Template(TemplateVerdict::Unavailable), effects);
@@ -204,6 +227,10 @@ impl Shard {
         for shard in (0..self.shards).map(|shard| ShardId(shard as u8)).filter(|shard| *shard != self.me) {
             let message = Message::Template { change: Arc::clone(&change), reply: Some(reply) };
             effects.push(Effect::Send { to: shard, message });
+        }
+        if self.config.cluster.is_some() && self.config.templates_kept {
+            let kind = ParcelKind::Template { tenant: change.tenant.clone(), id: change.id.clone() };
+            self.send_parcel(None, kind, effects);
         }
         let template = change.template.clone();
         let verdict = TemplateVerdict::Done { template, parts: self.shards as u32 - 1 };

@@ -23,7 +23,18 @@ impl Shard {
             Loading::Due(at_ms) => Some(at_ms),
             Loading::Asked(_) | Loading::Done => None,
         };
-        let due = [self.wheel.next_ms(), self.mailroom.due_ms(), load_ms, self.watches.due_ms()];
+        let again_ms = match self.templates.reading_again() {
+            Loading::Due(at_ms) => Some(at_ms),
+            Loading::Asked(_) | Loading::Done => None,
+        };
+        let due = [
+            again_ms,
+            self.wheel.next_ms(),
+            self.mailroom.due_ms(),
+            load_ms,
+            self.watches.due_ms(),
+            self.claims.due_ms(),
+        ];
         due.into_iter().flatten().min().map(|at_ms| at_ms * 1_000)
     }
 
@@ -33,6 +44,7 @@ impl Shard {
         self.retry_mail(now, effects);
         self.read_in_turn(now, effects);
         self.watches_due(now, effects);
+        self.claims_due(now, effects);
         let mut due = Vec::new();
         let Shard { wheel, connections, gathers, .. } = self;
         let expects = |key: ConnKey| match gather_id(key) {

@@ -1,5 +1,6 @@
 //! What shards say to each other. Small values; what is large is shared by `Arc` or boxed.
 use crate::key::ShardId;
+use protocol::cluster::wire::Claim;
 use protocol::cluster::{ClusterEvent, ClusterRequest};
 use protocol::ids::TenantId;
 use protocol::notification::Publication;
@@ -37,6 +38,8 @@ pub enum Message {
         users: Option<Box<[u32]>>,
         /// This node took it. What another node took is for connections only.
         is_ours: bool,
+        /// Every node keeps it, and only one may.
+        claim: Option<Box<Claim>>,
         /// Who counts.
         reply: Option<ReplyTo>,
     },

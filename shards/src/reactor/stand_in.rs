@@ -65,6 +65,7 @@ pub(super) fn submission() -> Submission {
             correlation_id: None,
             audience: None,
         },
+        claim: None,
         source: Source::Http,
     }
 }

@@ -16,7 +16,8 @@ pub struct Gather {
     /// Parts that are still to come. Goes below zero while a line's owner has not yet said how many it will be.
     pub missing: i64,
     /// Parcels to other nodes of which the bridge has not yet said how many nodes got them, and so how many more parts.
-    pub unsent: u32,
+    /// Below zero when the bridge was quicker than the home that sent them.
+    pub unsent: i64,
     /// Whether that is still open.
     pub open_ended: bool,
     /// When it answers with what it has.

@@ -1,6 +1,7 @@
 //! What a home knows of its users' mail while they are online: what was delivered and not yet acknowledged.
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
+use protocol::cluster::wire::Claim;
 use protocol::ids::{ConnectionId, NotificationId};
 use protocol::limits;
 use protocol::store::{Mail, MailboxKey, Position};
@@ -38,6 +39,8 @@ pub struct UserMail {
     pub appending: u32,
     /// The youngest entry known to be kept. A connection that is up to date has everything up to here.
     pub youngest: Option<Position>,
+    /// The youngest entry that was heard of, from whatever node. A page that was asked for before may end ahead of it.
+    pub heard_of: Option<Position>,
     /// Oldest first.
     awaited: VecDeque<Awaited>,
     /// Acknowledged lately, and by which connections: another device's own first acknowledgement is good, too (C-12).
@@ -60,7 +63,15 @@ pub enum Acknowledged {
 impl UserMail {
     /// Nothing delivered yet.
     pub fn new(key: Arc<MailboxKey>, stay: u64) -> UserMail {
-        UserMail { key, stay, appending: 0, youngest: None, awaited: VecDeque::new(), acknowledged: VecDeque::new() }
+        UserMail {
+            key,
+            stay,
+            appending: 0,
+            youngest: None,
+            heard_of: None,
+            awaited: VecDeque::new(),
+            acknowledged: VecDeque::new(),
+        }
     }
 
     /// A delivery to one of the user's connections. True when it is a new one; false when it only repeats. The oldest
@@ -157,6 +168,15 @@ pub struct Job {
     pub missing: u32,
 }
 
+/// How much of a mailbox the page of a reading can be trusted to show, where other nodes write to it, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The youngest entry that had been heard of: it is in what was asked for, or gone.
+    pub heard_of: Option<Position>,
+    /// Something may have been missed since: what was asked for is not all.
+    pub is_stale: bool,
+}
+
 /// What a shard waits for from the store.
 #[derive(Debug)]
 pub enum Wait {
@@ -172,6 +192,8 @@ pub enum Wait {
         job: Option<u64>,
         /// During which stay of the user it was asked; none when the user was away.
         stay: Option<u64>,
+        /// Every node asks for it, and one is done.
+        claim: Option<Claim>,
         /// It is not tried for the first time.
         is_retry: bool,
     },
@@ -179,6 +201,8 @@ pub enum Wait {
     Read {
         /// Which.
         connection: ConnKey,
+        /// How much of the mailbox could be known when it was asked for.
+        asked: Asked,
     },
     /// Delivered or acknowledged mail is being forgotten; if that fails it comes again and says so.
     Remove,

@@ -2,6 +2,7 @@
 //!
 //! Plain data structures, each owned by its shard alone; they know nothing of each other. The flows keep them in step.
 pub mod channels;
+pub mod claims;
 pub mod directory;
 pub mod gathers;
 pub mod mail;

@@ -355,7 +355,12 @@ fn what_a_full_mailbox_let_go_is_awaited_no_longer() {
     assert_eq!(again, [(2, 2), (3, 2), (4, 2)], "once each, those that are still kept");
     let figures = |of: fn(&shards::metrics::ShardMetrics) -> u64| world.metrics.sum(of);
     assert_eq!((figures(|m| m.ack_pending.get()), figures(|m| m.ack_expired.get())), (3, 2));
-    let attempts: Vec<u32> =
-        world.stores[0].mailboxes.values().flat_map(|kept| kept.values().map(|entry| entry.mail.attempts)).collect();
+    let attempts: Vec<u32> = world.stores[0]
+        .kept
+        .borrow()
+        .mailboxes
+        .values()
+        .flat_map(|kept| kept.values().map(|entry| entry.mail.attempts))
+        .collect();
     assert_eq!(attempts, [2, 2, 2], "the mailbox was read once more, not at every tick");
 }

@@ -99,7 +99,7 @@ fn numbered(seed: u64) {
             }
         }
     }
-    for (mailbox, mail) in world.stores.iter().flat_map(|store| &store.kept_ever) {
+    for (mailbox, mail) in world.stores.iter().flat_map(|store| store.kept.borrow().kept_ever.clone()) {
         let user = USERS.into_iter().find(|user| **user == *mailbox.user).expect("a user");
         note(user, mail.stream, &mail.id.to_string());
     }

@@ -14,25 +14,34 @@ pub(crate) type SharedTemplates = Rc<RefCell<BTreeMap<(TenantId, Box<str>), Arc<
 /// One shard's store.
 #[derive(Default)]
 pub(crate) struct SimStore {
-    pub(crate) mailboxes: HashMap<MailboxKey, BTreeMap<Position, Entry>>,
+    /// What is kept of mail: each shard's own, or one for all nodes.
+    pub(crate) kept: Rc<RefCell<Kept>>,
     pub(crate) templates: SharedTemplates,
-    /// Whose acknowledgement is awaited.
-    pub(crate) awaited: BTreeSet<(String, NotificationId)>,
-    /// Taken, each for its mailbox.
-    claims: HashSet<(MailboxKey, Claim)>,
     pending: VecDeque<(StoreTicket, StoreRequest)>,
     /// Made, and not yet delivered; those of a server that went away are unknown.
     ready: VecDeque<(StoreTicket, StoreReply)>,
-    last: u64,
     /// Of a hundred requests so many fail; half of those were done all the same, and nobody knows.
     pub(crate) failures_percent: u8,
     /// Of a hundred chances to answer so many are let go.
     pub(crate) slowness_percent: u8,
+    /// Of a hundred chances to answer so many are used to make an answer that comes later.
+    pub(crate) early_percent: u8,
     /// Nothing is answered.
     pub(crate) is_paused: bool,
     pub(crate) entries_max: usize,
     /// Requests by kind, ever: what a shard asks while the store is down.
     pub(crate) asked: Asked,
+}
+
+/// The mailboxes of one server.
+#[derive(Default)]
+pub(crate) struct Kept {
+    pub(crate) mailboxes: HashMap<MailboxKey, BTreeMap<Position, Entry>>,
+    /// Whose acknowledgement is awaited.
+    awaited: BTreeSet<(String, NotificationId)>,
+    /// Taken, each for its mailbox.
+    claims: HashSet<(MailboxKey, Claim)>,
+    last: u64,
     /// Every mail that was ever kept, as it was then.
     pub(crate) kept_ever: Vec<(MailboxKey, protocol::store::Mail)>,
 }
@@ -80,7 +89,7 @@ impl SimStore {
             self.ready.push_back((ticket, StoreReply::Unknown));
         }
         if forgets {
-            self.mailboxes.clear();
+            self.kept.borrow_mut().mailboxes.clear();
         }
     }
 
@@ -103,6 +112,15 @@ impl SimStore {
         if self.is_idle() || rng.u8(0..3) == 0 || rng.u8(0..100) < self.slowness_percent {
             return None;
         }
+        // What is kept may change between the making of an answer and its coming.
+        if self.early_percent > 0
+            && rng.u8(0..100) < self.early_percent
+            && let Some((ticket, request)) = self.pending.pop_front()
+        {
+            let reply = self.handle(request, unix_ns);
+            self.ready.push_back((ticket, reply));
+            return None;
+        }
         if self.ready.front().is_some() {
             return self.ready.pop_front();
         }
@@ -117,6 +135,8 @@ impl SimStore {
     }
 
     fn handle(&mut self, request: StoreRequest, unix_ns: u64) -> StoreReply {
+        let mut kept = self.kept.borrow_mut();
+        let Kept { mailboxes, awaited, claims, last, kept_ever } = &mut *kept;
         match request {
             StoreRequest::PutTemplate { tenant, template } => {
                 self.templates.borrow_mut().insert((tenant, template.id.clone()), template);
@@ -132,17 +152,17 @@ impl SimStore {
                 StoreReply::Templates(rows.collect())
             }
             StoreRequest::AppendMail { mailbox, mail, claim } => {
-                let entries = self.mailboxes.entry((*mailbox).clone()).or_default();
+                let entries = mailboxes.entry((*mailbox).clone()).or_default();
                 let before = entries.keys().next_back().copied();
-                if claim.is_some_and(|claim| !self.claims.insert((MailboxKey::clone(&mailbox), claim))) {
+                if claim.is_some_and(|claim| !claims.insert((MailboxKey::clone(&mailbox), claim))) {
                     return StoreReply::Appended { positions: Vec::new(), before, dropped: 0 };
                 }
                 let mut positions = Vec::new();
                 for mail in mail {
-                    self.last += 1;
-                    let position = Position(self.last, 0);
+                    *last += 1;
+                    let position = Position(*last, 0);
                     positions.push(position);
-                    self.kept_ever.push(((*mailbox).clone(), mail.clone()));
+                    kept_ever.push(((*mailbox).clone(), mail.clone()));
                     entries.insert(position, Entry { position, mail });
                 }
                 let mut dropped = 0;
@@ -153,7 +173,7 @@ impl SimStore {
                 StoreReply::Appended { positions, before, dropped }
             }
             StoreRequest::ReadMail { mailbox, after, entries_max } => {
-                let Some(kept) = self.mailboxes.get_mut(&mailbox) else {
+                let Some(kept) = mailboxes.get_mut(&mailbox) else {
                     return StoreReply::Mail { entries: Vec::new(), next: None };
                 };
                 kept.retain(|_, entry| entry.mail.expires_at_unix_ns > unix_ns);
@@ -171,17 +191,17 @@ impl SimStore {
                 StoreReply::Mail { entries, next }
             }
             StoreRequest::RemoveMail { mailbox, positions } => {
-                if let Some(kept) = self.mailboxes.get_mut(&mailbox) {
+                if let Some(kept) = mailboxes.get_mut(&mailbox) {
                     kept.retain(|position, _| !positions.contains(position));
                 }
                 StoreReply::Done
             }
             StoreRequest::TrackAck { mailbox, id, .. } => {
-                self.awaited.insert((mailbox.user.to_string(), id));
+                awaited.insert((mailbox.user.to_string(), id));
                 StoreReply::Done
             }
             StoreRequest::Acknowledge { mailbox, id, .. } => {
-                let was_awaited = self.awaited.remove(&(mailbox.user.to_string(), id));
+                let was_awaited = awaited.remove(&(mailbox.user.to_string(), id));
                 StoreReply::Acknowledged(if was_awaited { AckVerdict::Done } else { AckVerdict::NotPending })
             }
         }
@@ -189,6 +209,6 @@ impl SimStore {
 
     /// Entries kept now.
     pub(crate) fn len(&self) -> usize {
-        self.mailboxes.values().map(BTreeMap::len).sum()
+        self.kept.borrow().mailboxes.values().map(BTreeMap::len).sum()
     }
 }

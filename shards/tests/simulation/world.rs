@@ -5,6 +5,7 @@ use crate::store::{SharedTemplates, SimStore};
 use protocol::auth::token::{Algorithm, MintClaims, Verifier, VerifierConfig, mint_hs256};
 use protocol::clock::Now;
 use protocol::cluster::ClusterRequest;
+use protocol::cluster::wire::Claim;
 use protocol::http::cors::Cors;
 use protocol::http::route::ROUTE_LABELS;
 use protocol::ids::{NotificationId, TenantId};
@@ -266,6 +267,7 @@ impl World {
                 audience: None,
             },
             source: Source::Redis("c".into()),
+            claim: self.bridge.map(|_| Claim::of(b"c", user.as_bytes(), n as u32)),
         };
         self.call(0, |shard, now, effects| shard.publish(now, submission, effects));
     }

@@ -1,6 +1,9 @@
 //! What a node has to do with the others (decision 8): the bridge shard asks the bridge and is told by it; the other shards
 //! reach it over the mesh, in order.
+mod claims;
+mod hints;
 mod parcels;
+pub(crate) mod sessions;
 mod watch;
 
 use crate::effect::{Effect, Effects};
@@ -8,7 +11,10 @@ use crate::key::ShardId;
 use crate::mesh::message::{GatherId, Message};
 use crate::shard::Shard;
 use protocol::clock::Now;
+use protocol::cluster::wire::Hello;
 use protocol::cluster::{ClusterEvent, ClusterRequest, GatherTicket};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 impl Shard {
     /// Whether mail that is kept stands where every node finds it.
@@ -63,12 +69,25 @@ impl Shard {
             ClusterEvent::Receipt { ticket, receipt } => {
                 self.gather_receipt_from_elsewhere(now, gather_id(ticket), receipt, effects);
             }
-            ClusterEvent::Parcel(parcel) => self.parcel_handed_on(now, *parcel),
-            ClusterEvent::Answer { .. }
-            | ClusterEvent::Resumed
-            | ClusterEvent::Members(_)
-            | ClusterEvent::RefreshSessions => {}
+            ClusterEvent::Parcel(parcel) => self.parcel_handed_on(now, *parcel, effects),
+            ClusterEvent::Resumed => self.read_all_again(now, effects),
+            ClusterEvent::Members(members) => self.meet(members),
+            ClusterEvent::Answer { ticket, sessions } => {
+                self.gather_sessions(now, gather_id(ticket), sessions, effects);
+            }
+            ClusterEvent::RefreshSessions => self.refresh_sessions(),
         }
+    }
+
+    /// The members as they are now; the node's figures are told by the bridge shard.
+    fn meet(&mut self, members: Arc<[Hello]>) {
+        if self.config.cluster.is_some_and(|rules| rules.bridge == self.me) {
+            let sum = |of: fn(&Hello) -> u64| members.iter().map(of).fold(0, u64::saturating_add);
+            self.node.cluster_members.store(members.len() as u64, Relaxed);
+            self.node.cluster_connections.store(sum(|hello| hello.connections), Relaxed);
+            self.node.cluster_users.store(sum(|hello| hello.users), Relaxed);
+        }
+        self.members = members;
     }
 
     fn ticket(&self, gather: GatherId) -> GatherTicket {

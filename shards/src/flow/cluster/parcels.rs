@@ -2,6 +2,7 @@
 use crate::conn::outbox::Delivery;
 use crate::effect::Effects;
 use crate::flow::deliver::Overflow;
+use crate::flow::publish::Origin;
 use crate::key::ConnKey;
 use crate::mesh::message::GatherId;
 use crate::shard::Shard;
@@ -11,6 +12,7 @@ use protocol::clock::Now;
 use protocol::cluster::wire::{Parcel, ParcelKind, Plain, Published};
 use protocol::cluster::{ClusterEvent, ClusterRequest, Topic};
 use protocol::ids::NotificationId;
+use protocol::limits;
 use protocol::notification::{Priority, Publication, Target};
 use protocol::publish::receipt::Receipt;
 use protocol::stream::{Places, StreamSeq};
@@ -62,14 +64,14 @@ impl Shard {
     /// Parcels of a gather are under way: nobody knows yet how many nodes will answer.
     pub(crate) fn expect_parcels(&mut self, gather: GatherId, parcels: u32) {
         if let Some(gather) = self.gathers.get_mut(gather) {
-            gather.unsent += parcels;
+            gather.unsent += i64::from(parcels);
         }
     }
 
     /// So many nodes got a parcel.
     pub(super) fn gather_sent(&mut self, now: Now, id: GatherId, nodes: Option<u32>, effects: &mut Effects) {
         let Some(gather) = self.gathers.get_mut(id) else { return };
-        gather.unsent = gather.unsent.saturating_sub(1);
+        gather.unsent -= 1;
         gather.missing += i64::from(nodes.unwrap_or(0));
         self.answer_if_complete(now, id, effects);
     }
@@ -102,14 +104,19 @@ impl Shard {
                     self.open_gather(now, NOBODY, None, kind)
                 });
                 let publication = Arc::new(published.into_publication(target, audience, now));
-                self.dispatch_here(now, publication, gather, false, effects);
+                self.dispatch_here(now, publication, gather, Origin::Elsewhere, effects);
                 if let Some(gather) = gather {
                     self.answer_if_complete(now, gather, effects);
                 }
             }
-            ParcelKind::Plain(ref plain) => {
-                let home = placement::home(plain.tenant.as_str(), &plain.user, self.shards);
+            ParcelKind::Hint { ref user, published: Published { ref tenant, .. }, .. }
+            | ParcelKind::Question { ref tenant, ref user, .. }
+            | ParcelKind::Plain(Plain { ref tenant, ref user, .. }) => {
+                let home = placement::home(tenant.as_str(), user, self.shards);
                 self.tell(now, home, ClusterEvent::Parcel(Box::new(parcel)), effects);
+            }
+            ParcelKind::Stored(_) | ParcelKind::Template { .. } => {
+                self.tell_all(now, &ClusterEvent::Parcel(Box::new(parcel)), effects)
             }
             // The bridge's own, and what it tells in other words.
             _ => {}
@@ -117,9 +124,28 @@ impl Shard {
     }
 
     /// What a parcel means at the shard whom it concerns.
-    pub(super) fn parcel_handed_on(&mut self, now: Now, parcel: Parcel) {
-        if let ParcelKind::Plain(plain) = parcel.kind {
-            self.deliver_plain(now, &plain);
+    pub(super) fn parcel_handed_on(&mut self, now: Now, parcel: Parcel, effects: &mut Effects) {
+        let from = parcel.from_server;
+        match parcel.kind {
+            ParcelKind::Hint { user, published, position, before, .. } => {
+                let ticket = published.ticket;
+                let delivered_to = self.hinted(now, user, published, position, before, effects);
+                if let Some(ticket) = ticket {
+                    let receipt = Receipt { delivered_to, ..Receipt::default() };
+                    self.send_parcel(Some(from), ParcelKind::Receipt { ticket, receipt }, effects);
+                }
+            }
+            ParcelKind::Plain(plain) => self.deliver_plain(now, &plain),
+            ParcelKind::Stored(claims) => self.stored_elsewhere(&claims),
+            ParcelKind::Question { ticket, tenant, user } => {
+                let mut sessions = self.sessions_of(&tenant, &user);
+                sessions.truncate(limits::CLUSTER_SESSIONS_MAX);
+                self.send_parcel(Some(from), ParcelKind::Answer { ticket, tenant, user, sessions }, effects);
+            }
+            ParcelKind::Template { .. } if self.config.templates_kept => {
+                self.templates.outdated(now.mono_ms() + limits::CLUSTER_TEMPLATES_WAIT_MS);
+            }
+            _ => {}
         }
     }
 

@@ -57,6 +57,9 @@ impl Shard {
     pub(super) fn watching(&mut self, now: Now, topic: &Topic, serial: u32, effects: &mut Effects) {
         let Some(watch) = self.watches.confirm(topic, serial) else { return };
         self.metrics().watches_waiting.set(self.watches.len() as i64);
+        if watch.is_late {
+            self.read_all_again(now, effects);
+        }
         self.go_on(now, watch.waiters, effects);
     }
 

@@ -1,14 +1,20 @@
 //! Several nodes and the Redis between them: it keeps the order of what it sends to one receiver, is late, and loses what was
 //! on its way over a link that breaks.
 mod live;
+mod mail;
+mod sessions;
 
 use crate::client::ClientId;
+use crate::store::{Kept, SharedTemplates};
 use crate::world::World;
-use protocol::cluster::wire::{Parcel, ParcelKind};
-use protocol::cluster::{ClusterEvent, ClusterRequest, Topic};
+use protocol::cluster::wire::{Hello, Parcel, ParcelKind};
+use protocol::cluster::{ClusterEvent, ClusterRequest, Session, Topic};
 use shards::config::{ClusterRules, ShardConfig};
 use shards::key::ShardId;
-use std::collections::{HashSet, VecDeque};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
 
 /// One node, and its end of the links to Redis.
 pub(crate) struct Node {
@@ -21,6 +27,34 @@ pub(crate) struct Node {
     published: VecDeque<ClusterEvent>,
     /// Its links are broken.
     pub(crate) is_cut: bool,
+    /// The connections it was told of.
+    pub(crate) sessions: BTreeMap<uuid::Uuid, Session>,
+    pub(crate) pages: Vec<Vec<Session>>,
+    /// The last hint of each user that could not be sent; the bridge sends it when the links are back.
+    unsent: BTreeMap<Topic, Parcel>,
+}
+
+fn configure(config: &mut ShardConfig, id: &str, bridge: ShardId, change: impl Fn(&mut ShardConfig)) {
+    config.server_id = id.into();
+    config.connections_per_user_max = 0;
+    config.cluster = Some(ClusterRules { bridge, shares_mail: true });
+    change(config);
+}
+
+impl Node {
+    fn new(id: Box<str>, world: World) -> Node {
+        Node {
+            world,
+            id,
+            watched: HashSet::new(),
+            answers: VecDeque::new(),
+            published: VecDeque::new(),
+            is_cut: false,
+            unsent: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            pages: Vec::new(),
+        }
+    }
 }
 
 /// All of them.
@@ -40,23 +74,42 @@ impl Cluster {
             .map(|n| {
                 let (shards, id) = (rng.usize(1..=3), format!("n{n}"));
                 let bridge = ShardId(rng.u8(0..shards as u8));
-                let world = World::with_config(rng.u64(..), shards, |config| {
-                    config.server_id = id.clone().into();
-                    config.connections_per_user_max = 0;
-                    config.cluster = Some(ClusterRules { bridge, shares_mail: true });
-                    change(config);
-                });
-                Node {
-                    world,
-                    id: id.into(),
-                    watched: HashSet::new(),
-                    answers: VecDeque::new(),
-                    published: VecDeque::new(),
-                    is_cut: false,
-                }
+                let world = World::with_config(rng.u64(..), shards, |config| configure(config, &id, bridge, &change));
+                Node::new(id.into(), world)
             })
             .collect();
-        Cluster { seed, rng, nodes, slowness_percent: 0 }
+        let mut cluster = Cluster { seed, rng, nodes, slowness_percent: 0 };
+        cluster.share_stores();
+        cluster
+    }
+
+    /// One server keeps the mail of all nodes.
+    fn share_stores(&mut self) {
+        let (kept, templates) = (Rc::new(RefCell::new(Kept::default())), SharedTemplates::default());
+        for store in self.nodes.iter_mut().flat_map(|node| &mut node.world.stores) {
+            (store.kept, store.templates) = (Rc::clone(&kept), Rc::clone(&templates));
+            store.early_percent = 40;
+        }
+    }
+
+    /// Everybody knows of everybody.
+    pub(crate) fn meet(&mut self) {
+        let hello = |node: &Node| Hello {
+            server_id: node.id.clone(),
+            connections: 0,
+            users: 0,
+            started_unix_ms: 0,
+            version: "1".into(),
+        };
+        let members: Arc<[Hello]> = self.nodes.iter().map(hello).collect();
+        self.nodes.iter_mut().for_each(|node| node.answers.push_back(ClusterEvent::Members(Arc::clone(&members))));
+        self.settle();
+    }
+
+    /// The bridge of a node tells it something.
+    pub(crate) fn tell(&mut self, at: usize, event: ClusterEvent) {
+        self.nodes[at].answers.push_back(event);
+        self.settle();
     }
 
     /// One of the nodes.
@@ -95,10 +148,19 @@ impl Cluster {
 
     /// Lets time pass, settled at every moment.
     pub(crate) fn pass_ms(&mut self, ms: u64) {
-        for _ in 0..ms.div_ceil(50) {
-            self.nodes.iter_mut().for_each(|node| node.world.pass_ms_unsettled(50));
+        for _ in 0..ms.div_ceil(250) {
+            self.nodes.iter_mut().for_each(|node| node.world.pass_ms_unsettled(250));
             self.settle();
         }
+    }
+
+    /// A node's process dies and another begins under its name: its clients are gone, and what was on its way. What it had
+    /// asked of the store may still be done.
+    pub(crate) fn replace(&mut self, at: usize, change: impl Fn(&mut ShardConfig)) {
+        let node = self.nodes.remove(at);
+        let (id, bridge) = (node.id.clone(), node.world.bridge.expect("a node of a cluster"));
+        let world = node.world.after(|config| configure(config, &id, ShardId(bridge as u8), &change));
+        self.nodes.insert(at, Node::new(id, world));
     }
 
     /// A node's links break, and what was on its way is lost.
@@ -113,6 +175,9 @@ impl Cluster {
         let node = &mut self.nodes[at];
         if std::mem::take(&mut node.is_cut) {
             node.answers.push_back(ClusterEvent::Resumed);
+            for (topic, parcel) in std::mem::take(&mut node.unsent) {
+                self.publish(at, &topic, &parcel);
+            }
         }
     }
 
@@ -158,9 +223,17 @@ impl Cluster {
                 assert!(self.nodes[at].watched.remove(&topic), "seed {}: {topic:?} is not watched", self.seed);
             }
             ClusterRequest::Send { topic, parcel } => self.publish(at, &topic, &parcel),
-            ClusterRequest::SessionChanged(_)
-            | ClusterRequest::SessionEnded { .. }
-            | ClusterRequest::SessionPage(_) => {}
+            ClusterRequest::SessionChanged(session) => {
+                self.nodes[at].sessions.insert(session.connection.0, *session);
+            }
+            ClusterRequest::SessionEnded { session, is_last } => {
+                let sessions = &mut self.nodes[at].sessions;
+                sessions.remove(&session.connection.0);
+                let is_there = sessions.values().any(|other| other.user == session.user);
+                // Who has just come may not be told yet, who has is.
+                assert!(!(is_last && is_there), "seed {}: {session:?} is not the last", self.seed);
+            }
+            ClusterRequest::SessionPage(page) => self.nodes[at].pages.push(page),
         }
     }
 
@@ -169,6 +242,9 @@ impl Cluster {
         parcel.encode(&mut bytes).expect("a parcel that may be sent");
         let parcel = Parcel::decode(&bytes).expect("what was sent can be read");
         let (ticket, mut nodes) = (parcel.ticket(), 0);
+        if self.nodes[at].is_cut && matches!(parcel.kind, ParcelKind::Hint { .. }) {
+            self.nodes[at].unsent.insert(topic.clone(), parcel.clone());
+        }
         if !self.nodes[at].is_cut {
             for other in (0..self.nodes.len()).filter(|other| *other != at) {
                 let node = &mut self.nodes[other];
