@@ -293,6 +293,8 @@ struct Subscription {
     canaries: CommandConfig,
     server_id: Box<str>,
     flow: Arc<Flow>,
+    /// Other nodes read the same, and keep mail in the same place.
+    is_one_of_many: bool,
     status: Arc<FeedStatus>,
     invalid: Arc<AtomicU64>,
     tenancy: bool,
@@ -329,7 +331,9 @@ fn redis_link(
         Arc::new(move || snapshot(&status, invalid.load(Relaxed), flow.heard()))
     };
     let (server_id, tenancy) = (server_id.into(), settings.tenant.enabled);
-    Ok((Some(Subscription { config, canaries, server_id, flow, status, invalid, tenancy }), view))
+    let is_one_of_many =
+        Feature::Cluster.is_on(settings) && Feature::Queue.is_on(settings) && settings.queue.backend != Backend::Memory;
+    Ok((Some(Subscription { config, canaries, server_id, flow, is_one_of_many, status, invalid, tenancy }), view))
 }
 
 /// Canaries are no messages.
@@ -365,7 +369,7 @@ fn snapshot(status: &FeedStatus, invalid: u64, canaries: u64) -> RedisSnapshot {
 
 /// The subscription, and who sends the canaries that it is to hear.
 fn guests(subscription: Subscription, seed: u64) -> Vec<MakeGuest> {
-    let Subscription { config, canaries, server_id, flow, status, invalid, tenancy } = subscription;
+    let Subscription { config, canaries, server_id, flow, is_one_of_many, status, invalid, tenancy } = subscription;
     let sender: MakeGuest = {
         let (server_id, flow) = (server_id.clone(), Arc::clone(&flow));
         Box::new(move |bell| {
@@ -374,7 +378,7 @@ fn guests(subscription: Subscription, seed: u64) -> Vec<MakeGuest> {
     };
     let ingress: MakeGuest =
         Box::new(move |bell| match Feed::new(config, Arc::clone(&status), seed, Box::new(move || bell.ring())) {
-            Ok(feed) => Box::new(Ingress::new(feed, status, &server_id, flow, tenancy, invalid)),
+            Ok(feed) => Box::new(Ingress::new(feed, status, &server_id, flow, is_one_of_many, tenancy, invalid)),
             Err(error) => unreachable!("the same settings made a feed before: {error}"),
         });
     vec![ingress, sender]

@@ -1,8 +1,9 @@
 //! The Redis subscription as a guest of one shard: what comes in over it is published from that shard's own turn.
 use crate::bridge::canary::{self, Flow};
+use crate::bridge::repeats::Repeats;
 use protocol::clock::Now;
 use protocol::ids::TenantId;
-use protocol::notification::Source;
+use protocol::notification::{Source, Target};
 use protocol::publish::redis::parse_redis;
 use shards::guest::{Guest, Port, Ready, Submission, Wants};
 use std::sync::Arc;
@@ -23,6 +24,8 @@ pub(crate) struct Ingress {
     flow: Arc<Flow>,
     /// The subscription to that channel was asked for on this link.
     is_canary_asked: bool,
+    /// Where other nodes read the same and keep it in the same place.
+    repeats: Option<Repeats>,
     tenancy: bool,
     invalid: Arc<AtomicU64>,
     complained_at_us: Option<u64>,
@@ -32,12 +35,13 @@ pub(crate) struct Ingress {
 
 impl Ingress {
     /// A guest around a feed and the status that this feed writes. Bad payloads are counted in `invalid`, the canaries of
-    /// this node are told to `flow`.
+    /// this node are told to `flow`. `is_one_of_many`: other nodes read the same, and keep mail in the same place.
     pub(crate) fn new(
         feed: Feed,
         status: Arc<FeedStatus>,
         server_id: &str,
         flow: Arc<Flow>,
+        is_one_of_many: bool,
         tenancy: bool,
         invalid: Arc<AtomicU64>,
     ) -> Ingress {
@@ -48,6 +52,7 @@ impl Ingress {
             canary_channel: canary::channel(server_id),
             flow,
             is_canary_asked: false,
+            repeats: is_one_of_many.then(Repeats::default),
             tenancy,
             invalid,
             complained_at_us: None,
@@ -66,13 +71,19 @@ impl Guest for Ingress {
             canary_channel,
             flow,
             is_canary_asked,
+            repeats,
             tenancy,
             invalid,
             complained_at_us,
             unsaid,
         } = self;
         let mut publish = |channel: &[u8], payload: &[u8]| match submission(channel, payload, *tenancy) {
-            Ok(submission) => port.publish(submission),
+            Ok(mut submission) => {
+                if matches!(submission.target, Target::User(_) | Target::Users(_)) {
+                    submission.claim = repeats.as_mut().map(|repeats| repeats.claim(now, channel, payload));
+                }
+                port.publish(submission);
+            }
             Err(reason) => {
                 invalid.store(invalid.load(Relaxed) + 1, Relaxed);
                 *unsaid += 1;
@@ -159,7 +170,6 @@ fn submission(channel: &[u8], payload: &[u8], tenancy: bool) -> Result<Submissio
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protocol::notification::Target;
 
     const PAYLOAD: &[u8] =
         br#"{"type":"user","target":"ana","tenant_id":"acme","event":{"event_type":"e","payload":1}}"#;

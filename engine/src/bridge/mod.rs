@@ -7,6 +7,7 @@
 //! | `inbox` | what comes in, told apart |
 //! | `members` | who is alive |
 //! | `register` | the keys of sessions, written again before they expire and after a loss |
+//! | `repeats` | which repetition of a message of Redis this is |
 //! | `canary` | what goes out to come back: whether messages flow; and the one of the ingest |
 //! | `figures` | what it counts, for any thread to read |
 //!
@@ -20,6 +21,7 @@ mod inbox;
 mod members;
 pub(crate) mod plan;
 mod register;
+pub(crate) mod repeats;
 
 pub use canary::Flow;
 pub use figures::{BridgeFigures, REFUSALS};
