@@ -1,9 +1,13 @@
 //! From settings to a running node: listeners, mesh, links, one thread per shard; and back.
+use crate::bridge::canary::Sender;
+use crate::bridge::plan::BridgePlan;
+use crate::bridge::{BridgeError, Flow};
 use crate::config::Settings;
 use crate::config::features::Feature;
 use crate::config::settings::{Backend, JwtAlgorithm};
 use crate::host::{BreakerState, NodeHost, NodeView, RedisOperation, RedisSnapshot, RedisState, RedisView};
 use crate::ingress::Ingress;
+use crate::keeper::place::{PlaceError, RedisPlace};
 use crate::keeper::plan::{self, StoreError, StorePlan};
 use crate::random;
 use crate::signals;
@@ -11,7 +15,7 @@ use protocol::auth::token::{Algorithm, KeyError, Verifier, VerifierConfig};
 use protocol::http::cors::Cors;
 use protocol::http::route::ROUTE_LABELS;
 use protocol::ids::DEFAULT_TENANT;
-use shards::config::{AckRules, QueueRules, ShardConfig};
+use shards::config::{AckRules, ClusterRules, QueueRules, ShardConfig};
 use shards::key::ShardId;
 use shards::mesh::Mesh;
 use shards::metrics::NodeMetrics;
@@ -24,9 +28,9 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
+use storage::redis::commands::link::CommandConfig;
 use storage::redis::feed::{Feed, FeedConfig, FeedError, FeedTiming};
 use storage::redis::status::{FeedStatus, LinkState};
-use storage::redis::url::{RedisUrl, RedisUrlError};
 
 /// What a caller wants of a run beside its settings.
 #[derive(Default)]
@@ -53,12 +57,14 @@ pub enum ServeError {
     },
     /// The key that tokens are checked with; the operator's to change.
     Key(KeyError),
-    /// `REDIS_URL` is no URL; the operator's to change.
-    RedisUrl(RedisUrlError),
+    /// `REDIS_URL` says nothing that can be; the operator's to change.
+    RedisUrl(PlaceError),
     /// The subscription cannot be made as configured.
     Feed(FeedError),
     /// What is to be kept cannot be kept as configured.
     Store(StoreError),
+    /// The bridge to other nodes cannot be made as configured.
+    Bridge(BridgeError),
     /// The system refused something every node needs.
     System {
         /// What was being made.
@@ -80,6 +86,7 @@ impl fmt::Display for ServeError {
             ServeError::RedisUrl(error) => write!(f, "REDIS_URL: {error}"),
             ServeError::Feed(error) => error.fmt(f),
             ServeError::Store(error) => error.fmt(f),
+            ServeError::Bridge(error) => error.fmt(f),
             ServeError::System { what, error } => write!(f, "cannot make {what}: {error}"),
             ServeError::Shard(error) => error.fmt(f),
         }
@@ -99,8 +106,16 @@ pub fn serve(settings: Settings, options: ServeOptions) -> Result<(), ServeError
     let shards = settings.shards;
     let config = Arc::new(shard_config(&settings, limit.sockets_max())?);
     let metrics = Arc::new(NodeMetrics::new(shards, ROUTE_LABELS.len()));
-    let (feed, redis) = redis_link(&settings)?;
-    let stores = StorePlan::new(&settings).map_err(ServeError::Store)?;
+    let seed =
+        u64::from_ne_bytes(random::bytes::<8>().map_err(|error| ServeError::System { what: "randomness", error })?);
+    let place = RedisPlace::new(&settings, seed).map_err(ServeError::RedisUrl)?;
+    let (feed, redis) = redis_link(&settings, &place, &config.server_id)?;
+    let bridge_plan = Feature::Cluster
+        .is_on(&settings)
+        .then(|| BridgePlan::new(&settings, &place, &config.server_id, Arc::clone(&metrics)))
+        .transpose()
+        .map_err(ServeError::Bridge)?;
+    let stores = StorePlan::new(&settings, &place).map_err(ServeError::Store)?;
     let kept = settings.kept();
     let view = NodeView {
         settings: Arc::new(settings),
@@ -108,6 +123,8 @@ pub fn serve(settings: Settings, options: ServeOptions) -> Result<(), ServeError
         metrics: Arc::clone(&metrics),
         redis,
         stores: stores.views(),
+        ingest: feed.as_ref().map(|feed| Arc::clone(&feed.flow)),
+        bridge: bridge_plan.as_ref().map(BridgePlan::figures),
     };
     let host = Arc::new(NodeHost::new(view, &ROUTE_LABELS));
 
@@ -123,9 +140,7 @@ pub fn serve(settings: Settings, options: ServeOptions) -> Result<(), ServeError
     let stop = Arc::new(StopSignal::new(ports.iter().map(|port| port.bell()).collect()));
     signals::watch(Arc::clone(&stop)).map_err(|error| ServeError::System { what: "the signal watch", error })?;
     let cpus = cpus(shards);
-    let bridge = placement::line(DEFAULT_TENANT, shards);
-    let seed =
-        u64::from_ne_bytes(random::bytes::<8>().map_err(|error| ServeError::System { what: "randomness", error })?);
+    let bridge = bridge_shard(shards);
     tracing::info!(
         %address,
         shards,
@@ -139,12 +154,11 @@ pub fn serve(settings: Settings, options: ServeOptions) -> Result<(), ServeError
     );
 
     let (ready, is_ready) = crossbeam_channel::bounded(shards);
-    let mut feed = feed;
+    let (mut feed, mut bridge_plan) = (feed, bridge_plan);
     let mut threads = Vec::with_capacity(shards);
     for (index, (listener, mesh)) in listeners.into_iter().zip(ports).enumerate() {
         let id = ShardId(index as u8);
-        let guests =
-            if id == bridge { feed.take().map(|feed| guest(feed, seed)).into_iter().collect() } else { vec![] };
+        let guests = if id == bridge { feed.take().map(|feed| guests(feed, seed)).unwrap_or_default() } else { vec![] };
         let ready = ready.clone();
         let seed = seed ^ (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let seat = ShardSeat {
@@ -154,7 +168,7 @@ pub fn serve(settings: Settings, options: ServeOptions) -> Result<(), ServeError
             mesh,
             guests,
             store: stores.door(id, Arc::clone(&metrics), seed),
-            cluster: None,
+            cluster: bridge_plan.take_if(|_| id == bridge).map(|plan| plan.make(seed.rotate_left(32))),
             stop: Arc::clone(&stop),
             metrics: Arc::clone(&metrics),
             ready: Box::new(move |driver| _ = ready.send(driver)),
@@ -260,44 +274,73 @@ fn shard_config(settings: &Settings, sockets_max: usize) -> Result<ShardConfig, 
             timeout_ms: settings.ack.timeout_seconds.saturating_mul(1_000),
             is_recorded: settings.ack.backend != Backend::Memory,
         }),
-        cluster: None,
+        cluster: Feature::Cluster.is_on(settings).then(|| ClusterRules {
+            bridge: bridge_shard(settings.shards),
+            shares_mail: settings.queue.backend != Backend::Memory,
+        }),
     })
+}
+
+/// The shard with the links to Redis: where the default tenant's line is, so that most of what comes in is there already.
+fn bridge_shard(shards: usize) -> ShardId {
+    placement::line(DEFAULT_TENANT, shards)
 }
 
 /// The subscription's configuration and status; made into a feed on its shard.
 struct Subscription {
     config: FeedConfig,
+    /// The link over which canaries go out.
+    canaries: CommandConfig,
+    server_id: Box<str>,
+    flow: Arc<Flow>,
+    /// Other nodes read the same, and keep mail in the same place.
+    is_one_of_many: bool,
     status: Arc<FeedStatus>,
     invalid: Arc<AtomicU64>,
     tenancy: bool,
 }
 
-fn redis_link(settings: &Settings) -> Result<(Option<Subscription>, RedisView), ServeError> {
+fn redis_link(
+    settings: &Settings,
+    place: &RedisPlace,
+    server_id: &str,
+) -> Result<(Option<Subscription>, RedisView), ServeError> {
     let redis = &settings.redis;
     if !redis.enabled {
         return Ok((None, Arc::new(RedisSnapshot::default)));
     }
     let config = FeedConfig {
-        url: RedisUrl::parse(redis.url.expose()).map_err(ServeError::RedisUrl)?,
+        url: place.url.clone(),
+        purpose: "publishes",
         channels: redis.channels.clone(),
         breaker: plan::breaker(settings),
         backoff: plan::backoff(settings),
         timing: FeedTiming::default(),
+        located: place.located(redis.channels.first().map_or("", String::as_str)),
     };
     let status = Arc::new(FeedStatus::new());
     // What a feed would refuse is refused here, before anything runs.
     Feed::new(config.clone(), Arc::clone(&status), 0, Box::new(|| {})).map_err(ServeError::Feed)?;
-    let invalid = Arc::new(AtomicU64::new(0));
+    let tls = |error| ServeError::Feed(FeedError::Tls(error));
+    let mut canaries = CommandConfig::new(config.url.clone(), &[]).map_err(tls)?;
+    canaries.located = config.located.clone();
+    (canaries.breaker, canaries.backoff) = (plan::breaker(settings), plan::backoff(settings));
+    let (invalid, flow) = (Arc::new(AtomicU64::new(0)), Arc::new(Flow::default()));
     let view = {
-        let (status, invalid) = (Arc::clone(&status), Arc::clone(&invalid));
-        Arc::new(move || snapshot(&status, invalid.load(Relaxed)))
+        let (status, invalid, flow) = (Arc::clone(&status), Arc::clone(&invalid), Arc::clone(&flow));
+        Arc::new(move || snapshot(&status, invalid.load(Relaxed), flow.heard()))
     };
-    Ok((Some(Subscription { config, status, invalid, tenancy: settings.tenant.enabled }), view))
+    let (server_id, tenancy) = (server_id.into(), settings.tenant.enabled);
+    let is_one_of_many =
+        Feature::Cluster.is_on(settings) && Feature::Queue.is_on(settings) && settings.queue.backend != Backend::Memory;
+    Ok((Some(Subscription { config, canaries, server_id, flow, is_one_of_many, status, invalid, tenancy }), view))
 }
 
-fn snapshot(status: &FeedStatus, invalid: u64) -> RedisSnapshot {
+/// Canaries are no messages.
+fn snapshot(status: &FeedStatus, invalid: u64, canaries: u64) -> RedisSnapshot {
     use storage::breaker::BreakerState as Breaker;
     let link = status.snapshot();
+    let messages = link.messages.saturating_sub(canaries);
     let operation = |operation, result, count| RedisOperation { operation, result, count };
     RedisSnapshot {
         state: match link.link {
@@ -313,25 +356,32 @@ fn snapshot(status: &FeedStatus, invalid: u64) -> RedisSnapshot {
         failures: u64::from(link.failures),
         attempts: link.attempts,
         total_reconnections: link.reconnections,
-        messages_received: link.messages,
+        messages_received: messages,
         messages_invalid: invalid,
         operations: vec![
             operation("subscribe", "ok", link.reconnections),
             operation("subscribe", "error", link.ends),
-            operation("message", "ok", link.messages.saturating_sub(invalid)),
+            operation("message", "ok", messages.saturating_sub(invalid)),
             operation("message", "error", invalid),
         ],
     }
 }
 
-fn guest(subscription: Subscription, seed: u64) -> MakeGuest {
-    Box::new(move |bell| {
-        let Subscription { config, status, invalid, tenancy } = subscription;
-        match Feed::new(config, Arc::clone(&status), seed, Box::new(move || bell.ring())) {
-            Ok(feed) => Box::new(Ingress::new(feed, status, tenancy, invalid)),
+/// The subscription, and who sends the canaries that it is to hear.
+fn guests(subscription: Subscription, seed: u64) -> Vec<MakeGuest> {
+    let Subscription { config, canaries, server_id, flow, is_one_of_many, status, invalid, tenancy } = subscription;
+    let sender: MakeGuest = {
+        let (server_id, flow) = (server_id.clone(), Arc::clone(&flow));
+        Box::new(move |bell| {
+            Box::new(Sender::new(canaries, &server_id, flow, seed.wrapping_add(1), Arc::new(move || bell.ring())))
+        })
+    };
+    let ingress: MakeGuest =
+        Box::new(move |bell| match Feed::new(config, Arc::clone(&status), seed, Box::new(move || bell.ring())) {
+            Ok(feed) => Box::new(Ingress::new(feed, status, &server_id, flow, is_one_of_many, tenancy, invalid)),
             Err(error) => unreachable!("the same settings made a feed before: {error}"),
-        }
-    })
+        });
+    vec![ingress, sender]
 }
 
 /// One core per shard, from those this process may run on; none when there are more shards than cores.

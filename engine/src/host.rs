@@ -4,13 +4,14 @@
 mod pages;
 pub mod stores;
 
+use crate::bridge::{BridgeFigures, Flow};
 use crate::config::Settings;
 use crate::config::features::Feature;
 use crate::config::settings::Backend;
 use crate::exporter::Exporter;
 use pages::{
-    ClusterStatus, Health, HealthCluster, HealthConnections, HealthPostgres, HealthQueue, HealthRedis, Nothing, Stats,
-    StatsAck, StatsConnections, StatsNotifications, StatsQueue, StatsRedis, json,
+    ClusterStatus, Health, HealthCluster, HealthConnections, HealthPostgres, HealthQueue, HealthRedis, Nothing,
+    ReadyChecks, ReadyPage, Stats, StatsAck, StatsConnections, StatsNotifications, StatsQueue, StatsRedis, json,
 };
 use protocol::clock::Now;
 use protocol::notification::TargetKind;
@@ -18,6 +19,8 @@ use shards::host::Host;
 use shards::metrics::{NodeMetrics, ShardMetrics};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use storage::link::state::LinkState;
 use stores::StoreView;
 
 /// How the link to Redis is.
@@ -116,6 +119,10 @@ pub struct NodeView {
     pub redis: RedisView,
     /// What keeps mail, templates and acknowledgements behind links, each once.
     pub stores: Vec<StoreView>,
+    /// Canaries of the ingest, if there is one.
+    pub ingest: Option<Arc<Flow>>,
+    /// The bridge to other nodes, if there is one.
+    pub bridge: Option<Arc<BridgeFigures>>,
 }
 
 /// What became of mail: all of it while a backend that keeps its own books is asked, since the start otherwise.
@@ -229,17 +236,43 @@ impl NodeView {
         }
     }
 
-    /// `redis` of `/health`: the worse of the subscription and of the store there.
-    fn redis_health(&self) -> HealthRedis {
+    /// `redis` of `/health`: the worst of the subscription, of the store there and of the bridge to other nodes. Links
+    /// that look fine while nothing comes through are `stalled`.
+    fn redis_health(&self, now: Now) -> HealthRedis {
         if !self.settings.redis_is_required() {
             return HealthRedis { status: RedisState::Disabled.as_str(), connected: false };
         }
-        let (subscription, store) = ((self.redis)().state, self.store(Backend::Redis).map(StoreView::state));
-        let (status, connected) = match store {
-            Some(state) if !state.is_well() => (state.as_str(), false),
-            _ => (subscription.as_str(), subscription == RedisState::Healthy),
+        let subscription = (self.redis)().state;
+        let store = self.store(Backend::Redis).map(StoreView::state).filter(|state| !state.is_well());
+        let bridge = self.bridge.as_ref().map(|bridge| bridge.link()).filter(|link| *link != LinkState::Healthy);
+        let (status, connected) = match (store, bridge, subscription) {
+            (Some(state), _, _) => (state.as_str(), false),
+            (None, Some(link), _) => (link.as_str(), false),
+            (None, None, RedisState::Healthy) => match self.ingest_flows(now) && self.cluster_flows(now) {
+                true => (RedisState::Healthy.as_str(), true),
+                false => ("stalled", false),
+            },
+            (None, None, state) => (state.as_str(), false),
         };
         HealthRedis { status, connected }
+    }
+
+    /// Whether what is published to Redis comes in. Where canaries are forbidden, the link has to answer for it.
+    fn ingest_flows(&self, now: Now) -> bool {
+        let Some(flow) = &self.ingest else { return true };
+        (self.redis)().state == RedisState::Healthy && flow.flows(now).unwrap_or(true)
+    }
+
+    /// Whether parcels come in.
+    fn cluster_flows(&self, now: Now) -> bool {
+        self.bridge.as_ref().is_none_or(|bridge| bridge.flows(now))
+    }
+
+    /// What keeps mail or acknowledgements behind links of this kind is reached, and does what it is asked.
+    fn store_is_well(&self, backend: Backend) -> Option<bool> {
+        let (queue, ack) = (&self.settings.queue, &self.settings.ack);
+        let is_used = (queue.enabled && queue.backend == backend) || (ack.enabled && ack.backend == backend);
+        self.store(backend).filter(|_| is_used).map(|store| store.state().is_well())
     }
 
     /// `postgres` of `/health`, while something is kept there.
@@ -281,7 +314,7 @@ impl Host for NodeHost {
     fn health(&self, now: Now) -> Vec<u8> {
         let view = &*self.view;
         let settings = &*view.settings;
-        let (redis, postgres) = (view.redis_health(), view.postgres_health());
+        let (redis, postgres) = (view.redis_health(now), view.postgres_health());
         let postgres_is_missed =
             settings.postgres_is_required() && postgres.as_ref().is_some_and(|postgres| !postgres.connected);
         let degraded = (settings.redis_is_required() && !redis.connected) || postgres_is_missed;
@@ -307,6 +340,20 @@ impl Host for NodeHost {
                 .is_on(settings)
                 .then_some(HealthCluster { enabled: true, server_id: &view.server_id }),
         })
+    }
+
+    fn ready(&self, now: Now) -> (bool, Vec<u8>) {
+        let view = &*self.view;
+        let checks = ReadyChecks {
+            redis_ingest: view.ingest.as_ref().map(|_| view.ingest_flows(now)),
+            cluster: view.bridge.as_ref().map(|_| view.cluster_flows(now)),
+            redis_store: view.store_is_well(Backend::Redis),
+            postgres_store: view.store_is_well(Backend::Postgres),
+        };
+        let is_ready = [checks.redis_ingest, checks.cluster, checks.redis_store, checks.postgres_store]
+            .into_iter()
+            .all(|check| check.unwrap_or(true));
+        (is_ready, json(&ReadyPage { status: if is_ready { "ready" } else { "not_ready" }, checks }))
     }
 
     fn stats(&self, _now: Now) -> Vec<u8> {
@@ -367,14 +414,18 @@ impl Host for NodeHost {
         self.exporter.render()
     }
 
-    fn cluster_status(&self, _now: Now) -> Vec<u8> {
+    fn cluster_status(&self, now: Now) -> Vec<u8> {
         let view = &*self.view;
+        // What nobody can know is left out.
+        let known = view.bridge.as_ref().filter(|bridge| bridge.flows(now));
         json(&ClusterStatus {
-            enabled: false,
-            mode: "standalone",
+            enabled: view.bridge.is_some(),
+            mode: if view.bridge.is_some() { "distributed" } else { "standalone" },
             server_id: &view.server_id,
             local_connections: view.connections(),
             local_users: view.users(),
+            cluster_connections: known.map(|bridge| bridge.connections.load(Relaxed)),
+            cluster_users: known.map(|bridge| bridge.users.load(Relaxed)),
         })
     }
 }

@@ -1,12 +1,14 @@
 //! The Redis subscription as a guest of one shard: what comes in over it is published from that shard's own turn.
+use crate::bridge::canary::{self, Flow};
+use crate::bridge::repeats::Repeats;
 use protocol::clock::Now;
 use protocol::ids::TenantId;
-use protocol::notification::Source;
+use protocol::notification::{Source, Target};
 use protocol::publish::redis::parse_redis;
 use shards::guest::{Guest, Port, Ready, Submission, Wants};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use storage::redis::feed::Feed;
+use storage::redis::feed::{Feed, Heard};
 use storage::redis::status::{FeedSnapshot, FeedStatus, LinkState};
 
 /// Lines about bad payloads, at most one in this time: a publisher that sends nothing else must not fill the log.
@@ -17,6 +19,13 @@ pub(crate) struct Ingress {
     feed: Feed,
     status: Arc<FeedStatus>,
     outage: Outage,
+    /// Where this node's canaries come back.
+    canary_channel: String,
+    flow: Arc<Flow>,
+    /// The subscription to that channel was asked for on this link.
+    is_canary_asked: bool,
+    /// Where other nodes read the same and keep it in the same place.
+    repeats: Option<Repeats>,
     tenancy: bool,
     invalid: Arc<AtomicU64>,
     complained_at_us: Option<u64>,
@@ -25,19 +34,56 @@ pub(crate) struct Ingress {
 }
 
 impl Ingress {
-    /// A guest around a feed and the status that this feed writes. Bad payloads are counted in `invalid`.
-    pub(crate) fn new(feed: Feed, status: Arc<FeedStatus>, tenancy: bool, invalid: Arc<AtomicU64>) -> Ingress {
-        let outage = Outage::default();
-        Ingress { feed, status, outage, tenancy, invalid, complained_at_us: None, unsaid: 0 }
+    /// A guest around a feed and the status that this feed writes. Bad payloads are counted in `invalid`, the canaries of
+    /// this node are told to `flow`. `is_one_of_many`: other nodes read the same, and keep mail in the same place.
+    pub(crate) fn new(
+        feed: Feed,
+        status: Arc<FeedStatus>,
+        server_id: &str,
+        flow: Arc<Flow>,
+        is_one_of_many: bool,
+        tenancy: bool,
+        invalid: Arc<AtomicU64>,
+    ) -> Ingress {
+        Ingress {
+            feed,
+            status,
+            outage: Outage::default(),
+            canary_channel: canary::channel(server_id),
+            flow,
+            is_canary_asked: false,
+            repeats: is_one_of_many.then(Repeats::default),
+            tenancy,
+            invalid,
+            complained_at_us: None,
+            unsaid: 0,
+        }
     }
 }
 
 impl Guest for Ingress {
     fn turn(&mut self, now: Now, ready: Ready, port: &mut dyn Port) -> Wants {
         let paused = port.congested();
-        let Ingress { feed, status, outage, tenancy, invalid, complained_at_us, unsaid } = self;
-        let mut take = |channel: &[u8], payload: &[u8]| match submission(channel, payload, *tenancy) {
-            Ok(submission) => port.publish(submission),
+        let Ingress {
+            feed,
+            status,
+            outage,
+            canary_channel,
+            flow,
+            is_canary_asked,
+            repeats,
+            tenancy,
+            invalid,
+            complained_at_us,
+            unsaid,
+        } = self;
+        let mut publish = |channel: &[u8], payload: &[u8]| match submission(channel, payload, *tenancy) {
+            Ok(mut submission) => {
+                if matches!(submission.target, Target::User(_) | Target::Users(_)) {
+                    submission.claim = repeats.as_mut().map(|repeats| repeats.claim(now, channel, payload));
+                }
+                port.publish(submission);
+            }
             Err(reason) => {
                 invalid.store(invalid.load(Relaxed) + 1, Relaxed);
                 *unsaid += 1;
@@ -55,7 +101,25 @@ impl Guest for Ingress {
                 }
             }
         };
-        let wants = feed.turn(now, ready.read, ready.write, paused, &mut take);
+        let wants = feed.turn(now, ready.read, ready.write, paused, &mut |heard| match heard {
+            Heard::Message { channel, .. } if channel == canary_channel.as_bytes() => flow.came_back(now),
+            // Of another node, heard by a pattern.
+            Heard::Message { channel, .. } if canary::is_channel(channel) => {}
+            Heard::Message { channel, payload } => publish(channel, payload),
+            Heard::Refused { text, .. } if flow.forbid() => tracing::warn!(
+                cause = text,
+                "the user of REDIS_URL may not subscribe to ara:canary:*, so whether messages come in can only be told \
+                 from the link"
+            ),
+            Heard::Refused { .. } | Heard::Changed { .. } => {}
+        });
+        // A server that does not let us have this one name must not cost the others, so it is asked for behind them.
+        let is_up = feed.is_up();
+        let asks_now = is_up && !*is_canary_asked;
+        if asks_now {
+            feed.change(true, &[canary_channel.as_bytes()]);
+        }
+        *is_canary_asked = is_up;
         if outage.begins(&status.snapshot()) {
             tracing::warn!(
                 "without Redis REST, WebSocket and SSE serve as before; nothing can come in by Redis until it is back, \
@@ -65,7 +129,7 @@ impl Guest for Ingress {
         // While it is paused nothing tells it when the node has caught up, so it looks again soon.
         let look_again_us = paused.then(|| now.mono_us + 5_000);
         let wake_at_us = [wants.wake_at_us, look_again_us].into_iter().flatten().min();
-        Wants { socket: wants.socket, read: wants.read, write: wants.write, wake_at_us, again: wants.again }
+        Wants { socket: wants.socket, read: wants.read, write: wants.write, wake_at_us, again: wants.again || asks_now }
     }
 
     fn stop(&mut self) {
@@ -106,7 +170,6 @@ fn submission(channel: &[u8], payload: &[u8], tenancy: bool) -> Result<Submissio
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protocol::notification::Target;
 
     const PAYLOAD: &[u8] =
         br#"{"type":"user","target":"ana","tenant_id":"acme","event":{"event_type":"e","payload":1}}"#;

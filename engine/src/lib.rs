@@ -8,11 +8,13 @@
 //! | [`boot`] | from settings to a running node |
 //! | [`host`] | pages about the node: health, stats, cluster status |
 //! | [`exporter`] | the node's figures as Prometheus text |
+//! | [`bridge`] | the other nodes of a cluster; whether messages flow |
 //! | `ingress`, `keeper` | Redis and the store, as the shards see them |
 //! | `signals` | how a run ends |
 //! | [`random`] | names and secrets made up at start |
 pub mod args;
 pub mod boot;
+pub mod bridge;
 pub mod commands;
 pub mod config;
 pub mod exporter;

@@ -195,6 +195,36 @@ pub const CLUSTER_SESSION_PAGE: usize = 256;
 /// How long a client waits, in milliseconds, until the other nodes know that its user is here, or that this node listens to
 /// its channel. Then it is answered anyway.
 pub const CLUSTER_WATCH_DEADLINE_MS: u64 = 1_000;
+/// Equal messages of Redis are told apart by their count while they come within so many milliseconds of each other.
+pub const CLUSTER_REPEATS_MS: u64 = 60_000;
+/// Messages of Redis whose count is remembered, twice. Of one that is forgotten the count begins anew.
+pub const CLUSTER_REPEATS_MAX: usize = 32_768;
+/// Topics that one node listens to: users with a connection and channels with a subscriber. Above it a topic is not
+/// listened to: what other nodes publish there does not reach this one.
+pub const CLUSTER_TOPICS_MAX: usize = 4 * 1024 * 1024;
+/// Topics that were asked for and are not confirmed. More wait for their turn.
+pub const CLUSTER_TOPICS_ASKED_MAX: usize = 4_096;
+/// Nodes of one cluster. A `hello` of one more is passed over.
+pub const CLUSTER_MEMBERS_MAX: usize = 1_024;
+/// From one `hello` of a node to the next.
+pub const CLUSTER_HELLO_INTERVAL_MS: u64 = 1_000;
+/// Silence after which a node is not counted any more.
+pub const CLUSTER_MEMBER_SILENCE_MS: u64 = 3_000;
+/// Users that one step of the walk over all users of the cluster looks at, about.
+pub const CLUSTER_SWEEP_USERS: u32 = 256;
+/// Commands of the bridge that are not answered, above which the keys of sessions wait for the next refresh: parcels go
+/// before.
+pub const CLUSTER_SESSION_COMMANDS_MAX: usize = 8_192;
+/// Topics that were left while Redis was away, whose keys are put right when it is back. Of more, the keys are right
+/// after their time to live.
+pub const CLUSTER_LEAVES_OWED_MAX: usize = 16_384;
+/// Users of whom one piece of mail could not be told to other nodes while Redis was away, and is told when it is back; the
+/// last one of each is enough. Of more, the other nodes hear with the next piece.
+pub const CLUSTER_HINTS_UNSENT_MAX: usize = 4_096;
+/// From one canary to the next.
+pub const CANARY_INTERVAL_MS: u64 = 500;
+/// How old the last canary that came back may be while messages are said to flow.
+pub const CANARY_AGE_MS_MAX: u64 = 1_800;
 /// The version in a `hello`. Longer: the parcel is skipped.
 pub const CLUSTER_VERSION_BYTES_MAX: usize = 64;
 

@@ -8,6 +8,10 @@ use protocol::store::{StoreReply, StoreRequest, StoreTicket};
 pub trait Host: Send + Sync {
     /// `GET /health` (contract §1.9): JSON.
     fn health(&self, now: Now) -> Vec<u8>;
+    /// `GET /health/ready`: whether messages flow, and JSON that says which do not. A node that waits for nobody is ready.
+    fn ready(&self, _now: Now) -> (bool, Vec<u8>) {
+        (true, br#"{"status":"ready"}"#.to_vec())
+    }
     /// `GET /stats` (contract §1.10): JSON.
     fn stats(&self, now: Now) -> Vec<u8>;
     /// `GET /metrics` (contract §1.11): Prometheus text 0.0.4.

@@ -2,54 +2,10 @@
 mod common;
 mod redis_topology_driver;
 
-use redis_topology_driver::{FinderDriver, Kind, Server, config, texts};
+use redis_topology_driver::{FinderDriver, Guarded, Kind, Server, config, texts};
 use storage::redis::topology::finder::WATCHING;
 use storage::redis::topology::node::Node;
 use storage::redis::topology::slots::{Redirect, SLOTS, slot_of};
-
-/// One master, one replica, three sentinels, with passwords of their own.
-struct Guarded {
-    servers: [Server; 2],
-    sentinels: Vec<Server>,
-}
-
-const SENTINEL_PASSWORD: &str = "watch-word";
-
-impl Guarded {
-    fn start() -> Guarded {
-        let own = || ["requirepass pass-word", "masterauth pass-word"].map(str::to_owned).to_vec();
-        let master = Server::start(&Kind::Redis(own()));
-        let mut follows = own();
-        follows.push(format!("replicaof 127.0.0.1 {}", master.port));
-        let replica = Server::start(&Kind::Redis(follows));
-        let lines = vec![
-            format!("sentinel monitor our-master 127.0.0.1 {} 2", master.port),
-            "sentinel down-after-milliseconds our-master 500".to_owned(),
-            "sentinel failover-timeout our-master 3000".to_owned(),
-            "sentinel auth-pass our-master pass-word".to_owned(),
-            format!("requirepass {SENTINEL_PASSWORD}"),
-            format!("sentinel sentinel-pass {SENTINEL_PASSWORD}"),
-        ];
-        let sentinels = (0..3).map(|_| Server::start(&Kind::Sentinel(lines.clone()))).collect();
-        Guarded { servers: [master, replica], sentinels }
-    }
-
-    /// Names only the sentinels that are given.
-    fn url(&self, sentinels: &[usize]) -> String {
-        let hosts: Vec<String> = sentinels.iter().map(|at| self.sentinels[*at].node().to_string()).collect();
-        let hosts = hosts.join(",");
-        format!("redis+sentinel://:pass-word@{hosts}/our-master/1?sentinel_password={SENTINEL_PASSWORD}")
-    }
-
-    /// Whether every sentinel knows of the replica and of the other two, so that they can act together.
-    fn is_complete(&self) -> bool {
-        self.sentinels.iter().all(|sentinel| {
-            let told = texts(&sentinel.ask(Some(SENTINEL_PASSWORD), &["SENTINEL", "MASTER", "our-master"]));
-            let value = |name: &str| told.iter().skip_while(|word| *word != name).nth(1).cloned();
-            value("num-slaves").as_deref() == Some("1") && value("num-other-sentinels").as_deref() == Some("2")
-        })
-    }
-}
 
 #[test]
 fn sentinels_tell_of_a_new_master_as_soon_as_the_old_one_is_lost() {

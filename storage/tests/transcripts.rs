@@ -19,17 +19,29 @@ struct Scenario {
     channels: &'static [&'static str],
     /// Commands that make the server ready.
     before: &'static [&'static [&'static str]],
+    /// Names that come and go later, each with whether it comes.
+    changed: &'static [(bool, &'static str)],
     /// Channel and payload.
     published: &'static [(&'static str, &'static [u8])],
 }
 
-const SCENARIOS: [Scenario; 7] = [
+const SCENARIOS: [Scenario; 8] = [
+    Scenario {
+        name: "names_that_come_and_go",
+        credentials: "ara:pw@",
+        database: "",
+        channels: &["news"],
+        before: &[&["ACL", "SETUSER", "ara", "on", ">pw", "resetchannels", "&news", "&user:*", "+@all"]],
+        changed: &[(true, "user:1"), (true, "forbidden"), (true, "user:2"), (false, "user:1")],
+        published: &[("user:1", b"nobody listens"), ("user:2", b"hello")],
+    },
     Scenario {
         name: "plain_and_patterns",
         credentials: "",
         database: "",
         channels: &["news", "user:*", "room-[ab]", "v?"],
         before: &[],
+        changed: &[],
         published: &[
             ("news", b"{\"a\":1}"),
             ("user:1", b""),
@@ -43,6 +55,7 @@ const SCENARIOS: [Scenario; 7] = [
         database: "",
         channels: &["news", "n*"],
         before: &[],
+        changed: &[],
         published: &[("news", b"twice")],
     },
     Scenario {
@@ -51,6 +64,7 @@ const SCENARIOS: [Scenario; 7] = [
         database: "/3",
         channels: &["news"],
         before: &[&["ACL", "SETUSER", "ara", "on", ">p@ss", "&*", "+@all"]],
+        changed: &[],
         published: &[("news", b"hello")],
     },
     Scenario {
@@ -59,6 +73,7 @@ const SCENARIOS: [Scenario; 7] = [
         database: "/3",
         channels: &["news"],
         before: &[&["ACL", "SETUSER", "ara", "on", ">right", "&*", "+@all"]],
+        changed: &[],
         published: &[],
     },
     Scenario {
@@ -67,6 +82,7 @@ const SCENARIOS: [Scenario; 7] = [
         database: "",
         channels: &["news"],
         before: &[&["CONFIG", "SET", "requirepass", "secret"]],
+        changed: &[],
         published: &[],
     },
     Scenario {
@@ -75,6 +91,7 @@ const SCENARIOS: [Scenario; 7] = [
         database: "/16",
         channels: &["news"],
         before: &[],
+        changed: &[],
         published: &[],
     },
     Scenario {
@@ -83,6 +100,7 @@ const SCENARIOS: [Scenario; 7] = [
         database: "",
         channels: &["news", "other"],
         before: &[&["ACL", "SETUSER", "ara", "on", ">pw", "resetchannels", "&news", "+@all"]],
+        changed: &[],
         published: &[],
     },
 ];
@@ -115,6 +133,10 @@ fn listen(session: &mut Session, heard: &mut Vec<String>) {
             Event::Subscribed { count } => format!("subscribed {count}"),
             Event::Ready => "ready".to_owned(),
             Event::Pong => "pong".to_owned(),
+            Event::Changed { subscribed, name } => {
+                format!("{} {}", if subscribed { "listens to" } else { "has left" }, name.escape_ascii())
+            }
+            Event::ChangeRefused { names, text } => format!("{names} not listened to: {text}"),
             Event::ServerError { step, text } => format!("refused {step:?}: {text}"),
         });
     }
@@ -161,6 +183,11 @@ fn record(scenario: &Scenario) {
     let mut recorder = Recorder { stream, session: scenario.session(), client, server: answers, heard: Vec::new() };
     recorder.converse(|heard| is_over(heard, "ready"));
     if recorder.heard.last().is_some_and(|line| line == "ready") {
+        for (subscribe, name) in scenario.changed {
+            recorder.session.change(*subscribe, &[name.as_bytes()]);
+        }
+        let heard = recorder.heard.len() + scenario.changed.len();
+        recorder.converse(|all| all.len() >= heard);
         for (channel, payload) in scenario.published {
             publisher.must(&[b"PUBLISH", channel.as_bytes(), payload]);
         }
@@ -175,6 +202,9 @@ fn record(scenario: &Scenario) {
 /// Plays the server's part in pieces of the lengths that `cut` gives.
 fn play(scenario: &Scenario, server: &[u8], mut cut: impl FnMut() -> usize) -> String {
     let mut session = scenario.session();
+    for (subscribe, name) in scenario.changed {
+        session.change(*subscribe, &[name.as_bytes()]);
+    }
     let mut heard = Vec::new();
     let mut rest = server;
     while !rest.is_empty() {
@@ -196,6 +226,9 @@ fn what_was_recorded_is_understood_the_same_however_it_is_cut() {
         }
         let mut session = scenario.session();
         let client = scenario.read("client.resp");
+        for (subscribe, name) in scenario.changed {
+            session.change(*subscribe, &[name.as_bytes()]);
+        }
         if client.ends_with(b"*1\r\n$4\r\nPING\r\n") {
             session.ping();
         }

@@ -43,13 +43,9 @@ impl Feature {
     /// What to tell somebody who asks for it, while this version does not do it.
     fn regret(self) -> Option<&'static str> {
         match self {
-            Feature::Queue | Feature::Ack => None,
+            Feature::Queue | Feature::Ack | Feature::Cluster => None,
             Feature::RateLimit => Some(
                 "RATELIMIT_ENABLED: this version does not limit requests; put a limit into the proxy in front of it",
-            ),
-            Feature::Cluster => Some(
-                "CLUSTER_ENABLED: this version runs as a single node; what is sent over HTTP to one node does not \
-                 reach clients of another, what is published to Redis does",
             ),
             Feature::Telemetry => Some("OTEL_ENABLED: this version does not export traces"),
             Feature::TenantLimits => Some(

@@ -6,10 +6,11 @@ use super::rule;
 use super::settings::*;
 use super::sources::Sources;
 use super::variables::Secrecy;
+use crate::keeper::place;
+use protocol::ids::is_server_id;
 use std::collections::BTreeMap;
 use std::path::Path;
 use storage::postgres::url::PostgresUrl;
-use storage::redis::url::RedisUrl;
 
 /// Settings that may be used, and what to say about them.
 #[derive(Clone, Debug)]
@@ -305,6 +306,11 @@ fn check(settings: &Settings, problems: &mut Vec<Problem>) {
         cluster.session_ttl_seconds,
         format!("must be greater than WEBSOCKET_HEARTBEAT_INTERVAL ({heartbeat}) with CLUSTER_ENABLED"),
     );
+    if let Some(server_id) = cluster.server_id.as_ref().filter(|server_id| !is_server_id(server_id)) {
+        let bytes_max = protocol::limits::SERVER_ID_BYTES_MAX;
+        let rule = format!("must have 1 to {bytes_max} bytes, and neither a colon nor blanks");
+        problems.push(Problem::with_value("CLUSTER_SERVER_ID", server_id, Secrecy::Open, rule));
+    }
 }
 
 /// Addresses that are used must be ones; what the words of a scheme's rule let through is looked at here.
@@ -315,7 +321,7 @@ fn check_addresses(settings: &Settings, problems: &mut Vec<Problem>) {
         }
     };
     let (redis, database) = (&settings.redis.url, &settings.database.url);
-    require("REDIS_URL", redis, RedisUrl::parse(redis.expose()).err().map(|error| error.to_string()));
+    require("REDIS_URL", redis, place::parse(redis.expose()).err().map(|error| error.to_string()));
     if settings.postgres_is_used() {
         let wrong = PostgresUrl::parse(database.expose()).err().map(|error| error.to_string());
         require("DATABASE_URL", database, wrong);

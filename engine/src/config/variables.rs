@@ -174,7 +174,7 @@ pub static VARIABLES: &[Variable] = &[
         "REDIS_URL",
         &["redis.url"],
         Some("redis://localhost:6379"),
-        Rule::Url(&["redis://", "rediss://"]),
+        Rule::Url(&["redis://", "rediss://", "redis+sentinel://", "rediss+sentinel://"]),
         "Redis to take notifications from",
     )
     .shown_as(Secrecy::Address),

@@ -4,14 +4,17 @@
 //! are there once more as `ara_shard_*`, labelled with its number. Figures of features that this version does not do
 //! stay at 0.
 use super::families::{Families, Labels, Reading};
+use crate::bridge::{BridgeFigures, REFUSALS};
 use crate::config::features::Feature;
 use crate::host::{BreakerState, NodeView, RedisSnapshot, RedisState};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use protocol::notification::TargetKind;
 use shards::metrics::{self, ClientMessageKind, ShardMetrics};
+use shards::reactor::clock;
 use std::fmt::Result;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Reads the figures of a node at each scrape.
@@ -234,11 +237,39 @@ impl NodeCollector {
     fn cluster(&self, out: &mut Families) -> Result {
         let enabled = u64::from(Feature::Cluster.is_on(&self.view.settings));
         out.gauge("ara_cluster_enabled", "1 while this node is part of a cluster, else 0.", enabled)?;
-        out.gauge("ara_cluster_connections_total", "Connections of the whole cluster; 0 outside of one.", 0_u64)?;
-        out.gauge("ara_cluster_users_total", "Users of the whole cluster; 0 outside of one.", 0_u64)?;
-        out.counter("ara_cluster_sessions_refreshed_total", "Sessions refreshed in Redis.", 0_u64)?;
-        out.counter("ara_cluster_messages_routed_total", "Notifications sent to other nodes.", 0_u64)?;
-        out.counter("ara_cluster_messages_received_total", "Notifications received from other nodes.", 0_u64)
+        let bridge = self.view.bridge.as_deref();
+        let of = |figure: fn(&BridgeFigures) -> &AtomicU64| bridge.map_or(0, |bridge| figure(bridge).load(Relaxed));
+        let connections = of(|bridge| &bridge.connections);
+        out.gauge("ara_cluster_connections_total", "Connections of the whole cluster; 0 outside of one.", connections)?;
+        let users = of(|bridge| &bridge.users);
+        out.gauge("ara_cluster_users_total", "Users of the whole cluster; 0 outside of one.", users)?;
+        let members = of(|bridge| &bridge.members);
+        out.gauge("ara_cluster_members", "Nodes that are alive, this one included; 0 outside of a cluster.", members)?;
+        let topics = of(|bridge| &bridge.topics);
+        out.gauge("ara_cluster_topics", "Users and channels that this node listens to for others.", topics)?;
+        let age_ms = bridge.and_then(|bridge| bridge.flow.age_ms(clock::now())).unwrap_or(0);
+        out.gauge(
+            "ara_cluster_canary_age_seconds",
+            "Since the last canary came back through Redis; 0 before the first, and outside of a cluster.",
+            age_ms as f64 / 1e3,
+        )?;
+        let refreshed = of(|bridge| &bridge.refreshed);
+        out.counter("ara_cluster_sessions_refreshed_total", "Sessions refreshed in Redis.", refreshed)?;
+        let routed = of(|bridge| &bridge.routed);
+        out.counter("ara_cluster_messages_routed_total", "Notifications sent to other nodes.", routed)?;
+        let received = of(|bridge| &bridge.received_notifications);
+        out.counter("ara_cluster_messages_received_total", "Notifications received from other nodes.", received)?;
+        let sent = of(|bridge| &bridge.sent);
+        out.counter("ara_cluster_parcels_sent_total", "Parcels of any kind that Redis was given.", sent)?;
+        let received = of(|bridge| &bridge.received);
+        out.counter("ara_cluster_parcels_received_total", "Parcels of any kind from other nodes.", received)?;
+        let reasons = REFUSALS.map(|reason| [("reason", reason)]);
+        let counts = (0..REFUSALS.len()).map(|at| bridge.map_or(0, |bridge| bridge.refused[at].load(Relaxed)));
+        out.counters(
+            "ara_cluster_parcels_refused_total",
+            "Parcels that could not be read, or not be sent.",
+            reasons.iter().map(|labels| &labels[..]).zip(counts),
+        )
     }
 
     fn process(&self, out: &mut Families) -> Result {

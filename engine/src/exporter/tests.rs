@@ -86,6 +86,12 @@ const PROMISED: &[(&str, &str)] = &[
 const OWN: &[(&str, &str)] = &[
     ("ara_ack_unrecorded_total", "counter"),
     ("ara_build_info", "gauge"),
+    ("ara_cluster_canary_age_seconds", "gauge"),
+    ("ara_cluster_members", "gauge"),
+    ("ara_cluster_parcels_received_total", "counter"),
+    ("ara_cluster_parcels_refused_total", "counter"),
+    ("ara_cluster_parcels_sent_total", "counter"),
+    ("ara_cluster_topics", "gauge"),
     ("ara_connections_refused_total", "counter"),
     ("ara_heartbeats_sent_total", "counter"),
     ("ara_mesh_congested_lanes", "gauge"),

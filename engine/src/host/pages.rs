@@ -57,6 +57,26 @@ pub(super) struct HealthCluster<'a> {
     pub(super) server_id: &'a str,
 }
 
+/// `GET /health/ready`.
+#[derive(Serialize)]
+pub(super) struct ReadyPage {
+    pub(super) status: &'static str,
+    pub(super) checks: ReadyChecks,
+}
+
+/// What a message may need, and whether it flows; what is not configured is left out.
+#[derive(Serialize)]
+pub(super) struct ReadyChecks {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) redis_ingest: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cluster: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) redis_store: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) postgres_store: Option<bool>,
+}
+
 /// `GET /stats` (contract §1.10).
 #[derive(Serialize)]
 pub(super) struct Stats {
@@ -123,7 +143,7 @@ pub(super) struct StatsAck {
     pub(super) avg_latency_ms: u64,
 }
 
-/// `GET /api/v1/cluster/status` (contract §1.8) of a node on its own.
+/// `GET /api/v1/cluster/status` (contract §1.8).
 #[derive(Serialize)]
 pub(super) struct ClusterStatus<'a> {
     pub(super) enabled: bool,
@@ -131,4 +151,8 @@ pub(super) struct ClusterStatus<'a> {
     pub(super) server_id: &'a str,
     pub(super) local_connections: u64,
     pub(super) local_users: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cluster_connections: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cluster_users: Option<u64>,
 }

@@ -16,6 +16,8 @@ pub(crate) fn view(pairs: &[(&str, &str)], redis: RedisSnapshot) -> NodeView {
         metrics: Arc::new(NodeMetrics::new(2, 2)),
         redis: Arc::new(move || redis.clone()),
         stores: Vec::new(),
+        ingest: None,
+        bridge: None,
     }
 }
 
@@ -139,10 +141,21 @@ fn a_store_that_keeps_its_own_books_is_quoted() {
 }
 
 #[test]
-fn pages_do_not_claim_what_this_version_does_not_do() {
-    let host = host(&[("CLUSTER_ENABLED", "1")], RedisState::Healthy);
-    assert!(!text(host.health(Now::default())).contains("cluster"));
-    assert!(text(host.cluster_status(Now::default())).contains("standalone"));
+fn a_node_of_a_cluster_says_so_and_counts_only_what_it_knows() {
+    let figures = Arc::new(BridgeFigures::new());
+    let view = view(&[("CLUSTER_ENABLED", "1")], RedisSnapshot { state: RedisState::Healthy, ..Default::default() });
+    let host = NodeHost::new(NodeView { bridge: Some(Arc::clone(&figures)), ..view }, &[("GET", "a"), ("GET", "b")]);
+    let now = Now { mono_us: 5_000_000, unix_ns: 0 };
+    let health = text(host.health(now));
+    assert!(health.contains(r#""cluster":{"enabled":true,"server_id":"n1"}"#), "{health}");
+    assert!(health.contains(r#""status":"degraded""#), "its links are not up: {health}");
+    let expected = r#"{"enabled":true,"mode":"distributed","server_id":"n1","local_connections":0,"local_users":0"#;
+    assert_eq!(text(host.cluster_status(now)), format!("{expected}}}"));
+    assert_eq!(host.ready(now), (false, br#"{"status":"not_ready","checks":{"cluster":false}}"#.to_vec()));
+    figures.flow.came_back(now);
+    let known = format!(r#"{expected},"cluster_connections":0,"cluster_users":0}}"#);
+    assert_eq!(text(host.cluster_status(now)), known);
+    assert_eq!(host.ready(now), (true, br#"{"status":"ready","checks":{"cluster":true}}"#.to_vec()));
 }
 
 #[test]

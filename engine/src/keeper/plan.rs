@@ -1,6 +1,7 @@
 //! Settings to stores: which server keeps what, over how many links, and with what figures.
 use super::desk::{self, Keeps};
 use super::memory::Memory;
+use super::place::RedisPlace;
 use crate::config::Settings;
 use crate::config::settings::Backend;
 use crate::host::stores::StoreView;
@@ -21,7 +22,6 @@ use storage::postgres::store::{PostgresAcks, PostgresQueue, PostgresStore, Postg
 use storage::postgres::url::{PostgresUrl, PostgresUrlError};
 use storage::redis::commands::link::CommandConfig;
 use storage::redis::store::{RedisAcks, RedisQueue, RedisStore, RedisStoreConfig};
-use storage::redis::url::{RedisUrl, RedisUrlError};
 
 /// From asking a store to its answer. A publisher waits [`protocol::limits::GATHER_DEADLINE_MS`], and must hear of a
 /// failure before.
@@ -35,8 +35,6 @@ const CHORES_SHARD: ShardId = ShardId(0);
 /// Why the stores cannot be as configured. A server that is away is no error.
 #[derive(Debug)]
 pub enum StoreError {
-    /// `REDIS_URL` is no URL.
-    RedisUrl(RedisUrlError),
     /// The encryption that `REDIS_URL` asks for cannot be.
     RedisTls(TlsError),
     /// `DATABASE_URL` is no URL.
@@ -48,7 +46,6 @@ pub enum StoreError {
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            StoreError::RedisUrl(error) => write!(f, "REDIS_URL: {error}"),
             StoreError::RedisTls(error) => write!(f, "REDIS_URL: {error}"),
             StoreError::DatabaseUrl(error) => write!(f, "DATABASE_URL: {error}"),
             StoreError::DatabaseTls(error) => write!(f, "DATABASE_URL: {error}"),
@@ -85,7 +82,7 @@ impl StorePlan {
     ///
     /// # Errors
     /// [`StoreError`]; each is the operator's to put right.
-    pub(crate) fn new(settings: &Settings) -> Result<StorePlan, StoreError> {
+    pub(crate) fn new(settings: &Settings, place: &RedisPlace) -> Result<StorePlan, StoreError> {
         let (queue, ack) = (&settings.queue, &settings.ack);
         let mut kept = Vec::new();
         for backend in [Backend::Redis, Backend::Postgres] {
@@ -96,7 +93,7 @@ impl StorePlan {
             }
             let server = match backend {
                 Backend::Memory => continue,
-                Backend::Redis => Server::Redis(Box::new(redis(settings, keeps)?)),
+                Backend::Redis => Server::Redis(Box::new(redis(settings, place, keeps)?)),
                 Backend::Postgres => Server::Postgres(postgres(settings, keeps)?),
             };
             let figures = (0..settings.shards).map(|_| Arc::new(StoreFigures::new(backend.as_str()))).collect();
@@ -165,10 +162,10 @@ impl Server {
     }
 }
 
-fn redis(settings: &Settings, keeps: Keeps) -> Result<RedisStoreConfig, StoreError> {
+fn redis(settings: &Settings, place: &RedisPlace, keeps: Keeps) -> Result<RedisStoreConfig, StoreError> {
     let (queue, ack) = (&settings.queue, &settings.ack);
-    let url = RedisUrl::parse(settings.redis.url.expose()).map_err(StoreError::RedisUrl)?;
-    let mut link = CommandConfig::new(url, &[]).map_err(StoreError::RedisTls)?;
+    let mut link = CommandConfig::new(place.url.clone(), &[]).map_err(StoreError::RedisTls)?;
+    link.located = place.located(&queue.redis_prefix);
     (link.breaker, link.backoff) = (breaker(settings), backoff(settings));
     link.timing.command_timeout_ms = u64::from(COMMAND_TIMEOUT_MS);
     Ok(RedisStoreConfig {
@@ -240,7 +237,8 @@ mod tests {
     fn plan(pairs: &[(&str, &str)]) -> Result<StorePlan, StoreError> {
         let mut sources = Sources::from_environment(pairs.iter().copied());
         sources.environment.insert("JWT_SECRET".to_owned(), "0".repeat(32));
-        StorePlan::new(&Settings::load(&sources).unwrap().settings)
+        let settings = Settings::load(&sources).unwrap().settings;
+        StorePlan::new(&settings, &RedisPlace::new(&settings, 1).unwrap())
     }
 
     /// Which servers there are, what they keep, and how many links a shard has there.

@@ -4,6 +4,7 @@
 //! Each test brings its own processes on ports of its own and stops them when it ends, also when it fails.
 
 mod chaos;
+mod cluster;
 mod hostile;
 mod http;
 mod lifecycle;

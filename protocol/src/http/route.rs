@@ -10,6 +10,10 @@ use std::borrow::Cow;
 pub enum Route {
     /// `GET /health`.
     Health,
+    /// `GET /health/live`.
+    Live,
+    /// `GET /health/ready`.
+    Ready,
     /// `GET /metrics`.
     Metrics,
     /// `GET /stats`.
@@ -76,6 +80,8 @@ pub enum RouteMatch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Path {
     Health,
+    Live,
+    Ready,
     Metrics,
     Stats,
     WebSocket,
@@ -115,8 +121,10 @@ const fn post(path: Path, template: &'static str) -> Row {
     Row { path, template, methods: &["POST"], allow: "POST" }
 }
 
-const TABLE: [Row; 20] = [
+const TABLE: [Row; 22] = [
     get(Path::Health, "/health"),
+    get(Path::Live, "/health/live"),
+    get(Path::Ready, "/health/ready"),
     get(Path::Metrics, "/metrics"),
     get(Path::Stats, "/stats"),
     get(Path::WebSocket, "/ws"),
@@ -185,6 +193,8 @@ pub fn route(method: Method, path: &str) -> RouteMatch {
     let name = parameter.into_owned();
     RouteMatch::Found(match (row.path, method) {
         (Path::Health, Method::Get) => Route::Health,
+        (Path::Live, Method::Get) => Route::Live,
+        (Path::Ready, Method::Get) => Route::Ready,
         (Path::Metrics, Method::Get) => Route::Metrics,
         (Path::Stats, Method::Get) => Route::Stats,
         (Path::WebSocket, Method::Get) => Route::WebSocket,
@@ -262,6 +272,8 @@ impl Route {
     fn path(&self) -> Path {
         match self {
             Route::Health => Path::Health,
+            Route::Live => Path::Live,
+            Route::Ready => Path::Ready,
             Route::Metrics => Path::Metrics,
             Route::Stats => Path::Stats,
             Route::WebSocket => Path::WebSocket,

@@ -36,6 +36,12 @@ impl Shard {
         let host = Arc::clone(&self.host);
         match route {
             Route::Health => self.respond(now, key, *request, 200, Some(JSON), &host.health(now), effects),
+            // Whoever answers at all is alive.
+            Route::Live => self.respond(now, key, *request, 200, Some(JSON), br#"{"status":"live"}"#, effects),
+            Route::Ready => {
+                let (is_ready, page) = host.ready(now);
+                self.respond(now, key, *request, if is_ready { 200 } else { 503 }, Some(JSON), &page, effects);
+            }
             Route::Stats => self.respond(now, key, *request, 200, Some(JSON), &host.stats(now), effects),
             Route::Metrics => self.respond(now, key, *request, 200, Some(METRICS_TEXT), &host.metrics(now), effects),
             Route::ClusterStatus => {

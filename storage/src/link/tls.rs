@@ -87,6 +87,14 @@ impl Tls {
     }
 }
 
+impl Tls {
+    /// The same trust for another host.
+    pub(crate) fn at(&self, host: &str) -> Result<Tls, TlsError> {
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| TlsError::Name)?;
+        Ok(Tls { config: Arc::clone(&self.config), name })
+    }
+}
+
 fn roots_of(file: &Path) -> Result<RootCertStore, TlsError> {
     let failed = |cause: String| TlsError::Roots { file: file.to_owned(), cause };
     let bytes = std::fs::metadata(file).map_err(|error| failed(error.to_string()))?.len();

@@ -21,6 +21,7 @@ use crate::link::wants::Wants;
 use crate::redis::link::{Flow, Link, LinkTurn, Ready, Stage};
 use crate::redis::session::Session;
 use crate::redis::status::{FeedStatus, LinkState};
+use crate::redis::topology::scout::{Located, Next};
 use crate::redis::trouble::Trouble;
 use crate::redis::url::RedisUrl;
 use fastrand::Rng;
@@ -36,6 +37,8 @@ use std::sync::Arc;
 pub struct FeedConfig {
     /// `REDIS_URL`.
     pub url: RedisUrl,
+    /// What it is for, for the log.
+    pub purpose: &'static str,
     /// `REDIS_CHANNELS`: names and patterns, 1..=[`limits::REDIS_CHANNELS_MAX`].
     pub channels: Vec<String>,
     /// `REDIS_CIRCUIT_BREAKER_*`.
@@ -44,6 +47,8 @@ pub struct FeedConfig {
     pub backoff: BackoffConfig,
     /// No setting; tests shorten it.
     pub timing: FeedTiming,
+    /// Who tells where to connect, if that is not always [`FeedConfig::url`], whose login goes everywhere.
+    pub located: Option<Located>,
 }
 
 /// The deadlines of the link.
@@ -97,6 +102,35 @@ impl fmt::Display for FeedError {
 
 impl std::error::Error for FeedError {}
 
+/// What a feed hears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard<'a> {
+    /// Somebody published.
+    Message {
+        /// Where; of a pattern, the channel that matched.
+        channel: &'a [u8],
+        /// What, byte for byte.
+        payload: &'a [u8],
+    },
+    /// A name of [`Feed::change`] is confirmed.
+    Changed {
+        /// Whether it is listened to from here on.
+        subscribed: bool,
+        /// Which.
+        name: &'a [u8],
+    },
+    /// The server refused names of [`Feed::change`]: the next ones that are not confirmed.
+    Refused {
+        /// So many.
+        names: usize,
+        /// Its words, printable, without our password.
+        text: &'a str,
+    },
+}
+
+/// While nobody knows where the server is, how often it is looked whether somebody does, beside being told.
+pub(crate) const RELOOK_US: u64 = 1_000_000;
+
 /// When to turn the feed again.
 pub type FeedWants = Wants;
 
@@ -141,11 +175,15 @@ impl Feed {
             count if count > limits::REDIS_CHANNELS_MAX => return Err(FeedError::TooManyChannels { count }),
             _ => {}
         }
+        let wake: Arc<dyn Fn() + Send + Sync> = Arc::from(wake);
+        if let Some(located) = &config.located {
+            located.wake(Arc::clone(&wake));
+        }
         Ok(Feed {
             rng: Rng::with_seed(seed),
             breaker: Breaker::new(config.breaker),
             backoff: Backoff::new(config.backoff),
-            resolver: Resolver::new(Arc::from(wake)),
+            resolver: Resolver::new(wake),
             phase: Phase::Waiting { until_us: 0 },
             generation: 0,
             paused_since_us: None,
@@ -155,21 +193,41 @@ impl Feed {
         })
     }
 
-    /// Does what can be done now. Reads at most [`limits::READ_BYTES_MAX`] and hands out every whole message among
-    /// what was read, in order: first the channel, then the payload.
+    /// Whether all names of the configuration are listened to now.
+    pub fn is_up(&self) -> bool {
+        matches!(&self.phase, Phase::Linked(link) if matches!(link.stage, Stage::Live { .. }))
+    }
+
+    /// Begins or ends to listen to names beside those of the configuration, for as long as the link lasts. Said with the
+    /// next turn, and confirmed in order by [`Heard::Changed`]. Without a link nothing happens: see [`Feed::is_up`].
+    pub fn change(&mut self, subscribe: bool, names: &[&[u8]]) {
+        if let Phase::Linked(link) = &mut self.phase
+            && matches!(link.stage, Stage::Live { .. })
+        {
+            link.session.change(subscribe, names);
+        }
+    }
+
+    /// Does what can be done now. Reads at most [`limits::READ_BYTES_MAX`] and hands out everything that is whole among
+    /// what was read, in order.
     pub fn turn(
         &mut self,
         now: Now,
         readable: bool,
         writable: bool,
         paused: bool,
-        on_message: &mut dyn FnMut(&[u8], &[u8]),
+        on_heard: &mut dyn FnMut(Heard<'_>),
     ) -> FeedWants {
         let now_us = now.mono_us;
         self.keep_pause(now_us, paused);
+        if matches!(self.phase, Phase::Linked(_))
+            && self.config.located.as_mut().is_some_and(|located| located.has_moved(&self.config.url))
+        {
+            self.end(now_us, Trouble::Moved);
+        }
         let mut ready = Ready { readable, writable, paused };
         // Each round but the last ends a phase or an address, and an attempt has a bounded number of them.
-        while let Flow::Go = self.step(now_us, ready, on_message) {
+        while let Flow::Go = self.step(now_us, ready, on_heard) {
             ready = Ready { readable: false, writable: false, paused };
         }
         self.wants(paused)
@@ -190,10 +248,14 @@ impl Feed {
         self.status.set_link(LinkState::Reconnecting);
     }
 
-    fn step(&mut self, now_us: u64, ready: Ready, on_message: &mut dyn FnMut(&[u8], &[u8])) -> Flow {
+    fn step(&mut self, now_us: u64, ready: Ready, on_heard: &mut dyn FnMut(Heard<'_>)) -> Flow {
         let outcome = match &mut self.phase {
             Phase::Stopped => return Flow::Rest,
-            Phase::Waiting { until_us } if now_us < *until_us => return Flow::Rest,
+            Phase::Waiting { until_us }
+                if now_us < *until_us && !self.config.located.as_ref().is_some_and(Located::is_told) =>
+            {
+                return Flow::Rest;
+            }
             Phase::Waiting { .. } => return self.attempt(now_us),
             Phase::Resolving { deadline_us } => {
                 let deadline_us = *deadline_us;
@@ -218,7 +280,7 @@ impl Feed {
                         status: &self.status,
                         now_us,
                     };
-                    turn.run(link, ready, on_message)
+                    turn.run(link, ready, on_heard)
                 }
             },
         };
@@ -250,6 +312,19 @@ impl Feed {
 
     /// Begins an attempt if the breaker grants one.
     fn attempt(&mut self, now_us: u64) -> Flow {
+        match self.config.located.as_mut().map_or(Next::Same, |located| located.next(&self.config.url)) {
+            Next::Same => {}
+            Next::Other(url) => {
+                // A host that no certificate could have is found out by the handshake.
+                self.tls = self.tls.take().map(|tls| tls.at(&url.host).unwrap_or(tls));
+                self.config.url = *url;
+            }
+            Next::Unknown => {
+                // Whoever is told is woken.
+                self.phase = Phase::Waiting { until_us: now_us.saturating_add(RELOOK_US) };
+                return Flow::Rest;
+            }
+        }
         if let Admission::OpenUntil { us } = self.breaker.admit(now_us) {
             self.phase = Phase::Waiting { until_us: us };
             return Flow::Rest;
@@ -306,6 +381,9 @@ impl Feed {
 
     /// The attempt, or the link, is over: says so, and when the next attempt is.
     fn end(&mut self, now_us: u64, trouble: Trouble) -> Flow {
+        if let Some(located) = self.config.located.as_ref().filter(|_| !matches!(trouble, Trouble::Moved)) {
+            located.lost();
+        }
         match trouble.is_of_connection() {
             true => self.breaker.fail(now_us),
             false => self.breaker.abandon(),
@@ -319,6 +397,7 @@ impl Feed {
         self.status.set_link(if open { LinkState::CircuitOpen } else { LinkState::Reconnecting });
         tracing::warn!(
             server = %self.config.url,
+            purpose = self.config.purpose,
             cause = %trouble,
             kind = trouble.kind().as_str(),
             retry_in_ms = (until_us - now_us) / 1_000,

@@ -8,7 +8,7 @@ use crate::link::socket::{self, Transfer};
 use crate::link::tls::Tls;
 use crate::link::transport::Transport;
 use crate::link::unreached::Unreached;
-use crate::redis::feed::{FeedConfig, FeedTiming};
+use crate::redis::feed::{FeedConfig, FeedTiming, Heard};
 use crate::redis::session::{Event, Session};
 use crate::redis::status::FeedStatus;
 use crate::redis::trouble::Trouble;
@@ -132,13 +132,13 @@ impl LinkTurn<'_> {
         &mut self,
         link: &mut Link,
         ready: Ready,
-        on_message: &mut dyn FnMut(&[u8], &[u8]),
+        on_heard: &mut dyn FnMut(Heard<'_>),
     ) -> Result<Flow, Trouble> {
         link.write_blocked &= !ready.writable;
         let written = self.write(link);
         if written.is_err() && !ready.paused {
             // A server that closed may have said why before.
-            self.read(link, on_message)?;
+            self.read(link, on_heard)?;
         }
         written?;
         if ready.paused {
@@ -151,7 +151,7 @@ impl LinkTurn<'_> {
         let due = self.now_us >= link.stage.deadline_us(&self.config.timing);
         // Nobody is given up before what may have come was read: the owner itself may have been late.
         if ready.readable || link.more || due {
-            self.read(link, on_message)?;
+            self.read(link, on_heard)?;
         }
         self.keep_deadlines(link)?;
         self.write(link)?;
@@ -171,7 +171,7 @@ impl LinkTurn<'_> {
         Ok(())
     }
 
-    fn read(&mut self, link: &mut Link, on_message: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), Trouble> {
+    fn read(&mut self, link: &mut Link, on_heard: &mut dyn FnMut(Heard<'_>)) -> Result<(), Trouble> {
         let room = link.session.room();
         let room_bytes = room.len();
         let transfer = link.transport.receive(room)?;
@@ -186,21 +186,23 @@ impl LinkTurn<'_> {
             *pinged_us = None;
         }
         let mut messages = 0;
-        let ended = self.hear(link, &mut |channel, payload| {
-            messages += 1;
-            on_message(channel, payload);
+        let ended = self.hear(link, &mut |heard| {
+            messages += u64::from(matches!(heard, Heard::Message { .. }));
+            on_heard(heard);
         });
         self.status.received(messages);
         ended
     }
 
     /// Takes every event there is.
-    fn hear(&mut self, link: &mut Link, on_message: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), Trouble> {
+    fn hear(&mut self, link: &mut Link, on_heard: &mut dyn FnMut(Heard<'_>)) -> Result<(), Trouble> {
         let Link { session, stage, .. } = link;
         let mut prove = false;
         while let Some(event) = session.next_event().map_err(Trouble::Session)? {
             match event {
-                Event::Message { channel, payload } => on_message(channel, payload),
+                Event::Message { channel, payload } => on_heard(Heard::Message { channel, payload }),
+                Event::Changed { subscribed, name } => on_heard(Heard::Changed { subscribed, name }),
+                Event::ChangeRefused { names, text } => on_heard(Heard::Refused { names, text: &text }),
                 Event::Subscribed { .. } => {}
                 Event::Ready => {
                     *stage = Stage::Live { heard_us: self.now_us, pinged_us: None };
@@ -209,6 +211,7 @@ impl LinkTurn<'_> {
                     self.status.connected();
                     tracing::info!(
                         server = %self.config.url,
+                        purpose = self.config.purpose,
                         channels = self.config.channels.len(),
                         "Redis subscription is up"
                     );

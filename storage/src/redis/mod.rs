@@ -3,14 +3,16 @@
 //!
 //! [`commands`] is another link, for commands and their answers; it shares nothing with the subscription but the way it
 //! is made. [`mailbox`] and [`acks`] are what is said over it, and
-//! [`store`] is who says it: the backend of a shard.
+//! [`store`] is who says it: the backend of a shard. [`router`] is a subscription whose names come and go.
 pub mod acks;
 pub mod commands;
 pub mod feed;
 mod link;
 pub mod mailbox;
 mod reply;
+pub mod router;
 pub mod session;
+pub mod sessions;
 pub mod status;
 pub mod store;
 pub mod topology;

@@ -6,6 +6,9 @@
 //! ```
 //! Everything is sent without waiting in between: one round trip, and the first refusal ends the session anyway.
 //!
+//! Once all of these names are confirmed, others may come and go ([`Session::change`]). Each is confirmed in the order it
+//! was said; a refusal of one such command ends nothing.
+//!
 //! The caller reads into [`Session::room`], tells [`Session::filled`], and takes events until there is none. A message
 //! is handed out as it lies in that buffer: no copy, no allocation. What a reply claims to hold is never allocated;
 //! the buffer only follows the bytes that came.
@@ -14,6 +17,7 @@ use crate::redis::url::RedisUrl;
 use protocol::limits;
 use redis_protocol::resp2::encode::encode_borrowed;
 use redis_protocol::resp2::types::BorrowedFrame;
+use std::collections::VecDeque;
 use std::fmt;
 
 /// Names in one SUBSCRIBE or PSUBSCRIBE: thousands go in pieces, so that neither side builds one huge command.
@@ -43,6 +47,20 @@ pub enum Event<'a> {
     Ready,
     /// An answer to [`Session::ping`].
     Pong,
+    /// A name of [`Session::change`] is confirmed.
+    Changed {
+        /// Whether it is listened to from here on.
+        subscribed: bool,
+        /// Which.
+        name: &'a [u8],
+    },
+    /// The server refused one command of [`Session::change`].
+    ChangeRefused {
+        /// So many names stood in it.
+        names: usize,
+        /// Its words, as in [`Event::ServerError`].
+        text: String,
+    },
     /// The server refused something; the session is of no use any more and hears nothing else.
     ServerError {
         /// What it refused.
@@ -122,6 +140,8 @@ struct Expected {
     names: usize,
     confirmed: usize,
     ready_told: bool,
+    /// Names of each command of [`Session::change`] that are not confirmed.
+    changes: VecDeque<usize>,
     /// The server refused something: what else it says is of no use.
     refused: bool,
 }
@@ -173,8 +193,15 @@ impl Session {
                 push_command(&mut output, &words);
             }
         }
-        let expected =
-            Expected { auth, select, names: channels.len(), confirmed: 0, ready_told: false, refused: false };
+        let expected = Expected {
+            auth,
+            select,
+            names: channels.len(),
+            confirmed: 0,
+            ready_told: false,
+            changes: VecDeque::new(),
+            refused: false,
+        };
         let password = url.password.clone();
         Session { input: Vec::new(), start: 0, end: 0, output, sent: 0, expected, password }
     }
@@ -182,6 +209,17 @@ impl Session {
     /// How far the conversation is.
     pub fn step(&self) -> Step {
         self.expected.step()
+    }
+
+    /// Begins or ends to listen to names, none of them a pattern. Only once [`Event::Ready`] was told.
+    pub fn change(&mut self, subscribe: bool, names: &[&[u8]]) {
+        let command: &[u8] = if subscribe { b"SUBSCRIBE" } else { b"UNSUBSCRIBE" };
+        for piece in names.chunks(COMMAND_NAMES_MAX) {
+            let mut words = vec![command];
+            words.extend_from_slice(piece);
+            push_command(&mut self.output, &words);
+            self.expected.changes.push_back(piece.len());
+        }
     }
 
     /// Asks for a sign of life.
@@ -277,6 +315,11 @@ fn understand<'a>(
         Reply::Error(range) => {
             let text = printable_error(&input[range], password);
             let step = expected.step();
+            if step == Step::Listen
+                && let Some(names) = expected.changes.pop_front()
+            {
+                return Ok(Event::ChangeRefused { names, text });
+            }
             expected.refused = true;
             return Ok(Event::ServerError { step, text });
         }
@@ -294,15 +337,26 @@ fn understand<'a>(
                 _ => Err(SessionError::Malformed("a message without a channel or a payload")),
             }
         }
-        (Some(b"subscribe" | b"psubscribe"), [Item::Bytes(_), Item::Integer(_)]) => {
-            if expected.step() != Step::Subscribe {
-                return Err(SessionError::Unexpected("a confirmation"));
-            }
+        (Some(b"subscribe" | b"psubscribe"), [Item::Bytes(_), Item::Integer(_)])
+            if expected.step() == Step::Subscribe =>
+        {
             expected.confirmed += 1;
             Ok(Event::Subscribed { count: expected.confirmed })
         }
+        (Some(kind @ (b"subscribe" | b"unsubscribe")), [name, Item::Integer(_)]) => {
+            match (bytes(name), expected.changes.front_mut()) {
+                (Some(name), Some(names)) => {
+                    *names -= 1;
+                    if *names == 0 {
+                        expected.changes.pop_front();
+                    }
+                    Ok(Event::Changed { subscribed: kind == b"subscribe", name })
+                }
+                _ => Err(SessionError::Unexpected("a confirmation")),
+            }
+        }
+        (Some(b"psubscribe" | b"punsubscribe"), _) => Err(SessionError::Unexpected("a confirmation")),
         (Some(b"pong"), [Item::Bytes(_)]) => Ok(Event::Pong),
-        (Some(b"unsubscribe" | b"punsubscribe"), _) => Err(SessionError::Unexpected("an unsubscription")),
         _ => Err(SessionError::Unexpected("an unknown kind of message")),
     }
 }
@@ -435,6 +489,32 @@ mod tests {
             Event::Message { channel: b"b1", payload: b"\n" },
         ];
         assert_eq!(heard.unwrap(), expected.map(|event| format!("{event:?}")));
+    }
+
+    #[test]
+    fn names_come_and_go_in_order_and_a_refusal_ends_only_its_own() {
+        let mut session = session("redis://h", &["a"]);
+        hear(&mut session, b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n").unwrap();
+        session.sent(usize::MAX);
+        session.change(true, &[b"b", b"c"]);
+        session.change(true, &[b"d"]);
+        session.change(false, &[b"b"]);
+        let said = String::from_utf8(session.output().to_vec()).unwrap().replace("\r\n", " ");
+        assert_eq!(said, "*3 $9 SUBSCRIBE $1 b $1 c *2 $9 SUBSCRIBE $1 d *2 $11 UNSUBSCRIBE $1 b ");
+        let heard = hear(
+            &mut session,
+            b"*3\r\n$9\r\nsubscribe\r\n$1\r\nb\r\n:2\r\n*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:3\r\n-NOPERM no\r\n\
+              *3\r\n$11\r\nunsubscribe\r\n$1\r\nb\r\n:2\r\n",
+        );
+        let expected = [
+            Event::Changed { subscribed: true, name: b"b" },
+            Event::Changed { subscribed: true, name: b"c" },
+            Event::ChangeRefused { names: 1, text: "NOPERM no".to_owned() },
+            Event::Changed { subscribed: false, name: b"b" },
+        ];
+        assert_eq!(heard.unwrap(), expected.map(|event| format!("{event:?}")));
+        let unasked = b"*3\r\n$11\r\nunsubscribe\r\n$1\r\na\r\n:0\r\n";
+        assert_eq!(hear(&mut session, unasked), Err(SessionError::Unexpected("a confirmation")));
     }
 
     #[test]

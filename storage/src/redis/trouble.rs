@@ -21,6 +21,8 @@ pub(crate) enum Trouble {
     Server { step: Step, text: String },
     /// What came was no subscription.
     Session(SessionError),
+    /// The master is another server now.
+    Moved,
 }
 
 impl From<Unreached> for Trouble {
@@ -52,13 +54,14 @@ impl Trouble {
             Self::Silent { .. } => FeedErrorKind::Silent,
             Self::Server { step, text } => refusal(*step, text),
             Self::Session(_) => FeedErrorKind::Protocol,
+            Self::Moved => FeedErrorKind::Closed,
         }
     }
 
     /// Whether the server could not be reached, as opposed to reached and not agreed with: only this counts for the
     /// breaker (W-58).
     pub(crate) fn is_of_connection(&self) -> bool {
-        !matches!(self, Self::Tls(_) | Self::Server { .. } | Self::Session(_))
+        !matches!(self, Self::Tls(_) | Self::Server { .. } | Self::Session(_) | Self::Moved)
     }
 }
 
@@ -104,6 +107,7 @@ impl fmt::Display for Trouble {
                 _ => write!(f, "the server refused: {text}"),
             },
             Self::Session(error) => error.fmt(f),
+            Self::Moved => f.write_str("the master is another server now"),
         }
     }
 }

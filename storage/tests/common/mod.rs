@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use storage::backoff::BackoffConfig;
 use storage::breaker::BreakerConfig;
-use storage::redis::feed::{Feed, FeedConfig, FeedTiming, FeedWants};
+use storage::redis::feed::{Feed, FeedConfig, FeedTiming, FeedWants, Heard};
 use storage::redis::status::{FeedSnapshot, FeedStatus};
 use storage::redis::url::RedisUrl;
 
@@ -227,10 +227,12 @@ pub(crate) struct Driver {
 pub(crate) fn config(url: &str, channels: &[&str]) -> FeedConfig {
     FeedConfig {
         url: RedisUrl::parse(url).expect("a valid URL"),
+        purpose: "a test",
         channels: channels.iter().map(|name| (*name).to_owned()).collect(),
         breaker: BreakerConfig { failure_threshold: u32::MAX, success_threshold: 2, reset_timeout_ms: 50 },
         backoff: BackoffConfig { initial_ms: 10, max_ms: 50 },
         timing: FeedTiming { connect_deadline_ms: 60_000, ping_interval_ms: 60_000 },
+        located: None,
     }
 }
 
@@ -262,8 +264,10 @@ impl Driver {
 
     pub(crate) fn turn(&mut self, readable: bool, writable: bool) {
         let (now, heard) = (self.now(), &mut self.heard);
-        self.wants = self.feed.turn(now, readable, writable, self.paused, &mut |channel, payload| {
-            heard.push((String::from_utf8(channel.to_vec()).expect("our names are UTF-8"), payload.to_vec()));
+        self.wants = self.feed.turn(now, readable, writable, self.paused, &mut |event| {
+            if let Heard::Message { channel, payload } = event {
+                heard.push((String::from_utf8(channel.to_vec()).expect("our names are UTF-8"), payload.to_vec()));
+            }
         });
     }
 

@@ -305,3 +305,47 @@ impl FinderDriver {
         }
     }
 }
+
+/// One master, one replica, three sentinels, with passwords of their own.
+pub(crate) struct Guarded {
+    pub(crate) servers: [Server; 2],
+    pub(crate) sentinels: Vec<Server>,
+}
+
+const SENTINEL_PASSWORD: &str = "watch-word";
+
+impl Guarded {
+    pub(crate) fn start() -> Guarded {
+        let own = || ["requirepass pass-word", "masterauth pass-word"].map(str::to_owned).to_vec();
+        let master = Server::start(&Kind::Redis(own()));
+        let mut follows = own();
+        follows.push(format!("replicaof 127.0.0.1 {}", master.port));
+        let replica = Server::start(&Kind::Redis(follows));
+        let lines = vec![
+            format!("sentinel monitor our-master 127.0.0.1 {} 2", master.port),
+            "sentinel down-after-milliseconds our-master 500".to_owned(),
+            "sentinel failover-timeout our-master 3000".to_owned(),
+            "sentinel auth-pass our-master pass-word".to_owned(),
+            format!("requirepass {SENTINEL_PASSWORD}"),
+            format!("sentinel sentinel-pass {SENTINEL_PASSWORD}"),
+        ];
+        let sentinels = (0..3).map(|_| Server::start(&Kind::Sentinel(lines.clone()))).collect();
+        Guarded { servers: [master, replica], sentinels }
+    }
+
+    /// Names only the sentinels that are given.
+    pub(crate) fn url(&self, sentinels: &[usize]) -> String {
+        let hosts: Vec<String> = sentinels.iter().map(|at| self.sentinels[*at].node().to_string()).collect();
+        let hosts = hosts.join(",");
+        format!("redis+sentinel://:pass-word@{hosts}/our-master/1?sentinel_password={SENTINEL_PASSWORD}")
+    }
+
+    /// Whether every sentinel knows of the replica and of the other two, so that they can act together.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.sentinels.iter().all(|sentinel| {
+            let told = texts(&sentinel.ask(Some(SENTINEL_PASSWORD), &["SENTINEL", "MASTER", "our-master"]));
+            let value = |name: &str| told.iter().skip_while(|word| *word != name).nth(1).cloned();
+            value("num-slaves").as_deref() == Some("1") && value("num-other-sentinels").as_deref() == Some("2")
+        })
+    }
+}

@@ -54,6 +54,16 @@ impl Redis {
         self.process.as_ref().expect("it runs").signal(signal);
     }
 
+    /// Holds it: connections stand, nothing is answered.
+    pub(crate) fn hold(&self) {
+        self.process.as_ref().expect("it runs").signal(rustix::process::Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub(crate) fn release(&self) {
+        self.process.as_ref().expect("it runs").signal(rustix::process::Signal::CONT);
+    }
+
     /// Starts it, again or for the first time.
     pub(crate) fn restart(&mut self) {
         let mut command = Command::new(process::tool("redis-server"));

@@ -9,6 +9,8 @@ fn every_route_is_found_and_labelled() {
     let x = || "x".to_owned();
     let rows = [
         (Get, "/health", Route::Health, "/health"),
+        (Get, "/health/live", Route::Live, "/health/live"),
+        (Get, "/health/ready", Route::Ready, "/health/ready"),
         (Get, "/metrics", Route::Metrics, "/metrics"),
         (Get, "/stats", Route::Stats, "/stats"),
         (Get, "/ws", Route::WebSocket, "/ws"),

@@ -35,7 +35,10 @@ use crate::redis::commands::script::Script;
 use crate::redis::commands::session::CommandSession;
 use crate::redis::commands::status::{CommandStatus, OperationResult};
 use crate::redis::commands::{Command, Ticket};
+use crate::redis::feed::RELOOK_US;
 use crate::redis::status::LinkState;
+use crate::redis::topology::scout::{Located, Next};
+use crate::redis::trouble::Trouble;
 use crate::redis::url::RedisUrl;
 use connection::{Connection, Stage};
 use fastrand::Rng;
@@ -60,6 +63,8 @@ pub struct CommandConfig {
     pub timing: CommandTiming,
     /// No setting; tests tighten it.
     pub bounds: Bounds,
+    /// Who tells where to connect, if that is not always [`CommandConfig::url`], whose login goes everywhere.
+    pub located: Option<Located>,
     tls: Option<Tls>,
 }
 
@@ -71,6 +76,7 @@ impl CommandConfig {
     pub fn new(url: RedisUrl, scripts: &[&'static Script]) -> Result<CommandConfig, TlsError> {
         Ok(CommandConfig {
             tls: url.encryption()?,
+            located: None,
             url,
             breaker: BreakerConfig::default(),
             backoff: BackoffConfig::default(),
@@ -156,6 +162,9 @@ impl CommandLink {
         seed: u64,
         wake: Arc<dyn Fn() + Send + Sync>,
     ) -> CommandLink {
+        if let Some(located) = &config.located {
+            located.wake(Arc::clone(&wake));
+        }
         CommandLink {
             rng: Rng::with_seed(seed),
             breaker: Breaker::new(config.breaker),
@@ -198,6 +207,11 @@ impl CommandLink {
     pub fn turn(&mut self, now: Now, readable: bool, writable: bool, on_reply: &mut OnReply<'_>) -> CommandWants {
         let now_us = now.mono_us;
         let mut ready = Ready { readable, writable };
+        if matches!(self.phase, Phase::Connected(_))
+            && self.config.located.as_mut().is_some_and(|located| located.has_moved(&self.config.url))
+        {
+            self.end(now_us, Ended::Link(Trouble::Moved), on_reply);
+        }
         // Each round but the last ends a phase or an address, and an attempt has a bounded number of them.
         while let Flow::Go = self.step(now_us, ready, on_reply) {
             ready = Ready { readable: false, writable: false };
@@ -238,7 +252,11 @@ impl CommandLink {
     fn step(&mut self, now_us: u64, ready: Ready, on_reply: &mut OnReply<'_>) -> Flow {
         match &mut self.phase {
             Phase::Stopped => Flow::Rest,
-            Phase::Waiting { until_us } if now_us < *until_us => Flow::Rest,
+            Phase::Waiting { until_us }
+                if now_us < *until_us && !self.config.located.as_ref().is_some_and(Located::is_told) =>
+            {
+                Flow::Rest
+            }
             Phase::Waiting { .. } => self.attempt(now_us, on_reply),
             Phase::Resolving { deadline_us } => {
                 let deadline_us = *deadline_us;
@@ -260,6 +278,20 @@ impl CommandLink {
 
     /// Begins an attempt if the breaker grants one.
     fn attempt(&mut self, now_us: u64, on_reply: &mut OnReply<'_>) -> Flow {
+        match self.config.located.as_mut().map_or(Next::Same, |located| located.next(&self.config.url)) {
+            Next::Same => {}
+            Next::Other(url) => {
+                // A host that no certificate could have is found out by the handshake.
+                let tls = self.config.tls.take();
+                self.config.tls = tls.map(|tls| tls.at(&url.host).unwrap_or(tls));
+                self.config.url = *url;
+            }
+            Next::Unknown => {
+                // Whoever is told is woken.
+                self.phase = Phase::Waiting { until_us: now_us.saturating_add(RELOOK_US) };
+                return Flow::Rest;
+            }
+        }
         if let Admission::OpenUntil { us } = self.breaker.admit(now_us) {
             self.phase = Phase::Waiting { until_us: us };
             return Flow::Rest;
@@ -330,6 +362,10 @@ impl CommandLink {
 
     /// The attempt, or the link, is over: says so, to those who wait for answers as well, and when the next one is.
     fn end(&mut self, now_us: u64, ended: Ended, on_reply: &mut OnReply<'_>) -> Flow {
+        let is_moved = matches!(ended, Ended::Link(Trouble::Moved));
+        if let Some(located) = self.config.located.as_ref().filter(|_| !is_moved) {
+            located.lost();
+        }
         match ended.is_of_connection() {
             true => self.breaker.fail(now_us),
             false => self.breaker.abandon(),

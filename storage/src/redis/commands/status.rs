@@ -28,13 +28,17 @@ pub enum Operation {
     AckExpire,
     /// The figures of the acknowledgements.
     AckStats,
+    /// A parcel goes to other nodes.
+    ClusterPublish,
+    /// The keys of sessions.
+    ClusterSession,
     /// Anything else.
     Other,
 }
 
 impl Operation {
     /// How many there are.
-    pub const COUNT: usize = 11;
+    pub const COUNT: usize = 13;
     /// All of them, in the order of their discriminants.
     pub const ALL: [Operation; Operation::COUNT] = [
         Operation::QueueEnqueue,
@@ -47,6 +51,8 @@ impl Operation {
         Operation::AckAcknowledge,
         Operation::AckExpire,
         Operation::AckStats,
+        Operation::ClusterPublish,
+        Operation::ClusterSession,
         Operation::Other,
     ];
 
@@ -63,6 +69,8 @@ impl Operation {
             Operation::AckAcknowledge => "ack_acknowledge",
             Operation::AckExpire => "ack_expire",
             Operation::AckStats => "ack_stats",
+            Operation::ClusterPublish => "cluster_publish",
+            Operation::ClusterSession => "cluster_session",
             Operation::Other => "other",
         }
     }
@@ -216,7 +224,7 @@ impl CommandStatus {
     }
 
     /// The state of the link.
-    pub(crate) fn link(&self) -> LinkState {
+    pub fn link(&self) -> LinkState {
         LinkState::from_number(self.link.load(Relaxed))
     }
 
@@ -230,7 +238,7 @@ impl CommandStatus {
     }
 
     /// How often the link became healthy.
-    pub(crate) fn connections(&self) -> u64 {
+    pub fn connections(&self) -> u64 {
         self.reconnections.load(Relaxed)
     }
 

@@ -26,7 +26,7 @@ use fastrand::Rng;
 use protocol::clock::Now;
 use protocol::limits;
 use rustix::fd::BorrowedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Lines of a finder, each with a socket of its own.
 pub const LINES: usize = 2;
@@ -52,7 +52,8 @@ impl FinderConfig {
     /// The defaults for an address.
     pub fn new(address: RedisAddress) -> FinderConfig {
         let backoff = BackoffConfig { initial_ms: 100, max_ms: limits::REDIS_TOPOLOGY_BACKOFF_MS_MAX };
-        FinderConfig { address, backoff, roots: None, timing: FinderTiming::default() }
+        let roots = address.ca_file().map(Path::to_path_buf);
+        FinderConfig { address, backoff, roots, timing: FinderTiming::default() }
     }
 }
 

@@ -9,6 +9,9 @@
 //! | [`search`] | whom to ask next, and which answer holds | no |
 //! | [`line`](mod@line), `lookout` | one connection at a time; the one to the watched sentinel | yes |
 //! | [`finder`] | the thing that knows: asks, watches, asks again | yes |
+//! | [`scout`] | a finder on a thread of its own, for the links of all shards | yes |
+//!
+//! A node turns one finder on a thread of its own, and its links are told by [`scout::Whereabouts`].
 //!
 //! **How a link is to use it.** Whoever owns links owns one [`finder::Finder`] beside them and turns it as it turns them;
 //! it has two sockets. A finder of a plain `redis://` knows its answer from the start and wants nothing, so that the
@@ -33,6 +36,7 @@ pub mod inquiry;
 pub mod line;
 mod lookout;
 pub mod node;
+pub mod scout;
 pub mod search;
 pub mod slots;
 pub mod talk;

@@ -15,6 +15,7 @@ use crate::redis::url::{PORT_DEFAULT, RedisUrl, RedisUrlError};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 use protocol::limits;
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 /// The port of a sentinel where none is named.
 pub const SENTINEL_PORT_DEFAULT: u16 = 26_379;
@@ -64,6 +65,8 @@ pub struct SentinelUrl {
     pub sentinel_login: Login,
     /// The database; 0 needs no SELECT.
     pub database: u32,
+    /// `ssl_ca`: who vouches for the servers, if not the authorities of the machine.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// A Redis Cluster.
@@ -209,8 +212,8 @@ impl RedisAddress {
         if sentinel {
             let sentinels = parse_hosts(hosts, SENTINEL_PORT_DEFAULT)?;
             let (master_name, database) = parse_path(path)?;
-            let sentinel_login = parse_options(query.unwrap_or_default())?;
-            let url = SentinelUrl { tls, sentinels, master_name, login, sentinel_login, database };
+            let (sentinel_login, ca_file) = parse_options(query.unwrap_or_default(), tls)?;
+            let url = SentinelUrl { tls, sentinels, master_name, login, sentinel_login, database, ca_file };
             return Ok(RedisAddress::Sentinel(url));
         }
         if query.is_some() {
@@ -232,6 +235,15 @@ impl RedisAddress {
         }
     }
 
+    /// Who vouches for the servers, if the address says so.
+    pub fn ca_file(&self) -> Option<&Path> {
+        match self {
+            Self::Single(url) => url.ca_file.as_deref(),
+            Self::Sentinel(url) => url.ca_file.as_deref(),
+            Self::Cluster(_) => None,
+        }
+    }
+
     /// What a link needs to connect to a master that was found.
     pub fn url_of(&self, node: &Node) -> RedisUrl {
         let url = |tls, login: &Login, database| RedisUrl {
@@ -245,7 +257,9 @@ impl RedisAddress {
         };
         match self {
             Self::Single(single) => RedisUrl { host: node.host.clone(), port: node.port, ..single.clone() },
-            Self::Sentinel(sentinel) => url(sentinel.tls, &sentinel.login, sentinel.database),
+            Self::Sentinel(sentinel) => {
+                RedisUrl { ca_file: sentinel.ca_file.clone(), ..url(sentinel.tls, &sentinel.login, sentinel.database) }
+            }
             Self::Cluster(cluster) => url(cluster.tls, &cluster.login, 0),
         }
     }
@@ -288,13 +302,15 @@ fn parse_path(path: &str) -> Result<(String, u32), RedisAddressError> {
     }
 }
 
-fn parse_options(query: &str) -> Result<Login, RedisAddressError> {
+fn parse_options(query: &str, tls: bool) -> Result<(Login, Option<PathBuf>), RedisAddressError> {
     let mut login = Login::default();
+    let mut ca_file = None;
     for option in query.split('&').filter(|option| !option.is_empty()) {
         let (name, value) = option.split_once('=').ok_or(RedisAddressError::BadOption)?;
         let place = match name {
             "sentinel_user" => &mut login.user,
             "sentinel_password" => &mut login.password,
+            "ssl_ca" if tls => &mut ca_file,
             _ => return Err(RedisAddressError::BadOption),
         };
         if value.is_empty() {
@@ -304,7 +320,8 @@ fn parse_options(query: &str) -> Result<Login, RedisAddressError> {
             return Err(RedisAddressError::DuplicateOption);
         }
     }
-    Ok(login)
+    let ca_file = ca_file.map(String::from_utf8).transpose().map_err(|_| RedisAddressError::BadOption)?;
+    Ok((login, ca_file.map(PathBuf::from)))
 }
 
 fn write_authority(f: &mut fmt::Formatter<'_>, login: &Login, nodes: &[Node]) -> fmt::Result {

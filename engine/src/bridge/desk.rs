@@ -1,0 +1,546 @@
+//! The bridge shard's door to other nodes, and the two links behind it.
+//!
+//! The port and the links share one object on the shard's thread. The port takes requests and gives events out; the
+//! links are guests of the shard's reactor and do the talking.
+use super::figures::{BridgeFigures, add};
+use super::inbox::{Inbox, is_notification};
+use super::register::Register;
+use protocol::clock::Now;
+use protocol::cluster::wire::{Hello, Parcel, ParcelKind};
+use protocol::cluster::{ClusterEvent, ClusterRequest, GatherTicket, Topic};
+use protocol::limits;
+use shards::guest::{Guest, Port, Ready, Wants};
+use shards::host::ClusterPort;
+use shards::metrics::NodeMetrics;
+use shards::reactor::ClusterSeat;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use storage::link::state::LinkState;
+use storage::link::wants::Wants as LinkWants;
+use storage::redis::commands::answer::Outcome;
+use storage::redis::commands::link::CommandLink;
+use storage::redis::commands::status::Operation;
+use storage::redis::commands::{Command, Ticket, Words};
+use storage::redis::router::{Router, RouterEvent, Watch};
+use storage::redis::sessions::{Joining, Sessions, Swept};
+
+/// Topics of one step of the walk that writes their keys again.
+const WALK_PAGE: usize = 256;
+/// Commands that are not answered, above which the walk waits.
+const WALK_COMMANDS_MAX: usize = 1_024;
+/// Nobody waits for the answer to a command of this name.
+const NOBODY: Ticket = Ticket(0);
+
+/// What a bridge is made of.
+pub(super) struct BridgeParts {
+    pub(super) server_id: Box<str>,
+    /// `CLUSTER_ROUTING_CHANNEL`
+    pub(super) route: Box<str>,
+    /// Its configuration names the topics of everybody and of this node.
+    pub(super) router: Router,
+    pub(super) commands: CommandLink,
+    pub(super) sessions: Sessions,
+    pub(super) session_ttl_seconds: u64,
+    pub(super) metrics: Arc<NodeMetrics>,
+    pub(super) figures: Arc<BridgeFigures>,
+}
+
+/// Makes the door and the links behind it.
+pub(super) fn open(parts: BridgeParts, now: Now) -> ClusterSeat {
+    let bridge = Rc::new(RefCell::new(Bridge::new(parts, now)));
+    let links: Vec<Box<dyn Guest>> =
+        vec![Box::new(RouterGuest(Rc::clone(&bridge))), Box::new(CommandGuest(Rc::clone(&bridge)))];
+    ClusterSeat { port: Box::new(Door(bridge)), links }
+}
+
+/// What a command was for.
+enum Asked {
+    /// A parcel whose sender wants to know how many got it, or that is not to be lost; `own` if this node is one of those
+    /// whom Redis counts.
+    Parcel {
+        ticket: Option<GatherTicket>,
+        own: bool,
+        hint: Option<Hint>,
+    },
+    Users,
+    Sweep,
+}
+
+/// A hint and its topic.
+type Hint = (Topic, Arc<Parcel>);
+
+struct Bridge {
+    server_id: Box<str>,
+    route: Box<str>,
+    router: Router,
+    commands: CommandLink,
+    sessions: Sessions,
+    metrics: Arc<NodeMetrics>,
+    figures: Arc<BridgeFigures>,
+    inbox: Inbox,
+    register: Register,
+    /// Commands whose answer tells something; as many as the link takes.
+    asked: HashMap<u64, Asked>,
+    next_ticket: u64,
+    /// The last hint of each user that Redis was not given, or perhaps not.
+    unsent: HashMap<Topic, Arc<Parcel>>,
+    hello_due_us: u64,
+    canary_due_us: u64,
+    canaries: u64,
+    sweep_cursor: u64,
+    /// How often the link for commands came up, as far as it was noticed.
+    connections_seen: u64,
+    /// Room for the name of a topic and for a parcel.
+    name: Vec<u8>,
+    payload: Vec<u8>,
+    is_full_told: bool,
+    is_stopping: bool,
+}
+
+impl Bridge {
+    fn new(parts: BridgeParts, now: Now) -> Bridge {
+        let BridgeParts { server_id, route, router, commands, sessions, session_ttl_seconds, metrics, figures } = parts;
+        Bridge {
+            inbox: Inbox::new(server_id.clone(), now.unix_ms(), Arc::clone(&figures)),
+            register: Register::new(session_ttl_seconds),
+            server_id,
+            route,
+            router,
+            commands,
+            sessions,
+            metrics,
+            figures,
+            asked: HashMap::new(),
+            next_ticket: 1,
+            unsent: HashMap::new(),
+            hello_due_us: 0,
+            canary_due_us: 0,
+            canaries: 0,
+            sweep_cursor: 0,
+            connections_seen: 0,
+            name: Vec::new(),
+            payload: Vec::new(),
+            is_full_told: false,
+            is_stopping: false,
+        }
+    }
+
+    /// Whether Redis takes commands.
+    fn is_there(&self) -> bool {
+        self.figures.commands.link() == LinkState::Healthy
+    }
+
+    fn request(&mut self, now: Now, request: ClusterRequest) {
+        match request {
+            ClusterRequest::Watch { topic, shard, serial } => self.watch(now, topic, shard, serial),
+            ClusterRequest::Unwatch { topic } => self.unwatch(now, topic),
+            ClusterRequest::Send { topic, parcel } => self.send(now, topic, parcel),
+            ClusterRequest::SessionChanged(session) => {
+                let Bridge { sessions, commands, .. } = self;
+                if has_room(commands) {
+                    // What is not taken comes with the next refresh.
+                    let _ = sessions.open(&session, |command| commands.submit(now, NOBODY, command));
+                }
+            }
+            ClusterRequest::SessionEnded { session, .. } => {
+                let Bridge { sessions, commands, .. } = self;
+                // What is not taken expires.
+                let _ = sessions.close(session.connection, |command| commands.submit(now, NOBODY, command));
+            }
+            ClusterRequest::SessionPage(page) => {
+                let Bridge { sessions, commands, figures, .. } = self;
+                for session in &page {
+                    if !has_room(commands) {
+                        break;
+                    }
+                    if sessions.open(session, |command| commands.submit(now, NOBODY, command)).is_ok() {
+                        add(&figures.refreshed, 1);
+                    }
+                }
+            }
+        }
+    }
+
+    fn watch(&mut self, now: Now, topic: Topic, shard: u8, serial: u32) {
+        self.register.joined(&topic);
+        let Bridge { sessions, commands, .. } = self;
+        if has_room(commands) {
+            join(sessions, commands, now, &topic, Joining::First);
+        }
+        let mut name = std::mem::take(&mut self.name);
+        name.clear();
+        topic.write(&mut name, &self.route);
+        let is_ours = matches!(&topic, Topic::Everybody | Topic::Node(_));
+        match if is_ours { Watch::Listening } else { self.router.watch(&name) } {
+            Watch::Later if self.router.is_up() => self.inbox.wait(&name, topic, shard, serial),
+            watch => {
+                if watch == Watch::TooMany && !std::mem::replace(&mut self.is_full_told, true) {
+                    tracing::error!(
+                        topics_max = limits::CLUSTER_TOPICS_MAX,
+                        "this node has more users and channels than it can listen to; what other nodes publish to the \
+                         others does not reach them here"
+                    );
+                }
+                self.inbox.events.push(ClusterEvent::Watching { topic, shard, serial });
+            }
+        }
+        self.name = name;
+    }
+
+    fn unwatch(&mut self, now: Now, topic: Topic) {
+        let mut name = std::mem::take(&mut self.name);
+        name.clear();
+        topic.write(&mut name, &self.route);
+        self.router.unwatch(&name);
+        // Whoever still waits for it is told, as nobody else will.
+        self.inbox.watching(&name);
+        self.name = name;
+        let Bridge { sessions, commands, .. } = self;
+        if !leave(sessions, commands, now, &topic) {
+            self.register.owe(topic);
+        }
+    }
+
+    fn send(&mut self, now: Now, topic: Topic, parcel: Arc<Parcel>) {
+        let ticket = parcel.ticket();
+        let hint = matches!(parcel.kind, ParcelKind::Hint { .. }).then(|| (topic.clone(), Arc::clone(&parcel)));
+        if self.publish(now, &topic, &parcel, ticket, hint) {
+            if is_notification(&parcel.kind) {
+                add(&self.figures.routed, 1);
+            }
+        } else if let Some(ticket) = ticket {
+            self.inbox.events.push(ClusterEvent::Sent { ticket, nodes: None });
+        }
+    }
+
+    /// Gives Redis a parcel. Whether it is on its way; with a ticket its answer is told, and a hint that does not arrive
+    /// is kept until it can be sent.
+    fn publish(
+        &mut self,
+        now: Now,
+        topic: &Topic,
+        parcel: &Parcel,
+        ticket: Option<GatherTicket>,
+        hint: Option<Hint>,
+    ) -> bool {
+        if !self.is_there() {
+            self.figures.not_sent();
+            keep(&mut self.unsent, hint);
+            return false;
+        }
+        let (mut name, mut payload) = (std::mem::take(&mut self.name), std::mem::take(&mut self.payload));
+        name.clear();
+        payload.clear();
+        topic.write(&mut name, &self.route);
+        let own = self.router.is_up()
+            && match topic {
+                Topic::Everybody => true,
+                Topic::Node(server_id) => *server_id == self.server_id,
+                Topic::User(..) | Topic::Channel(..) => self.router.listens(&name),
+            };
+        let is_sent = match parcel.encode(&mut payload) {
+            Ok(()) => {
+                let name_of_command = match ticket.is_some() || hint.is_some() {
+                    true => self.asks(Asked::Parcel { ticket, own, hint }),
+                    false => NOBODY,
+                };
+                let words: [&[u8]; 3] = [b"PUBLISH", &name, &payload];
+                let command = Command { operation: Operation::ClusterPublish, words: Words::Plain(&words) };
+                let taken = self.commands.submit(now, name_of_command, command).is_ok();
+                match taken {
+                    true => add(&self.figures.sent, 1),
+                    false => {
+                        if let Some(Asked::Parcel { hint, .. }) = self.asked.remove(&name_of_command.0) {
+                            keep(&mut self.unsent, hint);
+                        }
+                        self.figures.not_sent();
+                    }
+                }
+                taken
+            }
+            Err(error) => {
+                self.figures.refuse(&error);
+                tracing::warn!(cause = %error, "a notification cannot be sent to other nodes");
+                false
+            }
+        };
+        // A parcel may have megabytes; nobody keeps room for the longest one there ever was.
+        if payload.capacity() <= limits::READ_BYTES_MAX {
+            self.payload = payload;
+        }
+        self.name = name;
+        is_sent
+    }
+
+    fn asks(&mut self, asked: Asked) -> Ticket {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.asked.insert(ticket, asked);
+        Ticket(ticket)
+    }
+
+    /// A parcel of the bridge's own.
+    fn say(&mut self, now: Now, topic: &Topic, to_server: Option<Box<str>>, kind: ParcelKind) {
+        let parcel = Parcel { from_server: self.server_id.clone(), to_server, kind };
+        self.publish(now, topic, &parcel, None, None);
+    }
+
+    fn hello(&self) -> Hello {
+        Hello {
+            server_id: self.server_id.clone(),
+            connections: self.metrics.sum(|shard| shard.connections_ws.get() + shard.connections_sse.get()),
+            users: self.metrics.sum(|shard| shard.users.get()),
+            started_unix_ms: self.inbox.started_unix_ms,
+            version: env!("CARGO_PKG_VERSION").into(),
+        }
+    }
+
+    /// Does what is due.
+    fn tick(&mut self, now: Now) {
+        let is_there = self.is_there() && !self.is_stopping;
+        if now.mono_us >= self.canary_due_us {
+            self.canary_due_us = now.mono_us + limits::CANARY_INTERVAL_MS * 1_000;
+            if is_there {
+                self.canaries += 1;
+                let own = self.server_id.clone();
+                self.say(now, &Topic::Node(own.clone()), Some(own), ParcelKind::Canary(self.canaries));
+            }
+        }
+        let is_time = now.mono_us >= self.hello_due_us;
+        if is_time {
+            self.hello_due_us = now.mono_us + limits::CLUSTER_HELLO_INTERVAL_MS * 1_000;
+            if is_there {
+                self.say_hello(now);
+            }
+        }
+        self.inbox.has_other_members |= self.inbox.members.expire(now);
+        if std::mem::take(&mut self.inbox.has_other_members) || is_time {
+            let members = self.inbox.members.with(self.hello());
+            self.figures.members.store(members.len() as u64, Relaxed);
+            self.figures.connections.store(members.iter().map(|hello| hello.connections).sum(), Relaxed);
+            self.inbox.events.push(ClusterEvent::Members(members));
+        }
+        if is_there && self.register.begins(now) {
+            self.inbox.events.push(ClusterEvent::RefreshSessions);
+        }
+        if is_there {
+            self.walk(now);
+        }
+    }
+
+    /// Once a second: this node is there, and what one node does for all.
+    fn say_hello(&mut self, now: Now) {
+        let hello = self.hello();
+        let connections = hello.connections;
+        self.say(now, &Topic::Everybody, None, ParcelKind::Hello(hello));
+        let users = self.asks(Asked::Users);
+        let sweep = self.inbox.members.is_first(&self.server_id).then(|| self.asks(Asked::Sweep));
+        let Bridge { sessions, commands, asked, sweep_cursor, .. } = self;
+        // What is not taken is asked again in a second.
+        let _ = sessions.count(connections, |command| commands.submit(now, NOBODY, command));
+        if sessions.users(|command| commands.submit(now, users, command)).is_err() {
+            asked.remove(&users.0);
+        }
+        if let Some(sweep) = sweep
+            && sessions.sweep(*sweep_cursor, |command| commands.submit(now, sweep, command)).is_err()
+        {
+            asked.remove(&sweep.0);
+        }
+    }
+
+    /// Writes the keys of some topics again.
+    fn walk(&mut self, now: Now) {
+        let Bridge { register, router, commands, sessions, route, .. } = self;
+        while let Some(cursor) = &mut register.walk {
+            if commands.unanswered() >= WALK_COMMANDS_MAX {
+                return;
+            }
+            let goes_on = router.page(cursor, WALK_PAGE, |name| {
+                if let Some(topic) = Topic::parse(route, name) {
+                    join(sessions, commands, now, &topic, Joining::Again);
+                }
+            });
+            if !goes_on {
+                register.walk = None;
+            }
+        }
+    }
+
+    /// The link for commands is up again: Redis may have lost everything.
+    fn commands_are_up(&mut self, now: Now) {
+        (self.hello_due_us, self.canary_due_us) = (now.mono_us, now.mono_us);
+        let owed = self.register.up(now);
+        let Bridge { sessions, commands, .. } = self;
+        for topic in owed {
+            leave(sessions, commands, now, &topic);
+        }
+        // The receipts of these interest nobody any more.
+        for (topic, parcel) in std::mem::take(&mut self.unsent) {
+            self.publish(now, &topic, &parcel, None, Some((topic.clone(), Arc::clone(&parcel))));
+        }
+    }
+
+    fn turn_commands(&mut self, now: Now, ready: Ready) -> Wants {
+        self.tick(now);
+        let Bridge { commands, asked, inbox, figures, sweep_cursor, unsent, .. } = self;
+        let wants = commands.turn(now, ready.read, ready.write, &mut |ticket, outcome| {
+            match (asked.remove(&ticket.0), outcome) {
+                (Some(Asked::Parcel { ticket, own, hint }), outcome) => {
+                    let count = match outcome {
+                        Outcome::Done(reply) => reply.unsigned(),
+                        _ => {
+                            figures.not_sent();
+                            keep(unsent, hint);
+                            None
+                        }
+                    };
+                    let nodes = count.and_then(|count| u32::try_from(count.saturating_sub(u64::from(own))).ok());
+                    inbox.events.extend(ticket.map(|ticket| ClusterEvent::Sent { ticket, nodes }));
+                }
+                (Some(Asked::Users), Outcome::Done(reply)) => {
+                    figures.users.store(reply.unsigned().unwrap_or(0), Relaxed);
+                }
+                (Some(Asked::Sweep), Outcome::Done(reply)) => {
+                    // An answer of another shape begins the walk anew.
+                    *sweep_cursor = Swept::read(reply).map_or(0, |swept| swept.cursor);
+                }
+                _ => {}
+            }
+        });
+        let mut again = wants.again;
+        let connections = self.figures.commands.connections();
+        if std::mem::replace(&mut self.connections_seen, connections) != connections {
+            self.commands_are_up(now);
+            again = true;
+        }
+        let due_us = self.hello_due_us.min(self.canary_due_us).min(match self.register.walk {
+            // The next answers make room.
+            Some(_) => now.mono_us + 5_000,
+            None => self.register.due_us().max(now.mono_us + 1_000),
+        });
+        let wants = as_guest(wants);
+        let wake_at_us = Some(wants.wake_at_us.map_or(due_us, |wake_at_us| wake_at_us.min(due_us)));
+        match self.is_stopping && self.commands.unanswered() == 0 {
+            // What it is busy with is its own affair, and no reason for a node to stay. A request wakes it again.
+            true => Wants::default(),
+            false => Wants { wake_at_us, again, ..wants },
+        }
+    }
+
+    fn turn_router(&mut self, now: Now, ready: Ready, paused: bool) -> Wants {
+        let Bridge { router, inbox, .. } = self;
+        let wants = router.turn(now, ready.read, ready.write, paused, &mut |event| match event {
+            RouterEvent::Up => {}
+            RouterEvent::Message { payload, .. } => inbox.heard(now, payload),
+            RouterEvent::Watching(name) => inbox.watching(name),
+            RouterEvent::Resumed => inbox.events.push(ClusterEvent::Resumed),
+            RouterEvent::Down => inbox.down(),
+        });
+        self.figures.topics.store(self.router.topics() as u64, Relaxed);
+        let wants = as_guest(wants);
+        // While it is paused nothing tells it when the node has caught up, so it looks again soon.
+        let look_again_us = paused.then(|| now.mono_us + 5_000);
+        let wake_at_us = [wants.wake_at_us, look_again_us].into_iter().flatten().min();
+        match self.is_stopping {
+            // It listens on, but keeps nobody from going.
+            true => Wants { write: false, again: false, wake_at_us, ..wants },
+            false => Wants { wake_at_us, ..wants },
+        }
+    }
+
+    fn stop(&mut self, now: Now) {
+        if !std::mem::replace(&mut self.is_stopping, true) && self.is_there() {
+            self.say(now, &Topic::Everybody, None, ParcelKind::Bye);
+            let Bridge { sessions, commands, .. } = self;
+            // If it is not taken, the key expires.
+            let _ = sessions.leave(|command| commands.submit(now, NOBODY, command));
+        }
+    }
+}
+
+/// Keeps a hint until it can be sent: the last one of a user is enough, whoever gets it reads what is before.
+fn keep(unsent: &mut HashMap<Topic, Arc<Parcel>>, hint: Option<Hint>) {
+    if let Some((topic, parcel)) = hint
+        && (unsent.len() < limits::CLUSTER_HINTS_UNSENT_MAX || unsent.contains_key(&topic))
+    {
+        unsent.insert(topic, parcel);
+    }
+}
+
+/// Whether the keys of sessions may go before parcels that are still to come.
+fn has_room(commands: &CommandLink) -> bool {
+    commands.unanswered() < limits::CLUSTER_SESSION_COMMANDS_MAX
+}
+
+/// Writes the keys of a user or a channel; what is not taken comes with the next refresh.
+fn join(sessions: &Sessions, commands: &mut CommandLink, now: Now, topic: &Topic, joining: Joining) {
+    let submit = |command: Command<'_>| commands.submit(now, NOBODY, command).is_ok();
+    match topic {
+        Topic::User(tenant, user) => _ = sessions.join_user(tenant, user, joining, submit),
+        Topic::Channel(tenant, channel) => _ = sessions.join_channel(tenant, channel, joining, submit),
+        Topic::Everybody | Topic::Node(_) => {}
+    }
+}
+
+/// Takes this node out of the keys of a user or a channel. Whether Redis is told.
+fn leave(sessions: &Sessions, commands: &mut CommandLink, now: Now, topic: &Topic) -> bool {
+    let submit = |command: Command<'_>| commands.submit(now, NOBODY, command).is_ok();
+    match topic {
+        Topic::User(tenant, user) => sessions.leave_user(tenant, user, submit),
+        Topic::Channel(tenant, channel) => sessions.leave_channel(tenant, channel, submit),
+        Topic::Everybody | Topic::Node(_) => true,
+    }
+}
+
+fn as_guest(wants: LinkWants) -> Wants {
+    Wants {
+        socket: wants.socket,
+        read: wants.read,
+        write: wants.write,
+        wake_at_us: wants.wake_at_us,
+        again: wants.again,
+    }
+}
+
+struct Door(Rc<RefCell<Bridge>>);
+
+impl ClusterPort for Door {
+    fn submit(&mut self, now: Now, request: ClusterRequest) {
+        self.0.borrow_mut().request(now, request);
+    }
+
+    fn take_events(&mut self, _now: Now, out: &mut Vec<ClusterEvent>) {
+        out.append(&mut self.0.borrow_mut().inbox.events);
+    }
+}
+
+/// The subscription, as a guest of its shard.
+struct RouterGuest(Rc<RefCell<Bridge>>);
+
+impl Guest for RouterGuest {
+    fn turn(&mut self, now: Now, ready: Ready, port: &mut dyn Port) -> Wants {
+        self.0.borrow_mut().turn_router(now, ready, port.congested())
+    }
+
+    fn stop(&mut self) {}
+}
+
+/// The link for commands, as a guest of its shard.
+struct CommandGuest(Rc<RefCell<Bridge>>);
+
+impl Guest for CommandGuest {
+    fn turn(&mut self, now: Now, ready: Ready, _port: &mut dyn Port) -> Wants {
+        self.0.borrow_mut().turn_commands(now, ready)
+    }
+
+    fn stop(&mut self) {
+        self.0.borrow_mut().stop(shards::reactor::clock::now());
+    }
+
+    fn owes(&self) -> bool {
+        self.0.borrow().commands.unanswered() > 0
+    }
+}

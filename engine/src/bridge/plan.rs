@@ -1,0 +1,135 @@
+//! Settings to a bridge: its links, its names, its figures.
+use super::desk::{self, BridgeParts};
+use super::figures::BridgeFigures;
+use crate::config::Settings;
+use crate::keeper::place::RedisPlace;
+use crate::keeper::plan as links;
+use protocol::cluster::Topic;
+use protocol::limits;
+use shards::metrics::NodeMetrics;
+use shards::reactor::{MakeCluster, clock};
+use std::fmt;
+use std::sync::Arc;
+use storage::link::tls::TlsError;
+use storage::redis::commands::link::{CommandConfig, CommandLink};
+use storage::redis::feed::{FeedConfig, FeedError, FeedTiming};
+use storage::redis::router::Router;
+use storage::redis::sessions::{SCRIPTS, Sessions};
+
+/// From a command to its answer. A publisher waits [`limits::GATHER_DEADLINE_MS`], and must hear of a failure before.
+const COMMAND_TIMEOUT_MS: u64 = 1_500;
+const _: () = assert!(COMMAND_TIMEOUT_MS < limits::GATHER_DEADLINE_MS);
+/// Silence on the subscription after which a PING is sent; after twice it the link is made anew. Canaries come twice a
+/// second, so that silence means something.
+const PING_INTERVAL_MS: u64 = 1_000;
+
+/// Why there can be no bridge as configured. A Redis that is away is no error.
+#[derive(Debug)]
+pub enum BridgeError {
+    /// The encryption that `REDIS_URL` asks for cannot be.
+    Tls(TlsError),
+    /// The subscription cannot be.
+    Feed(FeedError),
+}
+
+impl fmt::Display for BridgeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BridgeError::Tls(error) => write!(f, "REDIS_URL: {error}"),
+            BridgeError::Feed(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for BridgeError {}
+
+/// The bridge of a node, before it is made on its shard.
+pub(crate) struct BridgePlan {
+    server_id: Box<str>,
+    route: Box<str>,
+    router: FeedConfig,
+    commands: CommandConfig,
+    sessions: Sessions,
+    session_ttl_seconds: u64,
+    metrics: Arc<NodeMetrics>,
+    figures: Arc<BridgeFigures>,
+}
+
+impl BridgePlan {
+    /// What the settings ask for.
+    ///
+    /// # Errors
+    /// [`BridgeError`]; each is the operator's to put right.
+    pub(crate) fn new(
+        settings: &Settings,
+        place: &RedisPlace,
+        server_id: &str,
+        metrics: Arc<NodeMetrics>,
+    ) -> Result<BridgePlan, BridgeError> {
+        let cluster = &settings.cluster;
+        let name = |topic: Topic| {
+            let mut name = Vec::new();
+            topic.write(&mut name, &cluster.routing_channel);
+            String::from_utf8_lossy(&name).into_owned()
+        };
+        let router = FeedConfig {
+            url: place.url.clone(),
+            purpose: "cluster",
+            channels: vec![name(Topic::Everybody), name(Topic::Node(server_id.into()))],
+            breaker: links::breaker(settings),
+            backoff: links::backoff(settings),
+            timing: FeedTiming { ping_interval_ms: PING_INTERVAL_MS, ..FeedTiming::default() },
+            located: place.located(&cluster.routing_channel),
+        };
+        let mut commands = CommandConfig::new(place.url.clone(), &SCRIPTS).map_err(BridgeError::Tls)?;
+        commands.located = place.located(&cluster.routing_channel);
+        (commands.breaker, commands.backoff) = (links::breaker(settings), links::backoff(settings));
+        commands.timing.command_timeout_ms = COMMAND_TIMEOUT_MS;
+        let figures = Arc::new(BridgeFigures::new());
+        // What a router would refuse is refused here, before anything runs.
+        make_router(router.clone(), &figures, 0, Box::new(|| ())).map_err(BridgeError::Feed)?;
+        Ok(BridgePlan {
+            server_id: server_id.into(),
+            route: cluster.routing_channel.as_str().into(),
+            router,
+            commands,
+            sessions: Sessions::new(&cluster.session_prefix, server_id, cluster.session_ttl_seconds),
+            session_ttl_seconds: cluster.session_ttl_seconds,
+            metrics,
+            figures,
+        })
+    }
+
+    /// What pages may tell about it.
+    pub(crate) fn figures(&self) -> Arc<BridgeFigures> {
+        Arc::clone(&self.figures)
+    }
+
+    /// The bridge on its shard. Its links begin to connect at the shard's first turn.
+    pub(crate) fn make(self, seed: u64) -> MakeCluster {
+        Box::new(move |bell| {
+            let BridgePlan { server_id, route, router, commands, sessions, session_ttl_seconds, metrics, figures } =
+                self;
+            let ring = bell.clone();
+            let router = match make_router(router, &figures, seed, Box::new(move || ring.ring())) {
+                Ok(router) => router,
+                Err(error) => unreachable!("the same settings made a router before: {error}"),
+            };
+            let wake = Arc::new(move || bell.ring());
+            // Links that come back together must not come back in step.
+            let commands = CommandLink::new(commands, Arc::clone(&figures.commands), seed.wrapping_add(1), wake);
+            let parts =
+                BridgeParts { server_id, route, router, commands, sessions, session_ttl_seconds, metrics, figures };
+            desk::open(parts, clock::now())
+        })
+    }
+}
+
+fn make_router(
+    config: FeedConfig,
+    figures: &BridgeFigures,
+    seed: u64,
+    wake: Box<dyn Fn() + Send + Sync>,
+) -> Result<Router, FeedError> {
+    Router::new(config, limits::CLUSTER_TOPICS_MAX, Arc::clone(&figures.router), seed, wake)
+}

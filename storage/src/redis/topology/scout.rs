@@ -1,0 +1,286 @@
+//! A finder for many links on many threads: one thread turns it, and everybody may ask where to connect to.
+//!
+//! A node has one scout for its `REDIS_URL`, and none for a plain `redis://`. Links ask when they are about to connect,
+//! look at `Whereabouts::changes` at each turn, and say when they lost their server. The wake callback of each link is
+//! called whenever the answer becomes another.
+use crate::link::tls::TlsError;
+use crate::link::wants::Wants;
+use crate::redis::topology::finder::{Finder, FinderConfig, LINES};
+use crate::redis::topology::line::Ready;
+use crate::redis::topology::search::Where;
+use crate::redis::url::RedisUrl;
+use protocol::clock::Now;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// What a link is to be woken by when the answer becomes another.
+pub(crate) type Wake = Arc<dyn Fn() + Send + Sync>;
+
+/// Where a link connects to: asked by any thread, never waits. Its clones are the same.
+#[derive(Clone)]
+pub struct Whereabouts(Arc<Shared>);
+
+struct Shared {
+    config: FinderConfig,
+    state: Mutex<State>,
+    changes: AtomicU64,
+    /// The scout's thread sleeps on it.
+    bell: OwnedFd,
+}
+
+#[derive(Default)]
+struct State {
+    current: Option<Where>,
+    wakes: Vec<Wake>,
+    /// Somebody lost its server.
+    is_lost: bool,
+    is_over: bool,
+}
+
+/// Where a link connects to next, if that is not always the same.
+#[derive(Clone, Debug)]
+pub struct Located {
+    whereabouts: Whereabouts,
+    /// Of a cluster, whose master is wanted: the one who has this key.
+    key: Vec<u8>,
+    /// The changes that the link has seen.
+    seen: u64,
+    /// The link waits to be told.
+    is_looking: bool,
+}
+
+/// What a link is to do about its server.
+pub(crate) enum Next {
+    /// Connect to where it was.
+    Same,
+    /// Connect there.
+    Other(Box<RedisUrl>),
+    /// Wait: nobody knows.
+    Unknown,
+}
+
+impl Located {
+    /// A link that wants the master, or in a cluster the one who has the slot of `key`.
+    pub fn new(whereabouts: &Whereabouts, key: &[u8]) -> Located {
+        Located { whereabouts: whereabouts.clone(), key: key.to_vec(), seen: 0, is_looking: false }
+    }
+
+    /// The link is to be woken by this.
+    pub(crate) fn wake(&self, wake: Wake) {
+        self.whereabouts.wake(wake);
+    }
+
+    /// The link is about to connect.
+    pub(crate) fn next(&mut self, url: &RedisUrl) -> Next {
+        self.seen = self.whereabouts.changes();
+        let found = self.whereabouts.url(&self.key);
+        self.is_looking = found.is_none();
+        match found {
+            Some(found) if found == *url => Next::Same,
+            Some(found) => Next::Other(Box::new(found)),
+            None => Next::Unknown,
+        }
+    }
+
+    /// Whether the link, which waits to be told, is to look again.
+    pub(crate) fn is_told(&self) -> bool {
+        self.is_looking && self.whereabouts.changes() != self.seen
+    }
+
+    /// Whether the link's server is not the one any more.
+    pub(crate) fn has_moved(&mut self, url: &RedisUrl) -> bool {
+        let changes = self.whereabouts.changes();
+        std::mem::replace(&mut self.seen, changes) != changes
+            && self.whereabouts.url(&self.key).is_some_and(|found| found != *url)
+    }
+
+    /// The link lost its server.
+    pub(crate) fn lost(&self) {
+        self.whereabouts.lost();
+    }
+}
+
+/// Lives on its thread until [`Whereabouts::stop`].
+struct Scout {
+    finder: Finder,
+    shared: Arc<Shared>,
+    started: Instant,
+}
+
+impl fmt::Debug for Whereabouts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Whereabouts({})", self.0.config.address)
+    }
+}
+
+impl Whereabouts {
+    /// Begins to look.
+    ///
+    /// # Errors
+    /// The settings allow no encrypted connection, or the system has no thread or descriptor left.
+    pub fn look(config: FinderConfig, seed: u64) -> Result<Whereabouts, ScoutError> {
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map_err(|error| ScoutError::System(error.into()))?;
+        let (state, changes) = (Mutex::default(), AtomicU64::new(0));
+        let shared = Arc::new(Shared { config, state, changes, bell });
+        // It must not keep alive what it rings for.
+        let ring = Arc::downgrade(&shared);
+        let wake: Wake = Arc::new(move || ring.upgrade().iter().for_each(|shared| shared.ring()));
+        let finder = Finder::new(shared.config.clone(), seed, wake).map_err(ScoutError::Tls)?;
+        let scout = Scout { finder, shared: Arc::clone(&shared), started: Instant::now() };
+        let thread = std::thread::Builder::new().name("ara-finder".to_owned());
+        let _detached = thread.spawn(move || scout.run()).map_err(ScoutError::System)?;
+        Ok(Whereabouts(shared))
+    }
+
+    /// How to connect to the master, or to that master of a cluster who has the slot of `key`; `None` while it is not
+    /// known.
+    pub(crate) fn url(&self, key: &[u8]) -> Option<RedisUrl> {
+        let state = self.0.lock();
+        let node = match state.current.as_ref()? {
+            Where::Master(node) => node,
+            Where::Slots(table) => table.owner_of_key(key)?,
+        };
+        Some(self.0.config.address.url_of(node))
+    }
+
+    /// Grows whenever the answer becomes another.
+    pub(crate) fn changes(&self) -> u64 {
+        self.0.changes.load(Relaxed)
+    }
+
+    /// Calls this whenever the answer becomes another.
+    pub(crate) fn wake(&self, wake: Wake) {
+        self.0.lock().wakes.push(wake);
+    }
+
+    /// A server was lost, or is none that we want: it is asked anew.
+    pub(crate) fn lost(&self) {
+        self.0.lock().is_lost = true;
+        self.0.ring();
+    }
+
+    /// Ends the thread; nothing is found any more.
+    pub fn stop(&self) {
+        self.0.lock().is_over = true;
+        self.0.ring();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it is held.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ring(&self) {
+        // A bell that is full rings already.
+        let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+    }
+}
+
+impl Scout {
+    fn run(mut self) {
+        let mut ready = [Ready::default(); LINES];
+        let mut seen = 0;
+        loop {
+            let (is_over, is_lost) = {
+                let state = &mut *self.shared.lock();
+                (state.is_over, std::mem::take(&mut state.is_lost))
+            };
+            if is_over {
+                self.finder.stop();
+                return;
+            }
+            if is_lost {
+                match self.finder.current() {
+                    // The other masters are still good.
+                    Some(Where::Slots(_)) => self.finder.refresh(),
+                    _ => self.finder.invalidate(),
+                }
+            }
+            let wants = self.finder.turn(self.now(), ready);
+            if self.finder.changes() != seen {
+                seen = self.finder.changes();
+                self.tell();
+            }
+            ready = self.sleep(&wants);
+        }
+    }
+
+    fn now(&self) -> Now {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        Now { mono_us: self.started.elapsed().as_micros() as u64, unix_ns: unix.as_nanos() as u64 }
+    }
+
+    fn tell(&self) {
+        let wakes = {
+            let state = &mut *self.shared.lock();
+            state.current = self.finder.current().cloned();
+            self.shared.changes.fetch_add(1, SeqCst);
+            state.wakes.clone()
+        };
+        wakes.iter().for_each(|wake| wake());
+    }
+
+    /// Sleeps until a line is ready, its time has come, or the bell rings.
+    fn sleep(&self, wants: &[Wants; LINES]) -> [Ready; LINES] {
+        let now_us = self.now().mono_us;
+        let wake_at_us = wants.iter().filter_map(|wants| wants.wake_at_us).min();
+        let wait_us = match wants.iter().any(|wants| wants.again) {
+            true => 0,
+            false => wake_at_us.map_or(1_000_000, |at_us| at_us.saturating_sub(now_us)),
+        };
+        let timeout = Timespec { tv_sec: (wait_us / 1_000_000) as i64, tv_nsec: (wait_us % 1_000_000 * 1_000) as i64 };
+        let socket = |line: usize| self.finder.socket(line).filter(|_| wants[line].socket.is_some());
+        let sockets: [Option<BorrowedFd<'_>>; LINES] = std::array::from_fn(socket);
+        let interest = |wants: &Wants| {
+            let mut flags = PollFlags::empty();
+            flags.set(PollFlags::IN, wants.read);
+            flags.set(PollFlags::OUT, wants.write);
+            flags
+        };
+        let mut fds = vec![PollFd::from_borrowed_fd(self.shared.bell.as_fd(), PollFlags::IN)];
+        for (socket, wants) in sockets.iter().zip(wants) {
+            fds.extend(socket.map(|socket| PollFd::from_borrowed_fd(socket, interest(wants))));
+        }
+        // Interrupted or out of memory: it looks again.
+        let _ = poll(&mut fds, Some(&timeout));
+        let mut told = fds[1..].iter().map(PollFd::revents);
+        let ready = sockets.map(|socket| {
+            let events = socket.and_then(|_| told.next()).unwrap_or(PollFlags::empty());
+            let broken = events.intersects(PollFlags::ERR | PollFlags::HUP);
+            Ready {
+                readable: broken || events.contains(PollFlags::IN),
+                writable: broken || events.contains(PollFlags::OUT),
+            }
+        });
+        // Empty already, if it was not the bell.
+        let _ = rustix::io::read(&self.shared.bell, &mut [0_u8; 8]);
+        ready
+    }
+}
+
+/// Why nobody can look.
+#[derive(Debug)]
+pub enum ScoutError {
+    /// The encryption cannot be.
+    Tls(TlsError),
+    /// What the system said.
+    System(std::io::Error),
+}
+
+impl fmt::Display for ScoutError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ScoutError::Tls(error) => error.fmt(f),
+            ScoutError::System(error) => write!(f, "no thread to look for Redis: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ScoutError {}
