@@ -378,7 +378,7 @@ fn parcels_come_back() {
 }
 
 fn random_text(rng: &mut fastrand::Rng) -> Box<str> {
-    let pieces = ["a", "\"", "\\", "\n", "é", "😀", "\0", ":", "}", "\u{7f}", "user"];
+    let pieces = ["a", "\"", "\\", "\n", "é", "😀", "\u{1}", ":", "}", "\u{7f}", "user"];
     (0..rng.usize(0..8)).map(|_| *rng.choice(&pieces).expect("a piece")).collect::<String>().into()
 }
 

@@ -27,8 +27,8 @@ pub struct Delivery {
 /// What is known of a piece of mail while it waits in outboxes.
 #[derive(Debug, Default)]
 pub struct MailTag {
-    /// Where it stands in the mailbox, if it was read from there.
-    pub position: Option<Position>,
+    /// Where it stands in the mailbox, if that is known.
+    pub position: Cell<Option<Position>>,
     /// Whether it stands in the mailbox, or is on its way there.
     pub kept: Cell<bool>,
     /// Whether some socket took it.
@@ -40,7 +40,7 @@ pub struct MailTag {
 impl MailTag {
     /// Mail that was read from its mailbox, or has just been put there.
     pub fn kept_at(position: Position) -> MailTag {
-        MailTag { position: Some(position), kept: Cell::new(true), ..MailTag::default() }
+        MailTag { position: Cell::new(Some(position)), kept: Cell::new(true), ..MailTag::default() }
     }
 }
 
@@ -148,9 +148,9 @@ impl Outbox {
         dropped
     }
 
-    /// Whether a frame has begun to go out and has not ended.
-    pub fn has_begun(&self) -> bool {
-        self.head_sent > 0
+    /// The frame that has begun to go out and has not ended.
+    pub fn begun(&self) -> Option<&Rc<Delivery>> {
+        self.frames.front().filter(|_| self.head_sent > 0)
     }
 
     /// Takes out the mail that stands in no mailbox, in order; `is_end` also what has begun to go out, because nobody will

@@ -97,15 +97,16 @@ impl Shard {
         let Intake::Behind { after, overdue_ms, .. } = live.intake else { return };
         let (mut after, user) = (after, live.user);
         let Some(mailbox) = self.mailbox_at(key) else { return };
+        let begun = self.begun(key);
         let mut room = true;
         for entry in entries {
-            let sent_at_ms = self.users.get(user).and_then(|user| user.mail.as_ref()?.sent_at_ms(entry.mail.id));
-            // A redelivery passes over what was delivered a moment ago.
-            // What the store could not be made to forget yet is done with.
-            if self.mailroom.removals.holds(&mailbox, entry.position) {
+            // What the store could not be made to forget yet is done with, and what is half out comes to its end.
+            if self.mailroom.removals.holds(&mailbox, entry.position) || begun == Some(entry.mail.id) {
                 after = Some(entry.position);
                 continue;
             }
+            let sent_at_ms = self.users.get(user).and_then(|user| user.mail.as_ref()?.sent_at_ms(entry.mail.id));
+            // A redelivery passes over what was delivered a moment ago.
             let fresh = overdue_ms.zip(sent_at_ms).is_some_and(|(overdue_ms, at_ms)| at_ms > overdue_ms);
             if !fresh {
                 // What another node's reading did not count this home knows to have been delivered here.

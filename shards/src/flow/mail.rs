@@ -23,6 +23,7 @@ use crate::tables::retries::Retry;
 use crate::tables::streams::StreamKind;
 use protocol::clock::Now;
 use protocol::cluster::wire::Claim;
+use protocol::ids::NotificationId;
 use protocol::limits;
 use protocol::notification::{Publication, Target};
 use protocol::publish::receipt::Receipt;
@@ -220,6 +221,7 @@ impl Shard {
                 }
                 self.metrics().queue_enqueued.add(positions.len() as u64);
                 self.metrics().queue_dropped.add(dropped);
+                self.place_begun(now, &key, &mail, &positions, effects);
                 if self.shares_mail() {
                     self.appended_for_all(now, &key, &deliveries, &positions, before, job, effects);
                     self.claimed(now, &key, claim, !positions.is_empty(), effects);
@@ -263,6 +265,31 @@ impl Shard {
         }
         self.note_deliveries(effects);
         None
+    }
+
+    /// Mail that was kept while a part of it was out already: now it is known where it stands, and forgotten if the rest went
+    /// out meanwhile.
+    fn place_begun(
+        &mut self,
+        now: Now,
+        key: &Arc<MailboxKey>,
+        mail: &[Mail],
+        positions: &[Position],
+        effects: &mut Effects,
+    ) {
+        if self.mailroom.begun.is_empty() {
+            return;
+        }
+        for (mail, position) in mail.iter().zip(positions) {
+            if let Some(delivery) = self.mailroom.begun.remove(&mail.id)
+                && let Some(tag) = &delivery.mail
+            {
+                tag.position.set(Some(*position));
+                if tag.written.get() {
+                    self.remove_mail(now, key, [*position], effects);
+                }
+            }
+        }
     }
 
     /// Mail is kept: in the third class it is delivered now.
@@ -320,7 +347,12 @@ impl Shard {
         if self.mailroom.retries.is_empty() {
             self.mailroom.retry_pace.rest(now.mono_ms());
         }
+        let ids: Vec<NotificationId> = match self.mailroom.begun.is_empty() {
+            true => Vec::new(),
+            false => what.mail.iter().map(|mail| mail.id).collect(),
+        };
         if !is_owed || self.mailroom.retries.add(what).is_err() {
+            ids.iter().for_each(|id| drop(self.mailroom.begun.remove(id)));
             self.metrics().queue_refused.add(lost);
         }
         self.job_of(now, job, |tally| tally.unkept += lost, effects);
@@ -423,11 +455,10 @@ impl Shard {
         }
     }
 
-    fn has_begun(&self, key: ConnKey) -> bool {
-        self.connections
-            .get(key)
-            .and_then(|connection| connection.outbox.as_ref())
-            .is_some_and(|outbox| outbox.has_begun())
+    /// The notification of which a connection has a part.
+    pub(crate) fn begun(&self, key: ConnKey) -> Option<NotificationId> {
+        let outbox = self.connections.get(key)?.outbox.as_ref()?;
+        outbox.begun().map(|delivery| delivery.publication.id)
     }
 
     /// Takes mail that stands in no mailbox out of a connection's outbox and keeps it, in order.
@@ -435,24 +466,29 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let transport = connection.reads().0;
         let Some(outbox) = connection.outbox.as_deref_mut() else { return };
-        let (before, had_begun) = (outbox.frame_bytes(), outbox.has_begun());
+        let before = outbox.frame_bytes();
+        let begun = outbox.begun().cloned();
         let taken = outbox.take_unkept(transport, why == PutBack::Gone);
         let bytes = before as i64 - outbox.frame_bytes() as i64;
         self.metrics().outbox_bytes.add(-bytes);
-        // A frame that had begun comes behind what was put back when the connection was told to go: it says that it was
-        // begun before.
-        let begun = usize::from(why == PutBack::Gone && had_begun && !self.has_begun(key));
-        let mail: Vec<Mail> = taken
-            .iter()
-            .enumerate()
-            .filter_map(|(at, delivery)| {
-                let is_elsewhere = |tag: &MailTag| tag.waits_in.get() > 0 || tag.written.get();
-                let elsewhere = delivery.mail.as_ref().is_some_and(is_elsewhere);
-                (why == PutBack::Behind || !elsewhere).then(|| {
-                    self.mail(now, &delivery.publication, delivery.places.one(), u32::from(elsewhere || at < begun))
-                })
-            })
-            .collect();
+        // What has begun to go out goes on, and is kept in front of the rest all the same: should its end not be taken, it
+        // comes again in its place. It is forgotten when it is out.
+        let begun_alone = |tag: &MailTag| !tag.kept.get() && !tag.written.get() && tag.waits_in.get() == 1;
+        let begun = begun.filter(|delivery| why != PutBack::Gone && delivery.mail.as_ref().is_some_and(begun_alone));
+        let mut mail = Vec::with_capacity(taken.len() + 1);
+        if let Some(delivery) = begun {
+            mail.push(self.mail(now, &delivery.publication, delivery.places.one(), 1));
+            if let Some(tag) = &delivery.mail {
+                tag.kept.set(true);
+            }
+            self.mailroom.begun.insert(delivery.publication.id, delivery);
+        }
+        mail.extend(taken.iter().filter_map(|delivery| {
+            let is_elsewhere = |tag: &MailTag| tag.waits_in.get() > 0 || tag.written.get();
+            let elsewhere = delivery.mail.as_ref().is_some_and(is_elsewhere);
+            (why == PutBack::Behind || !elsewhere)
+                .then(|| self.mail(now, &delivery.publication, delivery.places.one(), u32::from(elsewhere)))
+        }));
         if !mail.is_empty() {
             self.append(now, mailbox, mail, Vec::new(), None, effects);
         }
@@ -463,7 +499,7 @@ impl Shard {
         let mut positions = Vec::new();
         for tag in written.iter().filter_map(|delivery| delivery.mail.as_ref()) {
             tag.written.set(true);
-            positions.extend(tag.position);
+            positions.extend(tag.position.get());
         }
         if self.config.ack.is_none()
             && !positions.is_empty()

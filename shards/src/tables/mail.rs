@@ -244,6 +244,8 @@ pub struct Mailroom {
     pub readers: VecDeque<ConnKey>,
     /// How mailboxes are read.
     pub read_pace: Pace,
+    /// Mail that is being kept while a connection has a part of it.
+    pub begun: HashMap<NotificationId, Rc<Delivery>, RandomState>,
     /// Mail that is to be forgotten.
     pub removals: Removals,
     /// How it is.
@@ -267,6 +269,7 @@ impl Default for Mailroom {
             retry_pace: Pace::new(limits::STORE_RETRIES_UNDER_WAY_MAX),
             readers: VecDeque::new(),
             read_pace: Pace::new(limits::STORE_READS_UNDER_WAY_MAX),
+            begun: HashMap::default(),
             removals: Removals::default(),
             removal_pace: Pace::new(limits::STORE_REMOVALS_UNDER_WAY_MAX),
             notes: VecDeque::new(),
