@@ -1,7 +1,7 @@
 //! A node dies, leaves or stands still, and Redis comes back with nothing: what is known of nodes and users follows, users
 //! go on elsewhere, and their mail is complete.
 use super::mail::{Class, Ear, Hearer, mail_node, publish_number};
-use super::{await_ready, delivered};
+use super::{await_ready, delivered, node_with};
 use crate::support::process::await_that;
 use crate::support::redis::Redis;
 use crate::support::server::Server;
@@ -119,6 +119,30 @@ fn a_node_has_a_fault(fault: Fault, class: Class) {
     } else {
         await_homes(&redis, &b, &["b"]);
     }
+}
+
+/// With the queue off: what is published while nobody is there does not come, what is published to who came back does.
+#[test]
+fn a_node_is_killed_and_nothing_is_kept() {
+    let redis = Redis::start();
+    let (mut a, b) = (node_with(&redis, "a", &SHORT), node_with(&redis, "b", &SHORT));
+    let mut here = a.ws("ana");
+    let mut ben = b.ws("ben");
+    await_homes(&redis, &b, &["a"]);
+    assert_eq!(delivered(&b.send("ana", "0")), (1, 0));
+    assert_eq!(here.payload(), 0);
+    a.process.kill();
+    let mut client = redis.client();
+    publish_number(&mut client, "ana", 1);
+    await_homes(&redis, &b, &[]);
+    let receipt = b.send("ana", "2");
+    assert_eq!((delivered(&receipt), &receipt["success"]), ((0, 0), &json!(false)), "{receipt}");
+    // Who is at another node misses nothing.
+    publish_number(&mut client, "ben", 3);
+    assert_eq!(ben.payload(), 3);
+    let mut there = b.ws("ana");
+    publish_number(&mut client, "ana", 4);
+    assert_eq!(there.payload(), 4);
 }
 
 /// Redis is killed and comes back with nothing.
