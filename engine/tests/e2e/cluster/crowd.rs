@@ -131,12 +131,12 @@ impl Listener {
     fn connect(user: usize, connection: Connection) -> Listener {
         let token = token::of(&format!("u{user}"));
         let [first, second] = channels_of(user).map(|channel| format!("c{channel}"));
-        if user % 5 == 0 {
+        if user.is_multiple_of(5) {
             let path = format!("/sse?channels={first},{second}&token={token}");
             let head = format!("GET {path} HTTP/1.1\r\nHost: ara.test\r\nAccept: text/event-stream\r\n\r\n");
             Listener::Stream(Box::new(Sse::open_over(connection, &head)))
         } else {
-            let mut ws = Ws::open_over(connection, &format!("/ws?token={token}"), &[]).ok().expect("a good token");
+            let mut ws = Ws::open_over(connection, &format!("/ws?token={token}"), &[]).expect("a good token");
             ws.subscribe(&[&first, &second]);
             Listener::Ws(Box::new(ws))
         }
@@ -167,7 +167,8 @@ fn home_of(user: usize, asked: &Server) -> String {
         let [session] = page["sessions"].as_array()?.as_slice() else { return None };
         let mut channels: Vec<&str> = session["channels"].as_array()?.iter().filter_map(Value::as_str).collect();
         let mut expected = channels_of(user).map(|channel| format!("c{channel}"));
-        (channels.sort_unstable(), expected.sort_unstable());
+        channels.sort_unstable();
+        expected.sort_unstable();
         (channels == expected).then(|| session["server_id"].as_str().expect("a server id").to_owned())
     })
 }
