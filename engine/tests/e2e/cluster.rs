@@ -5,10 +5,20 @@ use crate::support::redis::Redis;
 use crate::support::server::Server;
 use serde_json::{Value, json};
 
+mod crowd;
+mod failures;
+mod mail;
+mod shared;
+
 /// A node of the cluster at this Redis, past its first canary.
 fn node(redis: &Redis, server_id: &str) -> Server {
+    node_with(redis, server_id, &[])
+}
+
+/// The same with these settings on top.
+fn node_with(redis: &Redis, server_id: &str, more: &[(&str, &str)]) -> Server {
     let url = redis.url();
-    let settings = [
+    let mut settings = vec![
         ("REDIS_URL", url.as_str()),
         ("CLUSTER_ENABLED", "true"),
         ("CLUSTER_SERVER_ID", server_id),
@@ -16,6 +26,7 @@ fn node(redis: &Redis, server_id: &str) -> Server {
         ("REDIS_BACKOFF_INITIAL_DELAY_MS", "10"),
         ("REDIS_BACKOFF_MAX_DELAY_MS", "50"),
     ];
+    settings.extend(more);
     let server = Server::with(&settings);
     await_ready(&server);
     server

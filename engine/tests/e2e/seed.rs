@@ -78,15 +78,14 @@ fn php_publishes_by_http() {
     }
 }
 
-/// nginx with the guide's configuration, both upstream entries leading to `server`.
-fn nginx(server: &Server) -> (Process, Port, Folder) {
+/// nginx with the guide's configuration, its two upstream entries leading to these.
+pub(crate) fn nginx(first: &Server, second: &Server) -> (Process, Port, Folder) {
     let port = Port::free();
     let folder = Folder::new("nginx");
     let home = folder.path().display();
-    let address = format!("127.0.0.1:{}", server.port);
     let site = include_str!("seed/nginx.conf")
-        .replace("notification-1:8081", &address)
-        .replace("notification-2:8081", &address)
+        .replace("notification-1:8081", &format!("127.0.0.1:{}", first.port))
+        .replace("notification-2:8081", &format!("127.0.0.1:{}", second.port))
         .replace("listen 80;", &format!("listen 127.0.0.1:{};", port.number));
     // What a distribution's main file brings: the frame around the guide's text, kept inside one folder.
     let frame = format!(
@@ -108,7 +107,7 @@ fn nginx(server: &Server) -> (Process, Port, Folder) {
 #[test]
 fn nginx_as_in_the_guide_passes_everything_on() {
     let server = Server::with(&[("API_KEY", KEY), ("WEBSOCKET_HEARTBEAT_INTERVAL", "1")]);
-    let (_nginx, port, _folder) = nginx(&server);
+    let (_nginx, port, _folder) = nginx(&server, &server);
     let front = port.number;
     for path in ["/health", "/stats", "/metrics"] {
         assert_eq!(call(front, "GET", path, &[], None).status, 200, "{path}");

@@ -2,7 +2,7 @@
 use super::DEADLINE;
 use serde_json::Value;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpStream};
 
 /// One connection, with what was read beyond the last answer.
 #[derive(Debug)]
@@ -68,6 +68,15 @@ impl Response {
 impl Connection {
     pub(crate) fn open(port: u16) -> Connection {
         Connection::over(TcpStream::connect(("127.0.0.1", port)).expect("the server accepts"))
+    }
+
+    /// From this address of loopback: for whoever tells clients apart by it.
+    pub(crate) fn open_from(address: Ipv4Addr, port: u16) -> Connection {
+        use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+        bind(&socket, &SocketAddrV4::new(address, 0)).expect("all of 127/8 is ours");
+        connect(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)).expect("the server accepts");
+        Connection::over(TcpStream::from(socket))
     }
 
     /// Over a socket that is open, in either role.

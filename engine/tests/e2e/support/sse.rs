@@ -34,7 +34,12 @@ impl Sse {
     /// Opens with these request bytes, which must be accepted.
     #[track_caller]
     pub(crate) fn open(port: u16, request: &str) -> Sse {
-        let mut connection = Connection::open(port);
+        Sse::open_over(Connection::open(port), request)
+    }
+
+    /// The same over a connection that has said nothing yet.
+    #[track_caller]
+    pub(crate) fn open_over(mut connection: Connection, request: &str) -> Sse {
         connection.send(request);
         let head = connection.read_head();
         assert_eq!(head.status, 200, "{head:?}");

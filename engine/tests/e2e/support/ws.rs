@@ -23,11 +23,22 @@ impl Ws {
     /// The opening handshake with these extra headers, or the refusal's status and body.
     #[track_caller]
     pub(crate) fn open(port: u16, path: &str, headers: &[(&'static str, &str)]) -> Result<Ws, (u16, String)> {
-        let mut request = format!("ws://127.0.0.1:{port}{path}").into_client_request().expect("a good URL");
+        Ws::open_over(Connection::open(port), path, headers)
+    }
+
+    /// The same over a connection that has said nothing yet.
+    #[track_caller]
+    pub(crate) fn open_over(
+        connection: Connection,
+        path: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Ws, (u16, String)> {
+        let stream = connection.stream;
+        let to = stream.peer_addr().expect("it is connected");
+        let mut request = format!("ws://{to}{path}").into_client_request().expect("a good URL");
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse().expect("a good header"));
         }
-        let stream = Connection::open(port).stream;
         match tungstenite::client(request, stream) {
             Ok((socket, _)) => Ok(Ws(socket)),
             Err(HandshakeError::Failure(tungstenite::Error::Http(response))) => {

@@ -57,17 +57,20 @@ impl Shard {
         let (current, _) = self.connections_of_mailbox(&key);
         let mail = self.mail(now, publication, place, u32::from(!current.is_empty()));
         let delivery = Delivery { publication: Arc::clone(publication), places: Places::One(place), mail: None };
+        let is_named = self.is_named(&key);
         let mail = Box::new(ClaimedMail { claim, key, mail, delivery: Rc::new(delivery) });
-        if self.is_named(claim) {
+        if is_named {
             self.claim(*mail, effects);
         } else if let Err(mail) = self.claims.wait(now.mono_ms(), mail) {
             self.claim(*mail, effects);
         }
     }
 
-    /// Whether this node is the one that all who know the same members name. One that knows of nobody names itself.
-    fn is_named(&self, claim: Claim) -> bool {
-        let weight = |server_id: &str| FixedState::with_seed(0x636c_6169).hash_one((claim.hash, claim.nth, server_id));
+    /// Whether this node is the one that all who know the same members name for a mailbox: one node appends what Redis says to
+    /// a user, in Redis's order. One that knows of nobody names itself.
+    fn is_named(&self, key: &MailboxKey) -> bool {
+        let mailbox = (key.tenant.as_str(), &*key.user);
+        let weight = |server_id: &str| FixedState::with_seed(0x636c_6169).hash_one((mailbox, server_id));
         let ours = (weight(&self.config.server_id), &*self.config.server_id);
         self.members.iter().all(|hello| (weight(&hello.server_id), &*hello.server_id) <= ours)
     }
@@ -124,7 +127,7 @@ impl Shard {
         }
     }
 
-    /// The node stops: it waits for nobody.
+    /// The node stops, or another is gone whose word was waited for: what waits is asked for before anything newer.
     pub(crate) fn claim_all(&mut self, effects: &mut Effects) {
         while let Some(mail) = self.claims.take_due(u64::MAX) {
             self.claim(*mail, effects);

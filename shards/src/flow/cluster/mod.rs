@@ -71,7 +71,7 @@ impl Shard {
             }
             ClusterEvent::Parcel(parcel) => self.parcel_handed_on(now, *parcel, effects),
             ClusterEvent::Resumed => self.read_all_again(now, effects),
-            ClusterEvent::Members(members) => self.meet(members),
+            ClusterEvent::Members(members) => self.meet(members, effects),
             ClusterEvent::Answer { ticket, sessions } => {
                 self.gather_sessions(now, gather_id(ticket), sessions, effects);
             }
@@ -80,7 +80,12 @@ impl Shard {
     }
 
     /// The members as they are now; the node's figures are told by the bridge shard.
-    fn meet(&mut self, members: Arc<[Hello]>) {
+    fn meet(&mut self, members: Arc<[Hello]>, effects: &mut Effects) {
+        let stays = |one: &Hello| members.iter().any(|other| other.server_id == one.server_id);
+        if !self.members.iter().all(stays) {
+            // This node may be named in place of one that is gone: what it waits for comes before what it reads from now on.
+            self.claim_all(effects);
+        }
         if self.config.cluster.is_some_and(|rules| rules.bridge == self.me) {
             let sum = |of: fn(&Hello) -> u64| members.iter().map(of).fold(0, u64::saturating_add);
             self.node.cluster_members.store(members.len() as u64, Relaxed);

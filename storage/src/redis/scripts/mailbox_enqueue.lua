@@ -20,6 +20,15 @@ if ARGV[7] ~= '' and (tonumber(redis.call('GET', KEYS[5]) or -1) or -1) >= tonum
     return answer
 end
 
+local next_id = '*'
+if before == 0 and redis.call('EXISTS', KEYS[1]) == 0 then
+    -- A stream begins anew, perhaps in the millisecond in which the one before it ended: within a millisecond its numbers
+    -- begin with the microsecond, with room for a million entries each, so that ids never come again.
+    local time = redis.call('TIME')
+    local micros = tonumber(time[2])
+    next_id = string.format('%s%03.0f-%.0f', time[1], math.floor(micros / 1000), micros % 1000 * 1048576)
+end
+
 local max, now, ttl, first = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]) * 1000, tonumber(ARGV[6])
 local count = (#ARGV - 8) / 2
 local dropped, expired = 0, 0
@@ -86,10 +95,11 @@ end
 for at = 1, count do
     local id
     if count == 1 and excess > 0 then
-        id = redis.call('XADD', KEYS[1], 'MAXLEN', max, '*', 'data', ARGV[9])
+        id = redis.call('XADD', KEYS[1], 'MAXLEN', max, next_id, 'data', ARGV[9])
     else
-        id = redis.call('XADD', KEYS[1], '*', 'data', ARGV[7 + 2 * at])
+        id = redis.call('XADD', KEYS[1], next_id, 'data', ARGV[7 + 2 * at])
     end
+    next_id = '*'
     answer[3 + at] = id
     if at <= count - max then
         -- More at once than the mailbox holds.
