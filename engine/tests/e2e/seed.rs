@@ -105,6 +105,22 @@ pub(crate) fn nginx(first: &Server, second: &Server) -> (Process, Port, Folder) 
 }
 
 #[test]
+fn the_cluster_s_nginx_is_the_guide_s_in_a_frame() {
+    let whole = include_str!("../../../deploy/nginx.conf");
+    let mut lines = whole.lines().map(str::trim);
+    for line in include_str!("seed/nginx.conf").lines().skip(1).map(str::trim).filter(|line| !line.is_empty()) {
+        assert!(lines.any(|found| found == line), "not there, or not in its place: {line}");
+    }
+    let folder = Folder::new("nginx-main");
+    let text = whole.replace("notification-1", "127.0.0.1").replace("notification-2", "127.0.0.1");
+    let file = folder.write("nginx.conf", &format!("pid {}/pid;\n{text}", folder.path().display()));
+    let mut command = Command::new(tool("nginx"));
+    let home = folder.path().display().to_string();
+    let told = command.args(["-p", &home, "-e", "stderr", "-t", "-c"]).arg(file).output().expect("nginx runs");
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+}
+
+#[test]
 fn nginx_as_in_the_guide_passes_everything_on() {
     let server = Server::with(&[("API_KEY", KEY), ("WEBSOCKET_HEARTBEAT_INTERVAL", "1")]);
     let (_nginx, port, _folder) = nginx(&server, &server);
