@@ -20,9 +20,13 @@ pub struct Delivery {
     pub publication: Arc<Publication>,
     /// Where it stands: in the user's mail, in its channels, among the tenant's broadcasts.
     pub places: Places,
-    /// Set for user mail that is kept until it is written or acknowledged.
-    pub mail: Option<MailTag>,
+    /// Set for user mail that is kept until it is written or acknowledged. Boxed: a delivery without one is looked at by each
+    /// connection that it goes to, and is one cache line.
+    pub mail: Option<Box<MailTag>>,
 }
+
+// With the two counts of its `Rc`.
+const _: () = assert!(size_of::<Delivery>() + 2 * size_of::<usize>() <= 64, "a delivery is one cache line");
 
 /// What is known of a piece of mail while it waits in outboxes.
 #[derive(Debug, Default)]

@@ -171,6 +171,10 @@ impl Shard {
             frame: Frame::replay(*id, event, attempts),
         };
         let tag = MailTag::kept_at(entry.position);
-        Rc::new(Delivery { publication: Arc::new(publication), places: Places::One(*stream), mail: Some(tag) })
+        Rc::new(Delivery {
+            publication: Arc::new(publication),
+            places: Places::One(*stream),
+            mail: Some(Box::new(tag)),
+        })
     }
 }

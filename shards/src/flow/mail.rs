@@ -93,7 +93,7 @@ impl Shard {
             let mail = self.mail(now, publication, place, u32::from(!current.is_empty()));
             return self.append(now, key, vec![mail], vec![delivery], Some(job), effects);
         }
-        let mail = Some(MailTag::default());
+        let mail = Some(Box::default());
         let delivery = Rc::new(Delivery { publication: Arc::clone(publication), places, mail });
         let mut took = 0;
         let mut missed = !behind.is_empty() || self.mailroom.retries.holds(&key);
@@ -309,7 +309,7 @@ impl Shard {
             let (current, _) = self.connections_of_mailbox(key);
             let tag = MailTag::kept_at(*position);
             let (publication, places) = (Arc::clone(&delivery.publication), delivery.places.clone());
-            let kept = Rc::new(Delivery { publication, places, mail: Some(tag) });
+            let kept = Rc::new(Delivery { publication, places, mail: Some(Box::new(tag)) });
             for connection in current {
                 // Who was behind when it was asked and is not any more: kept as never delivered, it is read, which counts.
                 if mail.attempts > 0 && self.push_mail(now, connection, &kept) {
@@ -474,7 +474,7 @@ impl Shard {
         // What has begun to go out goes on, and is kept in front of the rest all the same: should its end not be taken, it
         // comes again in its place. It is forgotten when it is out.
         let begun_alone = |tag: &MailTag| !tag.kept.get() && !tag.written.get() && tag.waits_in.get() == 1;
-        let begun = begun.filter(|delivery| why != PutBack::Gone && delivery.mail.as_ref().is_some_and(begun_alone));
+        let begun = begun.filter(|delivery| why != PutBack::Gone && delivery.mail.as_deref().is_some_and(begun_alone));
         let mut mail = Vec::with_capacity(taken.len() + 1);
         if let Some(delivery) = begun {
             mail.push(self.mail(now, &delivery.publication, delivery.places.one(), 1));
@@ -485,7 +485,7 @@ impl Shard {
         }
         mail.extend(taken.iter().filter_map(|delivery| {
             let is_elsewhere = |tag: &MailTag| tag.waits_in.get() > 0 || tag.written.get();
-            let elsewhere = delivery.mail.as_ref().is_some_and(is_elsewhere);
+            let elsewhere = delivery.mail.as_deref().is_some_and(is_elsewhere);
             (why == PutBack::Behind || !elsewhere)
                 .then(|| self.mail(now, &delivery.publication, delivery.places.one(), u32::from(elsewhere)))
         }));
@@ -497,7 +497,7 @@ impl Shard {
     /// Mail went out over a socket: in the second class that is what it was kept for.
     pub(crate) fn mail_written(&mut self, now: Now, key: ConnKey, written: &[Rc<Delivery>], effects: &mut Effects) {
         let mut positions = Vec::new();
-        for tag in written.iter().filter_map(|delivery| delivery.mail.as_ref()) {
+        for tag in written.iter().filter_map(|delivery| delivery.mail.as_deref()) {
             tag.written.set(true);
             positions.extend(tag.position.get());
         }

@@ -156,7 +156,7 @@ impl Shard {
             return Taken::Behind;
         }
         let (publication, places) = (Arc::clone(&delivery.publication), delivery.places.clone());
-        let kept = Rc::new(Delivery { publication, places, mail: Some(MailTag::kept_at(position)) });
+        let kept = Rc::new(Delivery { publication, places, mail: Some(Box::new(MailTag::kept_at(position))) });
         let mut took = 0;
         for connection in current {
             if self.push_mail(now, connection, &kept) {
