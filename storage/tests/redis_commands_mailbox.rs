@@ -380,6 +380,20 @@ fn mail_expires_by_its_own_ttl_or_that_of_all_and_a_sweep_takes_it_out() {
     assert_eq!((stats.users, stats.depth, stats.expired, stats.enqueued), (0, 0, 4, 4));
 }
 
+/// Of the nanoseconds of an end, a script's numbers hold only the first 53 bits.
+#[test]
+fn mail_ends_in_its_millisecond_whatever_the_clock_says() {
+    let server = RedisServer::start();
+    let mut mailbox = Post::new(&server, 100, 60);
+    for _ in 0..32 {
+        mailbox.pass_ms(1);
+        mailbox.put_with("u1", Some(1));
+        mailbox.pass_ms(1_000);
+        assert_eq!(mailbox.due(), ["u1"]);
+        assert_eq!(mailbox.sweep("u1"), Removed { removed: 1, depth: 0 }, "at {} ns", mailbox.now.unix_ns);
+    }
+}
+
 #[test]
 fn an_expired_entry_that_makes_room_is_expired_and_not_dropped() {
     let server = RedisServer::start();

@@ -23,12 +23,13 @@ for at = 1, #marks, 2 do
     if field == 'depth' then
         known = tonumber(mark) or 0
     elseif ms then
-        local expires = (tonumber(string.match(mark, ':(%d+):%d+$')) or 0) / 1000000
-        if expires <= now or ms < oldest then
+        -- Nanoseconds are more than a number holds: both sides are rounded the same way, so that what is over by now is seen to be.
+        local expires = tonumber(string.match(mark, ':(%d+):%d+$')) or 0
+        if expires <= now * 1000000 or ms < oldest then
             gone[#gone + 1] = field
         else
             marked = marked + 1
-            due = math.min(due or expires, expires)
+            due = math.min(due or expires / 1000000, expires / 1000000)
         end
     end
 end
