@@ -5,6 +5,7 @@ use crate::sampler::{self, Args, Row};
 use crate::table::Table;
 use crate::{BenchError, trying};
 use protocol::clock::Now;
+use protocol::http::client_address::TrustedProxies;
 use protocol::http::cors::Cors;
 use protocol::http::route::ROUTE_LABELS;
 use protocol::ids::TenantId;
@@ -81,6 +82,8 @@ impl Room {
             queue: None,
             ack: None,
             cluster: None,
+            trusted_proxies: TrustedProxies::default(),
+            rate_limits: None,
         };
         let metrics = Arc::new(NodeMetrics::new(1, ROUTE_LABELS.len()));
         let shard = Shard::new(ShardId(0), 1, Arc::new(config), Arc::clone(&metrics), Arc::new(NoPages), 1);

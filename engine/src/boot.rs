@@ -12,10 +12,12 @@ use crate::keeper::plan::{self, StoreError, StorePlan};
 use crate::random;
 use crate::signals;
 use protocol::auth::token::{Algorithm, KeyError, Verifier, VerifierConfig};
+use protocol::http::client_address::TrustedProxies;
 use protocol::http::cors::Cors;
 use protocol::http::route::ROUTE_LABELS;
 use protocol::ids::DEFAULT_TENANT;
-use shards::config::{AckRules, ClusterRules, QueueRules, ShardConfig};
+use protocol::rate_limit::Rate;
+use shards::config::{AckRules, ClusterRules, QueueRules, RateLimitRules, ShardConfig};
 use shards::key::ShardId;
 use shards::mesh::Mesh;
 use shards::metrics::NodeMetrics;
@@ -278,7 +280,21 @@ fn shard_config(settings: &Settings, sockets_max: usize) -> Result<ShardConfig, 
             bridge: bridge_shard(settings.shards),
             shares_mail: settings.queue.backend != Backend::Memory,
         }),
+        trusted_proxies: TrustedProxies::new(&settings.server.trusted_proxies),
+        rate_limits: Feature::RateLimit.is_on(settings).then(|| rate_limits(settings)),
     })
+}
+
+fn rate_limits(settings: &Settings) -> RateLimitRules {
+    let limits = &settings.rate_limit;
+    let messages = limits.ws_messages_per_second;
+    RateLimitRules {
+        requests: Rate::per_second(limits.http_requests_per_second, limits.http_burst_size),
+        connects: Rate::per_minute(limits.ws_connections_per_minute),
+        messages: (messages > 0).then(|| Rate::per_second(messages, messages)),
+        sweep_interval_ms: limits.cleanup_interval_seconds.saturating_mul(1_000),
+        is_shared: limits.backend == Backend::Redis && settings.redis.enabled,
+    }
 }
 
 /// The shard with the links to Redis: where the default tenant's line is, so that most of what comes in is there already.

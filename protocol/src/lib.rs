@@ -6,7 +6,7 @@
 //! | HTTP/1.1 | [`http`]: request heads and bodies, routes, responses, CORS |
 //! | WebSocket and SSE | [`ws`], [`sse`]; what is said over them in [`client`] |
 //! | publishers | [`publish`]: REST bodies and Redis payloads; [`template`]; what they become in [`notification`] |
-//! | identity | [`auth`]: JWT and API keys |
+//! | identity | [`auth`]: JWT and API keys; [`rate_limit`]: who may ask how often |
 //! | other nodes | [`cluster`]: topics, parcels, sessions, and the language between a shard and the bridge |
 //! | storage | [`store`]: the language between the shards and what outlives a connection; [`stream`]: how mail is numbered |
 //!
@@ -23,6 +23,7 @@ pub mod json;
 pub mod limits;
 pub mod notification;
 pub mod publish;
+pub mod rate_limit;
 pub mod sse;
 pub mod store;
 pub mod stream;

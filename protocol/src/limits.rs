@@ -22,6 +22,8 @@ pub const HTTP_DISCARD_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const HTTP_HEAD_DEADLINE_MS: u64 = 10_000;
 /// From the end of the head to the end of its body. Later: 408, the connection closes.
 pub const HTTP_BODY_DEADLINE_MS: u64 = 30_000;
+/// Hops of `X-Forwarded-For` that are looked at, from the nearest on. Beyond them the last one seen is the client.
+pub const FORWARDED_HOPS_MAX: usize = 32;
 /// A kept-alive or fresh connection without a byte. Later: it closes without a word.
 pub const HTTP_IDLE_DEADLINE_MS: u64 = 75_000;
 /// A response nobody reads. Later: the connection is dropped.
@@ -227,6 +229,23 @@ pub const CANARY_INTERVAL_MS: u64 = 500;
 pub const CANARY_AGE_MS_MAX: u64 = 1_800;
 /// The version in a `hello`. Longer: the parcel is skipped.
 pub const CLUSTER_VERSION_BYTES_MAX: usize = 64;
+
+// --- Rate limits -------------------------------------------------------------------------------------------------------
+
+/// Identities with a bucket of one kind on one shard. One more takes the place of one whose bucket is full, which loses
+/// nothing; where none is found, newcomers share one bucket until there is room.
+pub const RATE_LIMIT_BUCKETS_MAX: usize = 65_536;
+/// Buckets that a newcomer looks at to find one that is full.
+pub const RATE_LIMIT_BUCKETS_TRIED_MAX: usize = 32;
+/// A bucket that is full and was not used for so long is forgotten by the next sweep.
+pub const RATE_LIMIT_IDLE_MS: u64 = 300_000;
+/// Buckets that one step of a sweep looks at, each turn.
+pub const RATE_LIMIT_SWEEP_MAX: usize = 4_096;
+/// Refusals that a shard remembers until there is a token again, so that a flood of one client asks nobody. Of more, all are
+/// forgotten, and asked for once more.
+pub const RATE_LIMIT_REFUSALS_MAX: usize = 4_096;
+/// From asking Redis for a count to its answer. Later: the link is made anew, and the node counts by itself meanwhile.
+pub const RATE_LIMIT_REDIS_TIMEOUT_MS: u64 = 500;
 
 // --- Redis topology --------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 //! The language between the shards and what outlives a connection. The engine carries it; neither side knows the other.
 use crate::cluster::wire::Claim;
 use crate::ids::{ConnectionId, NotificationId, TenantId};
+use crate::rate_limit::{Identity, LimitKind};
 use crate::stream::StreamSeq;
 use crate::template::Template;
 use std::sync::Arc;
@@ -116,6 +117,14 @@ pub enum StoreRequest {
         /// The mail is kept until it is acknowledged, so that it is never too late.
         is_kept: bool,
     },
+    /// Count a request in the window that all nodes share (contract §10.4). Asked only of a store that counts
+    /// (`RATELIMIT_BACKEND`).
+    CountRequest {
+        /// Against which limit.
+        kind: LimitKind,
+        /// Against whom.
+        identity: Identity,
+    },
 }
 
 /// What the store answers.
@@ -143,6 +152,13 @@ pub enum StoreReply {
     },
     /// Answer to [`StoreRequest::Acknowledge`].
     Acknowledged(AckVerdict),
+    /// Answer to [`StoreRequest::CountRequest`].
+    Counted {
+        /// How many there were in the window, this one included.
+        count: u64,
+        /// The end of the window, in milliseconds since the Unix epoch.
+        ends_unix_ms: u64,
+    },
     /// It was not done, and will not be.
     Failed,
     /// Nobody knows whether it was done; the caller must not pretend otherwise. It will not be done any more by the time

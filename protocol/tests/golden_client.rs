@@ -59,6 +59,10 @@ fn messages() {
             r#"{"type":"error","code":"INVALID_ACK","message":"Unknown or invalid notification: x"}"#,
         ),
         (
+            written(|out| event::write_error(out, ErrorCode::RateLimited, "Too many messages")),
+            r#"{"type":"error","code":"RATE_LIMITED","message":"Too many messages"}"#,
+        ),
+        (
             written(|out| event::write_shutdown(out, "Server shutting down", 5)),
             r#"{"type":"shutdown","reason":"Server shutting down","reconnect_after_seconds":5}"#,
         ),

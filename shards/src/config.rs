@@ -1,7 +1,9 @@
 //! What the shards of a node need to know; made by the engine from the settings, shared read-only.
 use crate::key::ShardId;
 use protocol::auth::token::Verifier;
+use protocol::http::client_address::TrustedProxies;
 use protocol::http::cors::Cors;
+use protocol::rate_limit::Rate;
 
 /// Settings of every shard of a node. Durations in milliseconds, 0 means unlimited where the seed says so.
 pub struct ShardConfig {
@@ -38,6 +40,25 @@ pub struct ShardConfig {
     pub ack: Option<AckRules>,
     /// `CLUSTER_*`; absent while the node is alone.
     pub cluster: Option<ClusterRules>,
+    /// `SERVER_TRUSTED_PROXIES`.
+    pub trusted_proxies: TrustedProxies,
+    /// `RATELIMIT_*`; absent while nobody is limited.
+    pub rate_limits: Option<RateLimitRules>,
+}
+
+/// How often who may ask (decision 10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimitRules {
+    /// `RATELIMIT_HTTP_*`: requests of one identity.
+    pub requests: Rate,
+    /// `RATELIMIT_WS_CONNECTIONS_PER_MINUTE`: connects of one address.
+    pub connects: Rate,
+    /// `RATELIMIT_WS_MESSAGES_PER_SECOND`: messages of one connection; absent is unlimited.
+    pub messages: Option<Rate>,
+    /// `RATELIMIT_CLEANUP_INTERVAL_SECONDS`.
+    pub sweep_interval_ms: u64,
+    /// Requests and connects are counted where all nodes do (`RATELIMIT_BACKEND` is Redis), and here while that is away.
+    pub is_shared: bool,
 }
 
 /// How a node is one of several (decision 8). All nodes of a cluster have the same rules, but for the bridge.

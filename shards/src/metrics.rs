@@ -1,5 +1,6 @@
 //! Single-writer counters: one block per shard, written by its shard only, read by anybody.
 use protocol::notification::TargetKind;
+use protocol::rate_limit::LimitKind;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
 /// A count that only its shard writes: a plain load and store, no locked instruction.
@@ -129,6 +130,40 @@ impl ClientMessageKind {
     }
 }
 
+/// What met a limit, for `ara_ratelimit_*{type}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitedKind {
+    /// A request.
+    Http,
+    /// A connect.
+    Connect,
+    /// A message of a WebSocket.
+    Message,
+}
+
+impl LimitedKind {
+    /// All, in the order of their discriminants.
+    pub const ALL: [LimitedKind; 3] = [Self::Http, Self::Connect, Self::Message];
+
+    /// The label text.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => LimitKind::Http.as_str(),
+            Self::Connect => LimitKind::Connect.as_str(),
+            Self::Message => "message",
+        }
+    }
+}
+
+impl From<LimitKind> for LimitedKind {
+    fn from(kind: LimitKind) -> LimitedKind {
+        match kind {
+            LimitKind::Http => LimitedKind::Http,
+            LimitKind::Connect => LimitedKind::Connect,
+        }
+    }
+}
+
 /// One shard's figures.
 #[derive(Debug)]
 pub struct ShardMetrics {
@@ -237,6 +272,12 @@ pub struct ShardMetrics {
     pub batch_size: Histogram<7>,
     /// Publishes refused because the node was congested.
     pub overloaded: Counter,
+    /// What met a limit, by [`LimitedKind`]: what was refused, and what passed.
+    pub limited: [[Counter; 2]; 3],
+    /// Requests that were counted by this node alone, because the place where nodes count together did not answer.
+    pub limit_fallbacks: Counter,
+    /// Identities with a bucket here, as of the last sweep.
+    pub limit_buckets: Level,
     /// Turns of the loop.
     pub turns: Counter,
     /// Microseconds spent working, not sleeping.
@@ -311,6 +352,9 @@ impl ShardMetrics {
             batch_requests: Counter::default(),
             batch_size: Histogram::new(&BATCH_SIZE_BOUNDS),
             overloaded: Counter::default(),
+            limited: Default::default(),
+            limit_fallbacks: Counter::default(),
+            limit_buckets: Level::default(),
             turns: Counter::default(),
             busy_us: Counter::default(),
             bytes_sent: Counter::default(),
@@ -320,6 +364,11 @@ impl ShardMetrics {
             mesh_overflow: Level::default(),
             outbox_bytes: Level::default(),
         }
+    }
+
+    /// What met a limit of this kind and passed, or not.
+    pub fn limited(&self, kind: LimitedKind, passed: bool) -> &Counter {
+        &self.limited[kind as usize][usize::from(passed)]
     }
 
     /// Dispatches of one kind.

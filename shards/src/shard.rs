@@ -14,6 +14,7 @@ use crate::conn::{Connection, Phase};
 use crate::effect::{Effect, Effects};
 use crate::flow::cluster::sessions::Sessions;
 use crate::flow::deliver::Fanout;
+use crate::flow::limit::Limiter;
 use crate::flow::publish::Origin;
 use crate::flow::templates::TemplateWrites;
 use crate::guest::Submission;
@@ -40,6 +41,7 @@ use protocol::cluster::wire::Hello;
 use protocol::http::Version;
 use protocol::ids::{self, TenantId};
 use protocol::limits;
+use protocol::rate_limit::Quota;
 use protocol::store::{StoreReply, StoreTicket};
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -67,6 +69,8 @@ pub struct Arrival {
     pub channels: Vec<Box<str>>,
     /// The socket's peer.
     pub peer: IpAddr,
+    /// What is left of its limit: a refusal says so.
+    pub quota: Option<Quota>,
     /// Bytes after the request head.
     pub rest: Vec<u8>,
 }
@@ -113,6 +117,8 @@ pub struct Shard {
     /// The nodes that are alive, this one included; empty until that is known.
     pub(crate) members: Arc<[Hello]>,
     pub(crate) gathers: Gathers,
+    /// Absent while nobody is limited.
+    pub(crate) limiter: Option<Box<Limiter>>,
     pub(crate) fanouts: VecDeque<Fanout>,
     /// Deliveries this turn may still make.
     pub(crate) budget: usize,
@@ -147,6 +153,7 @@ impl Shard {
     ) -> Shard {
         assert!((1..=limits::SHARDS_MAX).contains(&shards), "{shards} shards");
         let templates = Templates::new(!config.templates_kept);
+        let limiter = config.rate_limits.as_ref().map(|rules| Box::new(Limiter::new(rules)));
         Shard {
             me,
             shards,
@@ -168,6 +175,7 @@ impl Shard {
             sessions: Sessions::default(),
             members: Arc::new([]),
             gathers: Gathers::default(),
+            limiter,
             fanouts: VecDeque::new(),
             budget: limits::TURN_DELIVERIES_MAX,
             budget_per_turn: limits::TURN_DELIVERIES_MAX,
@@ -200,7 +208,7 @@ impl Shard {
             return None;
         }
         let deadline_ms = now.mono_ms() + limits::HTTP_IDLE_DEADLINE_MS;
-        let state = HttpState { peer, stage: HttpStage::Head, head_begun: false, deadline_ms };
+        let state = HttpState::new(peer, deadline_ms);
         let key = self.connections.insert(Connection::new(Phase::Http(Box::new(state))));
         self.schedule(key, deadline_ms);
         Some(key)
@@ -209,7 +217,7 @@ impl Shard {
     /// A socket was handed over by the shard that accepted it. The rim puts the socket under the key, carries out the
     /// effects, and then feeds the bytes that came along (`Arrival::rest`, which it took out before) as received.
     pub fn arrived(&mut self, now: Now, arrival: Box<Arrival>, effects: &mut Effects) -> ConnKey {
-        let state = HttpState { peer: arrival.peer, stage: HttpStage::Head, head_begun: false, deadline_ms: 0 };
+        let state = HttpState::new(arrival.peer, 0);
         let key = self.connections.insert(Connection::new(Phase::Http(Box::new(state))));
         self.register(now, key, arrival, effects);
         key
@@ -359,6 +367,10 @@ impl Shard {
             Message::Cluster(event) => self.cluster_told(now, *event, effects),
             Message::Ask { reply, question } => self.asked(now, reply, *question, effects),
             Message::Answer { gather, answer } => self.gather_answer(now, gather, *answer, effects),
+            Message::Count { connection, kind, identity } => {
+                self.count_for(now, from, connection, kind, identity, effects);
+            }
+            Message::Counted { connection, verdict } => self.counted(now, connection, verdict, effects),
             Message::Template { change, reply } => self.template_changed(now, &change, reply, effects),
         }
     }
@@ -373,7 +385,9 @@ impl Shard {
 
     /// From the store.
     pub fn stored(&mut self, now: Now, ticket: StoreTicket, reply: StoreReply, effects: &mut Effects) {
-        if let Some(reply) = self.mail_stored(now, ticket, reply, effects) {
+        if let Some(reply) = self.limit_stored(now, ticket, reply, effects)
+            && let Some(reply) = self.mail_stored(now, ticket, reply, effects)
+        {
             self.template_stored(now, ticket, reply, effects);
         }
     }

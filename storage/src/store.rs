@@ -66,8 +66,10 @@ impl Store {
                 mailboxes.remove(&mailbox, &positions);
                 StoreReply::Done
             }
-            // Nobody asks it of memory: the user's home knows what is awaited.
-            StoreRequest::TrackAck { .. } | StoreRequest::Acknowledge { .. } => StoreReply::Failed,
+            // Nobody asks it of memory: the user's home knows what is awaited, and the home of a bucket counts.
+            StoreRequest::TrackAck { .. } | StoreRequest::Acknowledge { .. } | StoreRequest::CountRequest { .. } => {
+                StoreReply::Failed
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::host::{BreakerState, NodeView, RedisSnapshot, RedisState};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use protocol::notification::TargetKind;
-use shards::metrics::{self, ClientMessageKind, ShardMetrics};
+use shards::metrics::{self, ClientMessageKind, LimitedKind, ShardMetrics};
 use shards::reactor::clock;
 use std::fmt::Result;
 use std::sync::Arc;
@@ -216,22 +216,33 @@ impl NodeCollector {
     }
 
     fn rate_limits(&self, out: &mut Families) -> Result {
-        const NONE: u64 = 0;
-        let kinds: [Labels; 2] = [&[("type", "http")], &[("type", "ws")]];
-        let none = |rows: [Labels<'static>; 2]| rows.map(|labels| (labels, NONE));
-        out.counters("ara_ratelimit_allowed_total", "Requests and connects that passed a limit.", none(kinds))?;
-        out.counters("ara_ratelimit_denied_total", "Requests and connects that a limit refused.", none(kinds))?;
-        let results: [Labels; 4] = [
-            &[("type", "http"), ("result", "allowed")],
-            &[("type", "http"), ("result", "denied")],
-            &[("type", "ws"), ("result", "allowed")],
-            &[("type", "ws"), ("result", "denied")],
+        let count = |kind, passed| self.sum(|shard| shard.limited(kind, passed).get());
+        let rows = |passed: bool| LimitedKind::ALL.map(|kind| ([("type", kind.as_str())], count(kind, passed)));
+        let families = [
+            ("ara_ratelimit_allowed_total", "Requests, connects and messages that passed a limit.", true),
+            ("ara_ratelimit_denied_total", "Requests, connects and messages that a limit refused.", false),
         ];
+        for (name, help, passed) in families {
+            let rows = rows(passed);
+            out.counters(name, help, rows.iter().map(|(labels, count)| (&labels[..], *count)))?;
+        }
+        let results = LimitedKind::ALL.into_iter().flat_map(|kind| {
+            [("allowed", true), ("denied", false)]
+                .map(|(result, passed)| ([("type", kind.as_str()), ("result", result)], count(kind, passed)))
+        });
+        let results: Vec<_> = results.collect();
         out.counters(
             "ara_ratelimit_requests_total",
-            "Requests and connects that met a limit.",
-            results.map(|labels| (labels, NONE)),
-        )
+            "Requests, connects and messages that met a limit.",
+            results.iter().map(|(labels, count)| (&labels[..], *count)),
+        )?;
+        out.counter(
+            "ara_ratelimit_fallbacks_total",
+            "Requests and connects that this node counted alone, because Redis did not.",
+            self.sum(|shard| shard.limit_fallbacks.get()),
+        )?;
+        let buckets = self.sum(|shard| shard.limit_buckets.get());
+        out.gauge("ara_ratelimit_buckets", "Clients and keys whose requests this node remembers.", buckets)
     }
 
     fn cluster(&self, out: &mut Families) -> Result {

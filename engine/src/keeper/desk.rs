@@ -20,6 +20,8 @@ pub(crate) struct Keeps {
     pub(crate) mail: bool,
     /// Acknowledgements.
     pub(crate) acks: bool,
+    /// Counts of requests.
+    pub(crate) counts: bool,
 }
 
 /// Makes a shard's door. What no backend keeps is kept in memory. Of two backends that keep the same the first has it.
@@ -28,9 +30,10 @@ pub(crate) fn open(memory: Memory, backends: Vec<(Keeps, Box<dyn Backend>)>) -> 
         backends.iter().position(|(what, _)| keeps(what)).map_or(Place::Memory, Place::Backend)
     };
     let (mail, acks) = (place(|keeps| keeps.mail), place(|keeps| keeps.acks));
+    let counts = place(|keeps| keeps.counts);
     let backends: Vec<_> = backends.into_iter().map(|(_, backend)| backend).collect();
     let seats: Vec<_> = backends.iter().map(|backend| backend.links()).enumerate().collect();
-    let desk = Rc::new(RefCell::new(Desk { mail, acks, memory, backends, replies: Vec::new() }));
+    let desk = Rc::new(RefCell::new(Desk { mail, acks, counts, memory, backends, replies: Vec::new() }));
     let links = seats.into_iter().flat_map(|(backend, links)| (0..links).map(move |link| (backend, link)));
     let links = links.map(|(backend, link)| {
         let desk = Rc::clone(&desk);
@@ -50,6 +53,7 @@ enum Place {
 struct Desk {
     mail: Place,
     acks: Place,
+    counts: Place,
     memory: Memory,
     backends: Vec<Box<dyn Backend>>,
     /// Of memory, until they are asked for.
@@ -62,6 +66,7 @@ impl StorePort for Door {
     fn submit(&mut self, now: Now, _shard: ShardId, ticket: StoreTicket, request: StoreRequest) {
         let desk = &mut *self.0.borrow_mut();
         let place = match &request {
+            StoreRequest::CountRequest { .. } => desk.counts,
             StoreRequest::TrackAck { .. } | StoreRequest::Acknowledge { .. } => desk.acks,
             StoreRequest::PutTemplate { .. }
             | StoreRequest::DeleteTemplate { .. }

@@ -5,6 +5,8 @@ use super::place::RedisPlace;
 use crate::config::Settings;
 use crate::config::settings::Backend;
 use crate::host::stores::StoreView;
+use protocol::limits::RATE_LIMIT_REDIS_TIMEOUT_MS;
+use protocol::rate_limit::identity::key_name;
 use shards::key::ShardId;
 use shards::metrics::NodeMetrics;
 use shards::reactor::MakeStore;
@@ -21,6 +23,7 @@ use storage::postgres::pool::POOL_LINKS_MAX;
 use storage::postgres::store::{PostgresAcks, PostgresQueue, PostgresStore, PostgresStoreConfig};
 use storage::postgres::url::{PostgresUrl, PostgresUrlError};
 use storage::redis::commands::link::CommandConfig;
+use storage::redis::counter::{RedisCounter, RedisCounterConfig};
 use storage::redis::store::{RedisAcks, RedisQueue, RedisStore, RedisStoreConfig};
 
 /// From asking a store to its answer. A publisher waits [`protocol::limits::GATHER_DEADLINE_MS`], and must hear of a
@@ -61,6 +64,8 @@ pub(crate) struct StorePlan {
     sweep_interval_us: u64,
     chores: Chores,
     kept: Vec<Kept>,
+    /// Where nodes count requests together, if they do.
+    counter: Option<RedisCounterConfig>,
 }
 
 /// One server and what it keeps.
@@ -87,7 +92,8 @@ impl StorePlan {
         let mut kept = Vec::new();
         for backend in [Backend::Redis, Backend::Postgres] {
             // Templates live where mail would, whether mail is kept or not.
-            let keeps = Keeps { mail: queue.backend == backend, acks: ack.enabled && ack.backend == backend };
+            let keeps =
+                Keeps { mail: queue.backend == backend, acks: ack.enabled && ack.backend == backend, counts: false };
             if !keeps.mail && !keeps.acks {
                 continue;
             }
@@ -108,6 +114,7 @@ impl StorePlan {
                 figures_interval_ms: FIGURES_INTERVAL_MS,
             },
             kept,
+            counter: counter(settings, place)?,
         })
     }
 
@@ -131,12 +138,17 @@ impl StorePlan {
             (kept.keeps, kept.server.clone(), figures, seed.wrapping_add(number << 32))
         });
         let kept: Vec<_> = kept.collect();
+        let counter = self.counter.clone();
         Box::new(move |bell| {
             let wake: Arc<dyn Fn() + Send + Sync> = Arc::new(move || bell.ring());
             let open = |(keeps, server, figures, seed): (Keeps, Server, _, _)| {
                 (keeps, server.open(chores, figures, seed, Arc::clone(&wake)))
             };
-            let backends = kept.into_iter().map(open).collect();
+            let mut backends: Vec<_> = kept.into_iter().map(open).collect();
+            if let Some(config) = counter {
+                let counter = RedisCounter::new(config, seed.wrapping_add(3 << 32), Arc::clone(&wake));
+                backends.push((Keeps { mail: false, acks: false, counts: true }, Box::new(counter)));
+            }
             desk::open(Memory::new(shard, limits, sweep_interval_us, metrics), backends)
         })
     }
@@ -181,6 +193,24 @@ fn redis(settings: &Settings, place: &RedisPlace, keeps: Keeps) -> Result<RedisS
             .then(|| RedisAcks { prefix: ack.redis_prefix.clone(), timeout_seconds: bounded(ack.timeout_seconds) }),
         chores: None,
     })
+}
+
+/// Where nodes count requests together: a link of its own for each shard, with a time of its own.
+fn counter(settings: &Settings, place: &RedisPlace) -> Result<Option<RedisCounterConfig>, StoreError> {
+    let limits = &settings.rate_limit;
+    if !limits.enabled || limits.backend != Backend::Redis || !settings.redis.enabled {
+        return Ok(None);
+    }
+    let mut link = CommandConfig::new(place.url.clone(), &[]).map_err(StoreError::RedisTls)?;
+    link.located = place.located(&limits.redis_prefix);
+    (link.breaker, link.backoff) = (breaker(settings), backoff(settings));
+    link.timing.command_timeout_ms = RATE_LIMIT_REDIS_TIMEOUT_MS;
+    Ok(Some(RedisCounterConfig {
+        link,
+        prefix: limits.redis_prefix.clone(),
+        key_name: settings.api_key.as_ref().map_or_else(String::new, |key| key_name(key.expose().as_bytes())),
+        outage: Arc::default(),
+    }))
 }
 
 fn postgres(settings: &Settings, keeps: Keeps) -> Result<PostgresStoreConfig, StoreError> {
@@ -264,6 +294,20 @@ mod tests {
         assert_eq!(kept(&both), [("postgres", true, true, 3)]);
         let apart = [QUEUE, ACK, ("QUEUE_BACKEND", "postgres"), ("ACK_BACKEND", "redis"), ("SHARDS", "20")];
         assert_eq!(kept(&apart), [("redis", false, true, 1), ("postgres", true, false, 1)]);
+    }
+
+    #[test]
+    fn requests_are_counted_together_when_that_is_asked_for() {
+        const LIMIT: (&str, &str) = ("RATELIMIT_ENABLED", "true");
+        let counter = |pairs: &[(&str, &str)]| plan(pairs).unwrap().counter;
+        assert!(counter(&[LIMIT]).is_none());
+        assert!(counter(&[("RATELIMIT_BACKEND", "redis")]).is_none(), "they are off");
+        let key = "0123456789abcdef";
+        let pairs = [LIMIT, ("RATELIMIT_BACKEND", "redis"), ("RATELIMIT_REDIS_PREFIX", "l"), ("API_KEY", key)];
+        let counter = counter(&pairs).unwrap();
+        assert_eq!((&*counter.prefix, &*counter.key_name), ("l", &*key_name(key.as_bytes())));
+        assert_eq!(counter.link.timing.command_timeout_ms, RATE_LIMIT_REDIS_TIMEOUT_MS);
+        assert_eq!(kept(&pairs), [], "that is no store that pages tell of");
     }
 
     #[test]

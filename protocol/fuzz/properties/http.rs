@@ -69,6 +69,7 @@ fn check_answer(head: &RequestHead<'_>) {
             date: b"Sun, 06 Nov 1994 08:49:37 GMT",
             cors: &cors,
             origin: head.origin,
+            quota: None,
         };
         let error = ApiError::not_found();
         let mut out = Vec::new();

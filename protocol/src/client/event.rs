@@ -20,6 +20,8 @@ pub enum ErrorCode {
     SubscriptionError,
     /// The notification is unknown, somebody else's, expired, or acknowledged before.
     InvalidAck,
+    /// The client says more than it may.
+    RateLimited,
 }
 
 impl ErrorCode {
@@ -31,6 +33,7 @@ impl ErrorCode {
             ErrorCode::UnsupportedFormat => "UNSUPPORTED_FORMAT",
             ErrorCode::SubscriptionError => "SUBSCRIPTION_ERROR",
             ErrorCode::InvalidAck => "INVALID_ACK",
+            ErrorCode::RateLimited => "RATE_LIMITED",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! HTTP/1.1 (RFC 9110, RFC 9112) as a server speaks it: heads and bodies in, responses out.
 pub mod body;
+pub mod client_address;
 pub mod cors;
 pub mod error;
 pub mod head;

@@ -2,6 +2,7 @@
 use super::Version;
 use super::cors::Cors;
 use super::error::ApiError;
+use crate::rate_limit::Quota;
 
 /// Media type of every JSON answer.
 pub const JSON: &str = "application/json";
@@ -30,6 +31,8 @@ pub struct Responder<'a> {
     pub cors: &'a Cors,
     /// The request's `Origin`.
     pub origin: Option<&'a str>,
+    /// What is left of the limit that the request met.
+    pub quota: Option<Quota>,
 }
 
 impl Responder<'_> {
@@ -142,6 +145,9 @@ impl Responder<'_> {
     fn write_common(&self, out: &mut Vec<u8>, extra: &[(&str, &str)]) {
         for (name, value) in extra {
             write_header(out, name, value);
+        }
+        if let Some(quota) = &self.quota {
+            quota.write(out);
         }
         self.cors.write(out, self.origin);
         out.extend_from_slice(b"date: ");

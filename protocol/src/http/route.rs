@@ -1,6 +1,7 @@
 //! Method and path to a route, and query strings (contract §1.1).
 use super::Method;
 use crate::limits::{BATCH_BODY_BYTES_MAX, OTHER_BODY_BYTES_MAX, SEND_BODY_BYTES_MAX};
+use crate::rate_limit::LimitKind;
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 
@@ -224,6 +225,16 @@ pub fn route(method: Method, path: &str) -> RouteMatch {
 /// The methods of a path, as the `allow` header says them; `None` for a path that does not exist.
 pub fn allow(path: &str) -> Option<&'static str> {
     find(path).map(|(row, _)| row.allow)
+}
+
+/// Which limit requests to a path meet, whatever their method; `None` for a path without one, or that does not exist
+/// (contract §1.1, C-6). [`Method::Options`] meets none.
+pub fn limit(path: &str) -> Option<LimitKind> {
+    match find(path)?.0.path {
+        Path::Health | Path::Live | Path::Ready | Path::Metrics => None,
+        Path::WebSocket | Path::Sse => Some(LimitKind::Connect),
+        _ => Some(LimitKind::Http),
+    }
 }
 
 impl Route {

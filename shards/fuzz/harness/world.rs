@@ -2,14 +2,16 @@
 use super::output::{self, Heard};
 use protocol::auth::token::{Algorithm, MintClaims, Verifier, VerifierConfig, mint_hs256};
 use protocol::clock::Now;
+use protocol::http::client_address::TrustedProxies;
 use protocol::http::cors::Cors;
 use protocol::http::route::ROUTE_LABELS;
 use protocol::ids::TenantId;
 use protocol::json;
 use protocol::limits;
 use protocol::notification::{Content, Priority, Source, Target};
+use protocol::rate_limit::Rate;
 use protocol::store::{StoreReply, StoreTicket};
-use shards::config::ShardConfig;
+use shards::config::{RateLimitRules, ShardConfig};
 use shards::effect::Effect;
 use shards::guest::Submission;
 use shards::host::Host;
@@ -105,6 +107,14 @@ impl World {
             queue: None,
             ack: None,
             cluster: None,
+            trusted_proxies: TrustedProxies::default(),
+            rate_limits: (rng.u8(0..4) == 0).then(|| RateLimitRules {
+                requests: Rate::per_second(2, 2),
+                connects: Rate::per_minute(2),
+                messages: rng.bool().then(|| Rate::per_second(2, 2)),
+                sweep_interval_ms: 1_000,
+                is_shared: false,
+            }),
         };
         let node = Arc::new(NodeMetrics::new(1, ROUTE_LABELS.len()));
         let mut shard = Shard::new(ShardId(0), 1, Arc::new(config), Arc::clone(&node), Arc::new(Pages), rng.u64(..));

@@ -1,9 +1,11 @@
 //! HTTP on one connection: one request at a time, in order; pipelined ones wait in the tail.
+use crate::tables::buckets::Verdict;
 use protocol::http::Version;
 use protocol::http::body::BodyDecoder;
 use protocol::http::error::ApiError;
 use protocol::http::route::Route;
 use protocol::ids::TenantId;
+use protocol::rate_limit::{Identity, LimitKind, Quota};
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
@@ -19,6 +21,12 @@ pub struct HttpState {
     pub stage: HttpStage,
     /// A part of a head has come, and the deadline is its.
     pub head_begun: bool,
+    /// What the limits said of the head that comes next; taken by it.
+    pub verdict: Option<Verdict>,
+    /// When the head that waits to be counted was whole; taken by it, too.
+    pub whole_at_us: Option<u64>,
+    /// What is left of the limit that the request at hand met: every answer to it says so.
+    pub quota: Option<Quota>,
     /// It ends then: no head, no body, or nobody reading the answer.
     pub deadline_ms: u64,
 }
@@ -28,6 +36,8 @@ pub struct HttpState {
 pub enum HttpStage {
     /// Between requests, or inside a head.
     Head,
+    /// A head is whole and waits, unread, until it is counted elsewhere.
+    Counting(LimitKind, Identity),
     /// Inside a body.
     Body(Box<Request>, BodyDecoder, Vec<u8>),
     /// The answer waits for other shards.
@@ -79,6 +89,19 @@ pub struct Batch {
 }
 
 impl HttpState {
+    /// A socket of this peer that has said nothing.
+    pub fn new(peer: IpAddr, deadline_ms: u64) -> HttpState {
+        HttpState {
+            peer,
+            stage: HttpStage::Head,
+            head_begun: false,
+            verdict: None,
+            whole_at_us: None,
+            quota: None,
+            deadline_ms,
+        }
+    }
+
     /// Between requests; what may still wait in the connection's tail has not been looked at.
     pub fn is_idle(&self) -> bool {
         matches!(self.stage, HttpStage::Head) && !self.head_begun

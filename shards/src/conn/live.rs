@@ -5,6 +5,7 @@ use crate::tables::tenants::TenantIndex;
 use crate::tables::users::UserIndex;
 use protocol::http::Version;
 use protocol::ids::ConnectionId;
+use protocol::rate_limit::Bucket;
 use protocol::store::{MailboxKey, Position};
 use protocol::ws::close::CloseCode;
 use protocol::ws::decoder::Decoder;
@@ -47,6 +48,10 @@ pub struct Live {
     pub intake: Intake,
     /// Something it asked for and waits for; its input waits, too.
     pub pending: Option<Box<Pending>>,
+    /// What it may still say.
+    pub messages: Bucket,
+    /// It was told that it says too much, and nothing of it has passed since.
+    pub is_told: bool,
 }
 
 /// Whether a connection has all of its user's mail (see `flow/mail.rs`).

@@ -9,6 +9,7 @@ use crate::shard::{Arrival, Shard};
 use protocol::auth::token::{Algorithm, Claims, Verifier, VerifierConfig};
 use protocol::clock::Now;
 use protocol::http::Version;
+use protocol::http::client_address::TrustedProxies;
 use protocol::http::cors::Cors;
 use protocol::ids::TenantId;
 use std::net::{IpAddr, Ipv4Addr};
@@ -57,6 +58,8 @@ pub(super) fn alone() -> Shard {
         queue: None,
         ack: None,
         cluster: None,
+        trusted_proxies: TrustedProxies::default(),
+        rate_limits: None,
     };
     Shard::new(ShardId(0), 1, Arc::new(config), Arc::new(NodeMetrics::new(1, 1)), Arc::new(NoPages), 1)
 }
@@ -74,6 +77,7 @@ pub(super) fn subscriber(shard: &mut Shard, effects: &mut Vec<Effect>) -> ConnKe
         origin: None,
         channels: vec!["a".into(), "b".into()],
         peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        quota: None,
         rest: Vec::new(),
     };
     shard.arrived(Now::default(), Box::new(arrival), effects)

@@ -9,6 +9,7 @@ use protocol::http::error::ApiError;
 use protocol::http::response::Responder;
 use protocol::limits;
 use protocol::publish::request::BodyError;
+use protocol::rate_limit::Quota;
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -30,6 +31,8 @@ pub(super) struct Dialect<'a> {
     pub(super) head_only: bool,
     /// For CORS.
     pub(super) origin: Option<&'a str>,
+    /// What is left of its limit.
+    pub(super) quota: Option<Quota>,
 }
 
 impl Shard {
@@ -78,6 +81,7 @@ impl Shard {
         let deadline_ms = now.mono_ms() + limits::HTTP_IDLE_DEADLINE_MS;
         let Some(http) = self.http_mut(key) else { return };
         http.stage = HttpStage::Head;
+        http.quota = None;
         http.deadline_ms = deadline_ms;
         if !request.keep_alive || self.stopping {
             self.finish(now, key, effects);
@@ -93,7 +97,8 @@ impl Shard {
     ) {
         let keep_alive = request.keep_alive && !self.stopping;
         let (version, head_only, origin) = (request.version, request.head_only, request.origin.as_deref());
-        self.write_answer(now, key, Dialect { version, keep_alive, head_only, origin }, write);
+        let quota = self.http_mut(key).and_then(|http| http.quota);
+        self.write_answer(now, key, Dialect { version, keep_alive, head_only, origin, quota }, write);
     }
 
     /// Writes a head, and perhaps a body, in the peer's dialect.
@@ -104,9 +109,9 @@ impl Shard {
         dialect: Dialect<'_>,
         write: impl FnOnce(&Responder<'_>, &mut Vec<u8>),
     ) {
-        let Dialect { version, keep_alive, head_only, origin } = dialect;
+        let Dialect { version, keep_alive, head_only, origin, quota } = dialect;
         let (date, config) = (self.date(now), Arc::clone(&self.config));
-        let responder = Responder { version, keep_alive, head_only, date: &date, cors: &config.cors, origin };
+        let responder = Responder { version, keep_alive, head_only, date: &date, cors: &config.cors, origin, quota };
         self.write_control(now, key, |out| write(&responder, out));
     }
 

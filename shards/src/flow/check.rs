@@ -113,6 +113,9 @@ impl Shard {
             Phase::Http(http) if matches!(http.stage, HttpStage::Awaiting(_) | HttpStage::Batch(..)) => {
                 assert!(self.gathers.waits_for(key), "an answer that nobody makes: {}", words());
             }
+            Phase::Http(http) if matches!(http.stage, HttpStage::Counting(..)) => {
+                assert!(self.limiter.is_some() && !connection.tail.is_empty(), "nothing to count: {}", words());
+            }
             Phase::Live(live) => {
                 let decoder = format!("{:?}", live.decoder);
                 assert!(!decoder.contains("is_whole: true"), "a message that was heard is kept: {}", words());

@@ -50,6 +50,14 @@ impl Shard {
         // A message that came in fragments is lent: it is given back now, not when the client next speaks.
         let _ = live.decoder.decode(&mut [], limits::WS_MESSAGE_BYTES_MAX);
         live.heard_at_ms = now.mono_ms();
+        let may = match &said {
+            Said::Command(command) => self.may_say(now, key, command.as_ref().ok()),
+            Said::Binary | Said::Ping(_) => self.may_say(now, key, None),
+            Said::Nothing | Said::Close(_) | Said::Wrong(..) => true,
+        };
+        if !may {
+            return Step::Used(used);
+        }
         match said {
             Said::Command(Ok(command)) => self.obey(now, key, command, effects),
             Said::Command(Err(error)) => {

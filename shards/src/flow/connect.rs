@@ -91,6 +91,8 @@ impl Shard {
             held: transport.is_sse(),
             intake: Intake::UpToDate,
             pending: None,
+            messages: Live::messages_at(self.config.rate_limits.as_ref(), now),
+            is_told: false,
         };
         let metrics = self.metrics();
         metrics.opened.add(1);
@@ -121,7 +123,8 @@ impl Shard {
     /// The head of its answer.
     pub(crate) fn write_head(&mut self, now: Now, key: ConnKey, welcome: &Welcome) {
         let Welcome { accept, version, origin, .. } = welcome;
-        let dialect = Dialect { version: *version, keep_alive: true, head_only: false, origin: origin.as_deref() };
+        let dialect =
+            Dialect { version: *version, keep_alive: true, head_only: false, origin: origin.as_deref(), quota: None };
         self.write_answer(now, key, dialect, |responder, out| match accept {
             Some(accept) => responder.write_switching(out, accept),
             None => responder.write_stream_head(out),
@@ -186,7 +189,8 @@ impl Shard {
         write: impl FnOnce(&Responder<'_>, &mut Vec<u8>),
     ) {
         let origin = arrival.origin.as_deref();
-        let dialect = Dialect { version: arrival.version, keep_alive: false, head_only: false, origin };
+        let dialect =
+            Dialect { version: arrival.version, keep_alive: false, head_only: false, origin, quota: arrival.quota };
         self.write_answer(now, key, dialect, write);
     }
 

@@ -2,6 +2,7 @@
 use crate::conn::Phase;
 use crate::conn::http::{HttpStage, Request};
 use crate::effect::Effects;
+use crate::flow::limit::Passage;
 use crate::key::ConnKey;
 use crate::shard::{Shard, Step};
 use protocol::auth::api_key;
@@ -50,7 +51,7 @@ impl Shard {
                 let progress = decoder.decode(bytes, body);
                 self.body_progressed(now, key, progress, bytes.len(), effects)
             }
-            HttpStage::Awaiting(_) | HttpStage::Batch(..) => Step::Wait,
+            HttpStage::Counting(..) | HttpStage::Awaiting(_) | HttpStage::Batch(..) => Step::Wait,
         }
     }
 
@@ -64,8 +65,15 @@ impl Shard {
         len: usize,
         effects: &mut Effects,
     ) -> Step {
+        let limited = match self.limit(now, key, head, effects) {
+            Passage::Open => None,
+            Passage::Refused(error) => Some(error),
+            Passage::Waits => return Step::Wait,
+        };
+        let mut started_us = now.mono_us;
         if let Some(http) = self.http_mut(key) {
             http.head_begun = false;
+            started_us = http.whole_at_us.take().unwrap_or(started_us);
         }
         let found = route::route(head.method, head.path);
         let label = match &found {
@@ -81,20 +89,26 @@ impl Shard {
             origin: head.origin.map(Box::from),
             tenant: TenantId::default_tenant(),
             is_json: head::is_json(head.content_type),
-            started_us: now.mono_us,
+            started_us,
         };
         if head.method == Method::Options {
             return self.answer_options(now, key, head, request, len, effects);
         }
+        let is_limited = limited.is_some();
+        if let Some(error) = limited {
+            request.route = Err(error);
+            if matches!(&found, RouteMatch::Found(Route::WebSocket | Route::Sse)) {
+                self.respond_and_close(now, key, request, effects);
+                return Step::Used(len + rest.len());
+            }
+        }
         request.route = match found {
+            _ if is_limited => request.route,
             RouteMatch::Found(route @ (Route::WebSocket | Route::Sse)) if head.method == Method::Get => {
                 return match self.admit_stream(now, head, &route) {
                     Ok(mut arrival) => {
-                        let peer = match self.connections.get(key).map(|connection| &connection.phase) {
-                            Some(Phase::Http(http)) => http.peer,
-                            _ => return Step::Gone,
-                        };
-                        arrival.peer = peer;
+                        let Some(http) = self.http_mut(key) else { return Step::Gone };
+                        (arrival.peer, arrival.quota) = (http.peer, http.quota);
                         self.count_request(now, &request, if route == Route::WebSocket { 101 } else { 200 });
                         self.bring_home(now, key, arrival, rest, len, effects)
                     }

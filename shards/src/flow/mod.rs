@@ -15,6 +15,7 @@ mod connect;
 pub(crate) mod deliver;
 mod gather;
 mod http;
+pub(crate) mod limit;
 pub(crate) mod mail;
 pub(crate) mod publish;
 mod query;

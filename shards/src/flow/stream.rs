@@ -82,6 +82,7 @@ impl Shard {
             origin: head.origin.map(Box::from),
             channels,
             peer: std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+            quota: None,
             rest: Vec::new(),
         }))
     }

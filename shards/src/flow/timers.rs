@@ -34,6 +34,7 @@ impl Shard {
             load_ms,
             self.watches.due_ms(),
             self.claims.due_ms(),
+            self.limiter.as_ref().and_then(|limiter| limiter.due_ms()),
         ];
         due.into_iter().flatten().min().map(|at_ms| at_ms * 1_000)
     }
@@ -46,6 +47,7 @@ impl Shard {
         self.remove_in_turn(now, effects);
         self.watches_due(now, effects);
         self.claims_due(now, effects);
+        self.sweep_buckets(now);
         let mut due = Vec::new();
         let Shard { wheel, connections, gathers, .. } = self;
         let expects = |key: ConnKey| match gather_id(key) {
@@ -83,7 +85,8 @@ impl Shard {
             Phase::Http(_) if stalled => self.drop_connection(now, key, effects),
             Phase::Http(http) => {
                 let (deadline_ms, is_idle) = (http.deadline_ms, http.is_idle());
-                let is_answering = matches!(http.stage, HttpStage::Awaiting(_) | HttpStage::Batch(..));
+                let is_answering =
+                    matches!(http.stage, HttpStage::Counting(..) | HttpStage::Awaiting(_) | HttpStage::Batch(..));
                 if is_answering || !connection.is_flushed() {
                     let since_us = connection.waiting_since_us().filter(|_| connection.blocked);
                     let since_ms = since_us.map_or(now_ms, |since_us| since_us / 1_000);

@@ -1,10 +1,12 @@
 //! What shards say to each other. Small values; what is large is shared by `Arc` or boxed.
-use crate::key::ShardId;
+use crate::key::{ConnKey, ShardId};
+use crate::tables::buckets::Verdict;
 use protocol::cluster::wire::Claim;
 use protocol::cluster::{ClusterEvent, ClusterRequest};
 use protocol::ids::TenantId;
 use protocol::notification::Publication;
 use protocol::publish::receipt::{Receipt, SessionRow};
+use protocol::rate_limit::{Identity, LimitKind};
 use protocol::stream::Places;
 use protocol::template::Template;
 use std::sync::Arc;
@@ -99,6 +101,22 @@ pub enum Message {
     Bridge(Box<ClusterRequest>),
     /// From the bridge shard: what the bridge tells.
     Cluster(Box<ClusterEvent>),
+    /// To the home of a bucket: count a request.
+    Count {
+        /// The HTTP connection that waits, on the asking shard.
+        connection: ConnKey,
+        /// Against which limit.
+        kind: LimitKind,
+        /// Against whom.
+        identity: Identity,
+    },
+    /// Its answer.
+    Counted {
+        /// Who waits.
+        connection: ConnKey,
+        /// What became of it.
+        verdict: Verdict,
+    },
     /// From the line's owner: keep this template, or forget it.
     Template {
         /// What to keep or forget.

@@ -43,6 +43,7 @@ pub(super) fn arrival() -> Box<Arrival> {
         origin: None,
         channels: Vec::new(),
         peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        quota: None,
         rest: Vec::new(),
     })
 }

@@ -1,6 +1,7 @@
 //! Who lives where: the same answer on every shard, without asking.
 use crate::key::ShardId;
 use foldhash::fast::FixedState;
+use protocol::rate_limit::Identity;
 use std::hash::BuildHasher;
 
 /// The home of a user: every connection of the user lives there, and its mail is put in order there.
@@ -12,6 +13,11 @@ pub fn home(tenant: &str, user: &str, shards: usize) -> ShardId {
 /// order. One owner for all channels of a tenant is what lets a publish to several channels reach each connection once.
 pub fn line(tenant: &str, shards: usize) -> ShardId {
     pick(FixedState::with_seed(0x6c69_6e65).hash_one(tenant), shards)
+}
+
+/// The home of the buckets of an identity.
+pub fn buckets(identity: Identity, shards: usize) -> ShardId {
+    pick(FixedState::with_seed(0x6c69_6d69).hash_one(identity), shards)
 }
 
 /// Multiply-shift: the high bits decide, no division.

@@ -5,6 +5,7 @@ mod client;
 mod cluster;
 mod fanout;
 mod http;
+mod limits;
 mod mail;
 mod numbers;
 mod outages;

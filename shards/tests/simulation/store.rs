@@ -1,6 +1,7 @@
 //! A store that answers late, in order, and sometimes not at all; that restarts, and that may have forgotten everything.
 use protocol::cluster::wire::Claim;
 use protocol::ids::{NotificationId, TenantId};
+use protocol::rate_limit::{Identity, LimitKind};
 use protocol::store::{AckVerdict, Entry, MailboxKey, Position, StoreReply, StoreRequest, StoreTicket};
 use protocol::template::Template;
 use std::cell::RefCell;
@@ -11,12 +12,16 @@ use std::sync::Arc;
 /// What is kept of the templates: one table for all shards, as in one server.
 pub(crate) type SharedTemplates = Rc<RefCell<BTreeMap<(TenantId, Box<str>), Arc<Template>>>>;
 
+/// What was counted in which window: one table for all shards, as in one server.
+pub(crate) type SharedCounts = Rc<RefCell<HashMap<(LimitKind, Identity, u64), u64>>>;
+
 /// One shard's store.
 #[derive(Default)]
 pub(crate) struct SimStore {
     /// What is kept of mail: each shard's own, or one for all nodes.
     pub(crate) kept: Rc<RefCell<Kept>>,
     pub(crate) templates: SharedTemplates,
+    pub(crate) counts: SharedCounts,
     pending: VecDeque<(StoreTicket, StoreRequest)>,
     /// Made, and not yet delivered; those of a server that went away are unknown.
     ready: VecDeque<(StoreTicket, StoreReply)>,
@@ -57,9 +62,9 @@ pub(crate) struct Asked {
 }
 
 impl SimStore {
-    /// An empty one, with the templates of all shards.
-    pub(crate) fn of(templates: &SharedTemplates) -> SimStore {
-        SimStore { templates: Rc::clone(templates), ..SimStore::default() }
+    /// An empty one, with the templates and counts of all shards.
+    pub(crate) fn of(templates: &SharedTemplates, counts: &SharedCounts) -> SimStore {
+        SimStore { templates: Rc::clone(templates), counts: Rc::clone(counts), ..SimStore::default() }
     }
 
     pub(crate) fn submit(&mut self, ticket: StoreTicket, request: StoreRequest) {
@@ -138,6 +143,13 @@ impl SimStore {
         let mut kept = self.kept.borrow_mut();
         let Kept { mailboxes, awaited, claims, last, kept_ever } = &mut *kept;
         match request {
+            StoreRequest::CountRequest { kind, identity } => {
+                let window = unix_ns / 1_000_000 / kind.period_ms();
+                let mut counts = self.counts.borrow_mut();
+                let count = counts.entry((kind, identity, window)).or_default();
+                *count += 1;
+                StoreReply::Counted { count: *count, ends_unix_ms: (window + 1) * kind.period_ms() }
+            }
             StoreRequest::PutTemplate { tenant, template } => {
                 self.templates.borrow_mut().insert((tenant, template.id.clone()), template);
                 StoreReply::Done

@@ -1,11 +1,12 @@
 //! The world: N shards, the lanes between them, and clients at the ends of imaginary sockets. Everything that may happen
 //! next is drawn from the seed: which lane moves, how input is cut into pieces, how much a socket takes.
 use crate::client::{Client, ClientId};
-use crate::store::{SharedTemplates, SimStore};
+use crate::store::{SharedCounts, SharedTemplates, SimStore};
 use protocol::auth::token::{Algorithm, MintClaims, Verifier, VerifierConfig, mint_hs256};
 use protocol::clock::Now;
 use protocol::cluster::ClusterRequest;
 use protocol::cluster::wire::Claim;
+use protocol::http::client_address::TrustedProxies;
 use protocol::http::cors::Cors;
 use protocol::http::route::ROUTE_LABELS;
 use protocol::ids::{NotificationId, TenantId};
@@ -109,12 +110,14 @@ impl World {
             queue: None,
             ack: None,
             cluster: None,
+            trusted_proxies: TrustedProxies::default(),
+            rate_limits: None,
         };
         change(&mut config);
         let config = Arc::new(config);
         let metrics = Arc::new(NodeMetrics::new(shards, ROUTE_LABELS.len()));
         let mut rng = fastrand::Rng::with_seed(seed);
-        let templates = SharedTemplates::default();
+        let (templates, counts) = (SharedTemplates::default(), SharedCounts::default());
         World {
             seed,
             shards: (0..shards)
@@ -126,7 +129,7 @@ impl World {
             metrics,
             clients: Vec::new(),
             users: Vec::new(),
-            stores: (0..shards).map(|_| SimStore::of(&templates)).collect(),
+            stores: (0..shards).map(|_| SimStore::of(&templates, &counts)).collect(),
             seen: BTreeMap::new(),
             lanes: (0..shards).map(|_| (0..shards).map(|_| VecDeque::new()).collect()).collect(),
             sockets: HashMap::new(),
@@ -407,6 +410,8 @@ impl World {
                 let key = self.shards[to].arrived(now, arrival, &mut effects);
                 self.sockets.insert((to as u8, key), id);
                 self.clients[id].place = Some((to, key));
+                // A socket that is new to its shard is read.
+                self.clients[id].is_deaf = false;
                 self.carry_out(to, effects);
                 if !rest.is_empty() {
                     self.call(to, |shard, now, effects| shard.received(now, key, &mut rest, effects));

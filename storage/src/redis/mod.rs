@@ -3,9 +3,10 @@
 //!
 //! [`commands`] is another link, for commands and their answers; it shares nothing with the subscription but the way it
 //! is made. [`mailbox`] and [`acks`] are what is said over it, and
-//! [`store`] is who says it: the backend of a shard. [`router`] is a subscription whose names come and go.
+//! [`store`] is who says it: the backend of a shard. [`counter`] counts requests over a link of its own. [`router`] is a subscription whose names come and go.
 pub mod acks;
 pub mod commands;
+pub mod counter;
 pub mod feed;
 mod link;
 pub mod mailbox;

@@ -379,6 +379,8 @@ impl Backend for RedisStore {
                 );
             }
             StoreRequest::LoadTemplates => self.load(now, ticket),
+            // A counter has a link of its own.
+            StoreRequest::CountRequest { .. } => self.desk.replies.push((ticket, StoreReply::Failed)),
         }
     }
 

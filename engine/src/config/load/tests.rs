@@ -230,7 +230,6 @@ fn what_is_allowed_but_perhaps_not_meant_is_told() {
         (&[("REDIS_KEY", "x")], "unknown variables, not read: REDIS_KEY"),
         (&[("QUEUE_BACKEND", "postgres")], "DATABASE_URL: not set though"),
         (&[("ACK_ENABLED", "true"), ("ACK_BACKEND", "postgres"), ("SHARDS", "11")], "DATABASE_POOL_SIZE: 10 is less"),
-        (&[("RATELIMIT_ENABLED", "true")], "RATELIMIT_ENABLED: this version"),
         (&[("OTEL_ENABLED", "true")], "OTEL_ENABLED: this version"),
         (&[("TENANT_ENABLED", "true")], "TENANT_ENABLED: tenants are kept apart"),
     ];

@@ -53,7 +53,7 @@ fn door<const N: usize>(backends: [(bool, bool, usize); N]) -> (StoreSeat, [Shar
     let scripts: [Shared; N] = std::array::from_fn(|_| Shared::default());
     let made = backends.iter().zip(&scripts).map(|((mail, acks, links), script)| {
         let backend: Box<dyn Backend> = Box::new(Puppet(Rc::clone(script), *links));
-        (Keeps { mail: *mail, acks: *acks }, backend)
+        (Keeps { mail: *mail, acks: *acks, counts: false }, backend)
     });
     let memory = Memory::new(ShardId(0), MailboxLimits { entries_max: 5 }, 1_000_000, Arc::new(NodeMetrics::new(1, 1)));
     (open(memory, made.collect()), scripts)

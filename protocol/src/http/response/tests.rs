@@ -10,6 +10,7 @@ fn responder(cors: &Cors) -> Responder<'_> {
         date: DATE,
         cors,
         origin: Some("https://app.example"),
+        quota: None,
     }
 }
 
@@ -43,14 +44,19 @@ fn json_for_any_origin() {
 #[test]
 fn text_with_fields_besides_and_a_listed_origin() {
     let cors = Cors::listed(vec!["https://app.example".into()]);
-    let extra = [("x-ratelimit-limit", "100"), ("x-ratelimit-remaining", "99")];
+    let extra = [("x-one", "1"), ("x-two", "2")];
+    let quota = Some(Quota { limit: 100, remaining: 99, reset_unix_ms: 784_111_778_000 });
+    let responder = Responder { quota, ..responder(&cors) };
     assert_eq!(
-        written(|out| responder(&cors).write(out, 200, Some(METRICS_TEXT), &extra, b"ara_up 1\n")),
+        written(|out| responder.write(out, 200, Some(METRICS_TEXT), &extra, b"ara_up 1\n")),
         "HTTP/1.1 200 OK\n\
          content-type: text/plain; version=0.0.4; charset=utf-8\n\
          content-length: 9\n\
+         x-one: 1\n\
+         x-two: 2\n\
          x-ratelimit-limit: 100\n\
          x-ratelimit-remaining: 99\n\
+         x-ratelimit-reset: 784111778000\n\
          access-control-allow-origin: https://app.example\n\
          vary: origin, access-control-request-method, access-control-request-headers\n\
          date: Sun, 06 Nov 1994 08:49:37 GMT\n\

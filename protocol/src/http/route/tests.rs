@@ -137,6 +137,28 @@ fn bodies_are_bounded_by_route() {
 }
 
 #[test]
+fn paths_have_their_limits_whatever_the_method() {
+    let rows = [
+        ("/health", None),
+        ("/health/live", None),
+        ("/health/ready", None),
+        ("/metrics", None),
+        ("/", None),
+        ("/api/v1/nothing", None),
+        ("/api/v1/channels/", None),
+        ("/stats", Some(LimitKind::Http)),
+        ("/api/v1/notifications/send", Some(LimitKind::Http)),
+        ("/api/v1/channels/orders", Some(LimitKind::Http)),
+        ("/api/v1/cluster/status", Some(LimitKind::Http)),
+        ("/ws", Some(LimitKind::Connect)),
+        ("/sse", Some(LimitKind::Connect)),
+    ];
+    for (path, expected) in rows {
+        assert_eq!(limit(path), expected, "{path}");
+    }
+}
+
+#[test]
 fn query_values_are_looked_up_and_decoded() {
     let one = |value: &str| QueryValue::One(Cow::Owned(value.to_owned()));
     let rows = [

@@ -92,7 +92,7 @@ fn is_sayable(request: &StoreRequest) -> bool {
         | StoreRequest::Acknowledge { mailbox, .. } => !mailbox.user.contains('\0'),
         StoreRequest::PutTemplate { template, .. } => !template.id.contains('\0'),
         StoreRequest::DeleteTemplate { id, .. } => !id.contains('\0'),
-        StoreRequest::LoadTemplates => true,
+        StoreRequest::LoadTemplates | StoreRequest::CountRequest { .. } => true,
     }
 }
 
