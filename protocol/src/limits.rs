@@ -58,6 +58,12 @@ pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
 pub const SSE_CHANNELS_MAX: usize = 100;
 /// Leeway on `exp` and `nbf` (contract §2).
 pub const TOKEN_LEEWAY_SECONDS: u64 = 60;
+/// Names and patterns in a token's `channels`. More: the token is refused.
+pub const TOKEN_CHANNELS_MAX: usize = 128;
+/// A token's `jti`. Longer: the token is refused, as is a call to revoke such a one.
+pub const TOKEN_ID_BYTES_MAX: usize = 256;
+/// How long a connection goes without a look at the wall clock, by which its token ends: somebody may have set it forward.
+pub const TOKEN_LOOK_MS: u64 = 30_000;
 
 // --- Publishing ------------------------------------------------------------------------------------------------------
 
@@ -343,6 +349,8 @@ const _: () = assert!(RENDERED_BYTES_MAX + 64 * 1024 < POSTGRES_EVENT_BYTES_MAX)
 // A head must fit the one read that brings it, and a token must fit a head.
 const _: () = assert!(HTTP_HEAD_BYTES_MAX <= READ_BYTES_MAX);
 const _: () = assert!(TOKEN_BYTES_MAX < HTTP_HEAD_BYTES_MAX);
+// A connection is told its new token in one message.
+const _: () = assert!(TOKEN_BYTES_MAX + 64 < WS_MESSAGE_BYTES_MAX);
 // A WebSocket message may arrive in several reads but never needs more than its bound and one read in memory.
 const _: () = assert!(WS_MESSAGE_BYTES_MAX <= READ_BYTES_MAX);
 // Hysteresis needs a gap, and a turn must not be able to jump a lane from relieved to twice congested.

@@ -30,6 +30,7 @@ use crate::tables::slots::Slots;
 use crate::tables::streams::Streams;
 use crate::tables::templates::Templates;
 use crate::tables::tenants::Tenants;
+use crate::tables::token_ids::TokenIds;
 use crate::tables::users::Users;
 use crate::tables::watches::Watches;
 use crate::tables::wheel::Wheel;
@@ -102,6 +103,7 @@ pub struct Shard {
     pub(crate) tenants: Tenants,
     pub(crate) users: Users,
     pub(crate) channels: Channels,
+    pub(crate) token_ids: TokenIds,
     pub(crate) directory: Directory,
     pub(crate) streams: Streams,
     pub(crate) templates: Templates,
@@ -158,6 +160,7 @@ impl Shard {
             tenants: Tenants::default(),
             users: Users::default(),
             channels: Channels::default(),
+            token_ids: TokenIds::default(),
             directory: Directory::default(),
             streams: Streams::default(),
             templates,

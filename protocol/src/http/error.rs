@@ -74,6 +74,11 @@ impl ApiError {
         ApiError::new(403, "TENANT_ACCESS_DENIED", "Cannot access another tenant's stats")
     }
 
+    /// 403 `CHANNEL_FORBIDDEN`: the token's `channels` do not let its holder subscribe to this one.
+    pub fn channel_forbidden(name: &str) -> ApiError {
+        ApiError::new(403, "CHANNEL_FORBIDDEN", format!("Channel not permitted: {name}"))
+    }
+
     /// 404 `NOT_FOUND`: no such path.
     pub fn not_found() -> ApiError {
         ApiError::new(404, "NOT_FOUND", "The requested path does not exist")

@@ -18,6 +18,7 @@ mod http;
 pub(crate) mod mail;
 pub(crate) mod publish;
 mod query;
+mod refresh;
 mod removals;
 mod stream;
 mod subscribe;
