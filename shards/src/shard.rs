@@ -26,6 +26,7 @@ use crate::tables::claims::PendingClaims;
 use crate::tables::directory::Directory;
 use crate::tables::gathers::Gathers;
 use crate::tables::mail::Mailroom;
+use crate::tables::revocations::Revocations;
 use crate::tables::slots::Slots;
 use crate::tables::streams::Streams;
 use crate::tables::templates::Templates;
@@ -104,6 +105,9 @@ pub struct Shard {
     pub(crate) users: Users,
     pub(crate) channels: Channels,
     pub(crate) token_ids: TokenIds,
+    pub(crate) revocations: Revocations,
+    /// How many of this node's own may be held.
+    pub(crate) revocations_max: usize,
     pub(crate) directory: Directory,
     pub(crate) streams: Streams,
     pub(crate) templates: Templates,
@@ -161,6 +165,8 @@ impl Shard {
             users: Users::default(),
             channels: Channels::default(),
             token_ids: TokenIds::default(),
+            revocations: Revocations::default(),
+            revocations_max: limits::REVOCATIONS_MAX,
             directory: Directory::default(),
             streams: Streams::default(),
             templates,
@@ -189,6 +195,11 @@ impl Shard {
     /// Lowers [`limits::TURN_DELIVERIES_MAX`], for a world that is too small to reach it.
     pub fn slice_deliveries(&mut self, per_turn: usize) {
         (self.budget, self.budget_per_turn) = (per_turn, per_turn);
+    }
+
+    /// Lowers [`limits::REVOCATIONS_MAX`], for a world that is too small to reach it.
+    pub fn bound_revocations(&mut self, held_max: usize) {
+        self.revocations_max = held_max;
     }
 
     // --- Sockets -----------------------------------------------------------------------------------------------------
@@ -362,6 +373,7 @@ impl Shard {
             Message::Cluster(event) => self.cluster_told(now, *event, effects),
             Message::Ask { reply, question } => self.asked(now, reply, *question, effects),
             Message::Answer { gather, answer } => self.gather_answer(now, gather, *answer, effects),
+            Message::Revoke { page, reply } => self.revoked(now, &page, reply, effects),
             Message::Template { change, reply } => self.template_changed(now, &change, reply, effects),
         }
     }

@@ -178,6 +178,12 @@ impl ApiError {
         ApiError::new(503, "QUEUE_ERROR", message)
     }
 
+    /// 503 `REVOCATIONS_FULL`: the node holds [`crate::limits::REVOCATIONS_MAX`] and takes no more; nothing was revoked.
+    pub fn revocations_full() -> ApiError {
+        let message = "No more revocations can be held; those whose tokens expire make room, so name expires_at";
+        ApiError::new(503, "REVOCATIONS_FULL", message)
+    }
+
     /// 503 `CLUSTER_ERROR`.
     pub fn cluster(message: impl Into<Cow<'static, str>>) -> ApiError {
         ApiError::new(503, "CLUSTER_ERROR", message)
@@ -210,6 +216,7 @@ fn masked(code: &str) -> &'static str {
         "OVERLOADED" => "The server is overloaded, please retry",
         "QUEUE_ERROR" => "The message queue is temporarily unavailable",
         "REDIS_ERROR" => "A backend is temporarily unavailable",
+        "REVOCATIONS_FULL" => "No more revocations can be held, nothing was revoked",
         "TIMEOUT" => "The request took too long",
         _ => "An internal error occurred",
     }

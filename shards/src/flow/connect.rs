@@ -28,6 +28,10 @@ impl Shard {
         if self.stopping {
             return self.refuse(now, key, &arrival, &ApiError::overloaded(), effects);
         }
+        if self.is_revoked(&arrival.tenant, &arrival.claims) {
+            self.metrics().token_refused.add(1);
+            return self.refuse(now, key, &arrival, &ApiError::token_invalid(), effects);
+        }
         let tenant = self.tenants.intern(&arrival.tenant);
         let held_by_user = self
             .users

@@ -20,6 +20,7 @@ pub(crate) mod publish;
 mod query;
 mod refresh;
 mod removals;
+mod revoke;
 mod stream;
 mod subscribe;
 pub(crate) mod templates;

@@ -44,6 +44,10 @@ impl Shard {
         if !is_user || tenant != self.tenants.get(live.tenant).name {
             return Err("Token is of another user");
         }
+        if self.is_revoked(&tenant, &claims) {
+            self.metrics().token_refused.add(1);
+            return Err(INVALID);
+        }
         Ok(claims)
     }
 

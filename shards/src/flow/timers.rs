@@ -34,6 +34,7 @@ impl Shard {
             load_ms,
             self.watches.due_ms(),
             self.claims.due_ms(),
+            self.revocations.due_ms(),
         ];
         due.into_iter().flatten().min().map(|at_ms| at_ms * 1_000)
     }
@@ -46,6 +47,7 @@ impl Shard {
         self.remove_in_turn(now, effects);
         self.watches_due(now, effects);
         self.claims_due(now, effects);
+        self.revocations_due(now);
         let mut due = Vec::new();
         let Shard { wheel, connections, gathers, .. } = self;
         let expects = |key: ConnKey| match gather_id(key) {

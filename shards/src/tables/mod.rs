@@ -11,6 +11,7 @@ pub mod pace;
 pub mod placement;
 pub mod removals;
 pub mod retries;
+pub mod revocations;
 pub mod shard_set;
 pub mod slots;
 pub mod streams;
