@@ -19,8 +19,8 @@ use crate::tables::placement;
 use protocol::auth::revocation::{Revocation, Revoked};
 use protocol::auth::token::Claims;
 use protocol::clock::Now;
+use protocol::cluster::GatherTicket;
 use protocol::cluster::wire::ParcelKind;
-use protocol::cluster::{GatherTicket, Topic};
 use protocol::ids::TenantId;
 use protocol::publish::receipt::Receipt;
 use protocol::ws::close::CloseCode;
@@ -49,9 +49,11 @@ impl Shard {
         let gather = self.park(now, key, request, Some(1), GatherKind::ending(Ending::User(user.clone())));
         if self.config.cluster.is_some() {
             self.expect_parcels(gather, 1);
-            let (topic, ticket) = (Topic::User(tenant.clone(), user.clone()), self.ticket(gather));
+            let ticket = self.ticket(gather);
             let kind = ParcelKind::Disconnect { ticket, tenant: tenant.clone(), user: user.clone() };
-            self.send_parcel_to(topic, None, kind, effects);
+            // To everybody, and not to the user's topic: this node leaves that at the same moment, and Redis might count it or
+            // not. And a node that has yet to listen to the topic is told, too.
+            self.send_parcel(None, kind, effects);
         }
         self.ask(now, home, gather, Question::Disconnect(tenant, user), effects);
     }

@@ -47,7 +47,7 @@ impl Shard {
         self.send_parcel_to(topic, to_server, kind, effects);
     }
 
-    pub(crate) fn send_parcel_to(
+    pub(super) fn send_parcel_to(
         &mut self,
         topic: Topic,
         to_server: Option<Box<str>>,
