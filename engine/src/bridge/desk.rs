@@ -359,6 +359,7 @@ impl Bridge {
         if is_there && self.register.begins(now) {
             // Whatever was missed though no link broke.
             self.ledger.forget(now.unix_seconds());
+            self.ledger.owe_untold();
             self.ledger.missed();
             self.inbox.events.push(ClusterEvent::RefreshSessions);
         }

@@ -75,6 +75,14 @@ impl Ledger {
         self.missed();
     }
 
+    /// What nobody was told of is owed again, though Redis was not away: it may have refused.
+    pub(super) fn owe_untold(&mut self) {
+        if self.owed.is_empty() {
+            let untold = self.held.values().filter(|held| !held.is_told);
+            self.owed = untold.map(|held| Arc::clone(&held.revocation)).collect();
+        }
+    }
+
     /// Something may have been missed.
     pub(super) fn missed(&mut self) {
         // A page that is on its way stands for an older look; the one that follows it begins anew.
@@ -158,7 +166,11 @@ mod tests {
         for n in 0..5 {
             ledger.add(&user(&n.to_string(), 1, 10 + n), false);
         }
+        ledger.owe_untold();
+        assert_eq!(ledger.take_owed(9).len(), 5);
         ledger.told(&user("1", 1, 11));
+        ledger.owe_untold();
+        assert_eq!(ledger.take_owed(9).len(), 4);
         ledger.told(&user("2", 1, 99));
         ledger.up(11);
         let mut owed = ledger.take_owed(2);

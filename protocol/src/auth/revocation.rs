@@ -66,7 +66,8 @@ impl Revocation {
             }
             (None, Some(user), before) => {
                 body::check_user_id(&user, "user_id")?;
-                let before_unix_s = before.unwrap_or(now_unix_s + 1);
+                // A token that does not say when it was issued counts as issued at 0, and is hit by any.
+                let before_unix_s = before.unwrap_or(now_unix_s + 1).max(1);
                 if before_unix_s > now_unix_s + limits::TOKEN_LEEWAY_SECONDS {
                     let message = "before lies in the future; it is in seconds since 1970";
                     return Err(Fault::Invalid(message.to_owned()).into());
@@ -166,27 +167,42 @@ fn seconds(value: Option<Json<'_>>, field: &str) -> Result<Option<u64>, Fault> {
     }
 }
 
-/// Appends the answer to a revocation: until when it is kept, and how many connections it ended, in the whole cluster and, in
-/// cluster mode, on the node that was asked.
-pub fn write_revoked(out: &mut Vec<u8>, until_unix_s: u64, disconnected: u64, disconnected_local: Option<u64>) {
+/// How many connections a call has ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Disconnected {
+    /// In the whole cluster.
+    pub all: u64,
+    /// On the node that was asked; in cluster mode only.
+    pub local: Option<u64>,
+    /// Nodes that were told, by Redis' count, and have not answered in time: they stand still, or are dead.
+    pub unconfirmed: u64,
+}
+
+/// Appends the answer to a revocation, with the time until which it is held.
+pub fn write_revoked(out: &mut Vec<u8>, until_unix_s: u64, disconnected: Disconnected) {
     out.extend_from_slice(br#"{"revoked":true,"expires_at":"#);
     out.extend_from_slice(itoa::Buffer::new().format(until_unix_s).as_bytes());
-    write_counts(out, disconnected, disconnected_local);
+    write_counts(out, disconnected);
 }
 
 /// Appends the answer to `POST /api/v1/users/{user_id}/disconnect`.
-pub fn write_disconnected(out: &mut Vec<u8>, user: &str, disconnected: u64, disconnected_local: Option<u64>) {
+pub fn write_disconnected(out: &mut Vec<u8>, user: &str, disconnected: Disconnected) {
     out.extend_from_slice(br#"{"user_id":"#);
     json::write_string(out, user);
-    write_counts(out, disconnected, disconnected_local);
+    write_counts(out, disconnected);
 }
 
-fn write_counts(out: &mut Vec<u8>, disconnected: u64, disconnected_local: Option<u64>) {
-    out.extend_from_slice(br#","disconnected":"#);
-    out.extend_from_slice(itoa::Buffer::new().format(disconnected).as_bytes());
-    if let Some(local) = disconnected_local {
-        out.extend_from_slice(br#","disconnected_local":"#);
-        out.extend_from_slice(itoa::Buffer::new().format(local).as_bytes());
+fn write_counts(out: &mut Vec<u8>, disconnected: Disconnected) {
+    let mut number = |name: &[u8], number: u64| {
+        out.extend_from_slice(name);
+        out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+    };
+    number(br#","disconnected":"#, disconnected.all);
+    if let Some(local) = disconnected.local {
+        number(br#","disconnected_local":"#, local);
+    }
+    if disconnected.unconfirmed > 0 {
+        number(br#","unconfirmed":"#, disconnected.unconfirmed);
     }
     out.push(b'}');
 }
@@ -224,6 +240,7 @@ mod tests {
             (&far, token("a", LONGEST)),
             (r#"{"user_id":"ana"}"#, user("ana", NOW + 1, LONGEST)),
             (r#"{"user_id":"","before":7,"expires_at":1767323100}"#, user("", 7, 1_767_323_161)),
+            (r#"{"user_id":"ana","before":0}"#, user("ana", 1, LONGEST)),
             (r#"{"user_id":"ana","before":1767323105}"#, user("ana", NOW + 60, LONGEST)),
         ];
         for (body, expected) in rows {
@@ -305,18 +322,24 @@ mod tests {
             write(&mut out);
             String::from_utf8(out).unwrap()
         };
+        let alone = |all| Disconnected { all, ..Disconnected::default() };
+        let together = Disconnected { all: 2, local: Some(1), unconfirmed: 0 };
         assert_eq!(
-            written(&|out| write_revoked(out, 7, 2, Some(1))),
+            written(&|out| write_revoked(out, 7, together)),
             r#"{"revoked":true,"expires_at":7,"disconnected":2,"disconnected_local":1}"#
         );
         assert_eq!(
-            written(&|out| write_revoked(out, 7, 0, None)),
+            written(&|out| write_revoked(out, 7, Disconnected { unconfirmed: 1, ..together })),
+            r#"{"revoked":true,"expires_at":7,"disconnected":2,"disconnected_local":1,"unconfirmed":1}"#
+        );
+        assert_eq!(
+            written(&|out| write_revoked(out, 7, alone(0))),
             r#"{"revoked":true,"expires_at":7,"disconnected":0}"#
         );
         assert_eq!(
-            written(&|out| write_disconnected(out, "a\"", 3, Some(0))),
-            r#"{"user_id":"a\"","disconnected":3,"disconnected_local":0}"#
+            written(&|out| write_disconnected(out, "a\"", together)),
+            r#"{"user_id":"a\"","disconnected":2,"disconnected_local":1}"#
         );
-        assert_eq!(written(&|out| write_disconnected(out, "ana", 3, None)), r#"{"user_id":"ana","disconnected":3}"#);
+        assert_eq!(written(&|out| write_disconnected(out, "ana", alone(3))), r#"{"user_id":"ana","disconnected":3}"#);
     }
 }

@@ -9,7 +9,7 @@ use crate::shard::Shard;
 use crate::tables::gathers::{Ending, GatherKind};
 use crate::tables::placement;
 use crate::tables::templates::Loading;
-use protocol::auth::revocation;
+use protocol::auth::revocation::{self, Disconnected};
 use protocol::clock::Now;
 use protocol::cluster::wire::ParcelKind;
 use protocol::http::error::ApiError;
@@ -299,13 +299,14 @@ impl Shard {
             GatherKind::Ending { is_unsure: true, .. } => Err(ApiError::cluster(
                 "Done on this node, but another may not have been told; repeat the call until it is answered otherwise",
             )),
-            GatherKind::Ending { which, tally, elsewhere, .. } => {
-                let disconnected = tally.delivered_to;
-                let local = self.config.cluster.map(|_| disconnected.saturating_sub(elsewhere));
+            GatherKind::Ending { which, tally, elsewhere, unconfirmed, .. } => {
+                let all = tally.delivered_to;
+                let local = self.config.cluster.map(|_| all.saturating_sub(elsewhere));
+                let disconnected = Disconnected { all, local, unconfirmed };
                 match which {
-                    Ending::User(user) => revocation::write_disconnected(&mut body, &user, disconnected, local),
+                    Ending::User(user) => revocation::write_disconnected(&mut body, &user, disconnected),
                     Ending::Tokens { until_unix_s, .. } => {
-                        revocation::write_revoked(&mut body, until_unix_s, disconnected, local);
+                        revocation::write_revoked(&mut body, until_unix_s, disconnected);
                     }
                 }
                 Ok(())

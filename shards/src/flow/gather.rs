@@ -137,8 +137,9 @@ impl Shard {
     pub(crate) fn answer(&mut self, now: Now, id: GatherId, effects: &mut Effects) {
         let Some(mut gather) = self.gathers.remove(id) else { return };
         let is_late = !gather.is_complete();
-        if let GatherKind::Ending { is_unsure, .. } = &mut gather.kind {
+        if let GatherKind::Ending { is_unsure, unconfirmed, .. } = &mut gather.kind {
             *is_unsure |= gather.open_ended || gather.unsent != 0;
+            *unconfirmed = u64::try_from(gather.missing).unwrap_or(0);
         }
         self.answer_request(now, gather.connection, gather.kind, is_late, effects);
     }

@@ -21,7 +21,9 @@ use protocol::auth::token::Claims;
 use protocol::clock::Now;
 use protocol::cluster::GatherTicket;
 use protocol::cluster::wire::ParcelKind;
-use protocol::ids::TenantId;
+use protocol::http::error::ApiError;
+use protocol::ids::{self, TenantId};
+use protocol::limits;
 use protocol::publish::receipt::Receipt;
 use protocol::ws::close::CloseCode;
 use std::sync::Arc;
@@ -45,6 +47,10 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let tenant = request.tenant.clone();
+        if !ids::is_user_id(&user) {
+            let message = format!("user_id exceeds maximum of {} characters", limits::USER_ID_CHARS_MAX);
+            return self.respond_error(now, key, *request, ApiError::validation(message), effects);
+        }
         let home = placement::home(tenant.as_str(), &user, self.shards);
         let gather = self.park(now, key, request, Some(1), GatherKind::ending(Ending::User(user.clone())));
         if self.config.cluster.is_some() {

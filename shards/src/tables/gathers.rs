@@ -72,6 +72,8 @@ pub enum GatherKind {
         elsewhere: u64,
         /// Somebody may not have been told.
         is_unsure: bool,
+        /// Who was told, and has not answered in time.
+        unconfirmed: u64,
     },
     /// All channels of a tenant.
     Channels(BTreeMap<Box<str>, u64>),
@@ -113,7 +115,7 @@ pub enum Ending {
 impl GatherKind {
     /// Nobody has ended yet.
     pub fn ending(which: Ending) -> GatherKind {
-        GatherKind::Ending { which, tally: Receipt::default(), elsewhere: 0, is_unsure: false }
+        GatherKind::Ending { which, tally: Receipt::default(), elsewhere: 0, is_unsure: false, unconfirmed: 0 }
     }
 }
 

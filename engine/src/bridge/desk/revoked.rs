@@ -45,16 +45,18 @@ impl Bridge {
             if owed.is_empty() {
                 break;
             }
-            let Bridge { revocations, commands, .. } = self;
-            let page = owed.iter().map(|(revocation, _)| &**revocation);
-            let _ = revocations.keep(page, |command| commands.submit(now, NOBODY, command));
-            let _ = revocations.outlive(|command| commands.submit(now, NOBODY, command));
-            for (revocation, is_untold) in owed {
+            let (untold, told): (Vec<_>, Vec<_>) = owed.into_iter().partition(|(_, is_untold)| *is_untold);
+            if !told.is_empty() {
+                let Bridge { revocations, commands, .. } = self;
+                let page = told.iter().map(|(revocation, _)| &**revocation);
+                // What is not taken is written when Redis is back once more, or by another node.
+                let _ = revocations.keep(page, |command| commands.submit(now, NOBODY, command));
+                let _ = revocations.outlive(|command| commands.submit(now, NOBODY, command));
+            }
+            for (revocation, _) in untold {
                 let kind = ParcelKind::Revoked { revocation: Arc::clone(&revocation), ticket: None };
                 let parcel = Parcel { from_server: self.server_id.clone(), to_server: None, kind };
-                if is_untold && self.publish(now, &Topic::Everybody, &parcel, None, None) {
-                    self.ledger.told(&revocation);
-                }
+                self.revoke(now, &Topic::Everybody, &parcel, &revocation);
             }
         }
         if let Reading::Due(cursor) = self.ledger.reading

@@ -6,6 +6,7 @@ use crate::support::redis::Redis;
 use crate::support::server::Server;
 use crate::support::token;
 use crate::support::ws::Ws;
+use rustix::process::Signal;
 use serde_json::json;
 
 /// A token for ana that can be revoked by this name.
@@ -86,4 +87,16 @@ fn what_a_node_could_not_tell_or_hear_is_made_up_for_when_redis_is_back() {
     await_refusal(&c, "zero");
     await_refusal(&c, "one");
     a.post("/api/v1/tokens/revoke", r#"{"jti":"one"}"#).ok();
+}
+
+#[test]
+fn a_node_that_stands_still_is_told_of_and_does_its_part_when_it_goes_on() {
+    let redis = Redis::start();
+    let (a, b) = (node(&redis, "a"), node(&redis, "b"));
+    let mut there = connect(&b, "one");
+    b.process.signal(Signal::STOP);
+    let answer = a.post("/api/v1/tokens/revoke", r#"{"jti":"one"}"#).ok();
+    assert_eq!((&answer["disconnected"], &answer["unconfirmed"]), (&json!(0), &json!(1)), "{answer}");
+    b.process.signal(Signal::CONT);
+    assert_eq!(there.await_close(), Some(4002));
 }
