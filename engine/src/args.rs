@@ -45,7 +45,7 @@ pub struct DevArgs {
 }
 
 /// Options of `token`.
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, Default, ClapArgs)]
 pub struct TokenArgs {
     /// User id: the claim `sub`.
     #[arg(long, value_name = "USER")]
@@ -56,6 +56,12 @@ pub struct TokenArgs {
     /// Role of the user; may be given several times.
     #[arg(long = "role", value_name = "ROLE")]
     pub roles: Vec<String>,
+    /// Channel that may be subscribed to, or a prefix like orders.*; may be given several times. Default: every channel.
+    #[arg(long = "channel", value_name = "CHANNEL")]
+    pub channels: Vec<String>,
+    /// What the token can be revoked by: the claim `jti`.
+    #[arg(long = "jti", value_name = "ID")]
+    pub id: Option<String>,
     /// Seconds until it expires, up to ten years.
     #[arg(long, value_name = "N", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=315_360_000))]
     pub ttl_seconds: u64,
@@ -143,6 +149,7 @@ mod tests {
             "dev",
             "dev --port 9000 --shards 128",
             "token --user ana --role admin --role editor --tenant acme --ttl-seconds 60",
+            "token --user ana --channel orders --channel news.* --jti t-1",
             "check-config",
             "healthcheck",
             "--healthcheck",

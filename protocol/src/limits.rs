@@ -60,6 +60,23 @@ pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
 pub const SSE_CHANNELS_MAX: usize = 100;
 /// Leeway on `exp` and `nbf` (contract §2).
 pub const TOKEN_LEEWAY_SECONDS: u64 = 60;
+/// Names and patterns in a token's `channels`. More: the token is refused.
+pub const TOKEN_CHANNELS_MAX: usize = 128;
+/// A token's `jti`. Longer: the token is refused, as is a call to revoke such a one.
+pub const TOKEN_ID_BYTES_MAX: usize = 256;
+/// Revocations of tokens that a node holds. More: a call to revoke is refused with 503, and nothing is forgotten for it. What
+/// other nodes revoked meanwhile is taken up to twice as many; beyond that, which takes a stranger in Redis, it is not, and
+/// the log says so.
+pub const REVOCATIONS_MAX: usize = 131_072;
+/// How long a revocation is held when its caller does not say when the tokens expire, and at most: a token that lives longer
+/// holds again then.
+pub const REVOCATION_SECONDS_MAX: u64 = 30 * 86_400;
+/// From one look for revocations whose time is over to the next.
+pub const REVOCATION_SWEEP_MS: u64 = 10_000;
+/// Revocations in one command to Redis, and about as many in one answer.
+pub const REVOCATION_PAGE: usize = 256;
+/// How long a connection goes without a look at the wall clock, by which its token ends: somebody may have set it forward.
+pub const TOKEN_LOOK_MS: u64 = 30_000;
 
 // --- Publishing ------------------------------------------------------------------------------------------------------
 
@@ -362,6 +379,8 @@ const _: () = assert!(RENDERED_BYTES_MAX + 64 * 1024 < POSTGRES_EVENT_BYTES_MAX)
 // A head must fit the one read that brings it, and a token must fit a head.
 const _: () = assert!(HTTP_HEAD_BYTES_MAX <= READ_BYTES_MAX);
 const _: () = assert!(TOKEN_BYTES_MAX < HTTP_HEAD_BYTES_MAX);
+// A connection is told its new token in one message.
+const _: () = assert!(TOKEN_BYTES_MAX + 64 < WS_MESSAGE_BYTES_MAX);
 // A WebSocket message may arrive in several reads but never needs more than its bound and one read in memory.
 const _: () = assert!(WS_MESSAGE_BYTES_MAX <= READ_BYTES_MAX);
 // Hysteresis needs a gap, and a turn must not be able to jump a lane from relieved to twice congested.

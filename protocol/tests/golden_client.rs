@@ -70,6 +70,23 @@ fn messages() {
             written(|out| event::write_connected(out, ConnectionId(ID))),
             r#"{"type":"connected","connection_id":"550e8400-e29b-41d4-a716-446655440000"}"#,
         ),
+        (written(|out| event::write_refreshed(out, 1_767_326_645)), r#"{"type":"refreshed","expires_at":1767326645}"#),
+        (
+            written(|out| event::write_error(out, ErrorCode::InvalidToken, "Invalid token")),
+            r#"{"type":"error","code":"INVALID_TOKEN","message":"Invalid token"}"#,
+        ),
+        (
+            written(|out| event::write_stream_error(out, ErrorCode::TokenExpired, "Token has expired")),
+            r#"{"code":"TOKEN_EXPIRED","message":"Token has expired"}"#,
+        ),
+        (
+            written(|out| event::write_stream_error(out, ErrorCode::TokenRevoked, "Token has been revoked")),
+            r#"{"code":"TOKEN_REVOKED","message":"Token has been revoked"}"#,
+        ),
+        (
+            written(|out| event::write_stream_error(out, ErrorCode::Disconnected, "Disconnected")),
+            r#"{"code":"DISCONNECTED","message":"Disconnected"}"#,
+        ),
     ];
     for (said, golden) in rows {
         assert_eq!(said, golden);

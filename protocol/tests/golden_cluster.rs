@@ -1,4 +1,5 @@
 //! What nodes say to each other, byte for byte (contract §12.2 and `protocol::cluster::wire`), and that it is understood.
+use protocol::auth::revocation::{Revocation, Revoked};
 use protocol::clock::Now;
 use protocol::cluster::GatherTicket;
 use protocol::cluster::wire::{Claim, Hello, Parcel, ParcelKind, Plain, Published};
@@ -10,6 +11,7 @@ use protocol::notification::{Audience, Content, Priority, Publication, Source, T
 use protocol::publish::receipt::{Receipt, SessionRow};
 use protocol::store::Position;
 use protocol::stream::StreamSeq;
+use std::sync::Arc;
 use uuid::Uuid;
 
 const ID: NotificationId = NotificationId(Uuid::from_u128(0x550e8400_e29b_41d4_a716_446655440000));
@@ -44,6 +46,11 @@ fn bare() -> Published {
         ticket: None,
         ..published()
     }
+}
+
+fn revoked(revoked: Revoked, ticket: Option<GatherTicket>) -> ParcelKind {
+    let revocation = Arc::new(Revocation { tenant: acme(), revoked, until_unix_s: 1_767_326_645 });
+    ParcelKind::Revoked { revocation, ticket }
 }
 
 fn names(names: &[&str]) -> Vec<Box<str>> {
@@ -171,6 +178,18 @@ fn every_kind_has_its_bytes_and_is_understood() {
             word("u1", "acme", r#""kind":"question","gather":[1,22,333]"#),
         ),
         (
+            ParcelKind::Disconnect { ticket: TICKET, tenant: acme(), user: "u1".into() },
+            word("u1", "acme", r#""kind":"disconnect","gather":[1,22,333]"#),
+        ),
+        (
+            revoked(Revoked::Token { id: "t\"1".into() }, Some(TICKET)),
+            word("", "acme", r#""kind":"revoked","jti":"t\"1","until":1767326645,"gather":[1,22,333]"#),
+        ),
+        (
+            revoked(Revoked::User { user: "u1".into(), before_unix_s: 1_767_323_045 }, None),
+            word("u1", "acme", r#""kind":"revoked","before":1767323045,"until":1767326645"#),
+        ),
+        (
             ParcelKind::Answer { ticket: TICKET, tenant: acme(), user: "u1".into(), sessions: sessions() },
             word(
                 "u1",
@@ -259,6 +278,9 @@ fn who_waits_is_known_from_outside() {
         (publication(Target::Broadcast, None, published()), Some(TICKET)),
         (publication(Target::Broadcast, None, bare()), None),
         (ParcelKind::Question { ticket: TICKET, tenant: acme(), user: "u".into() }, Some(TICKET)),
+        (ParcelKind::Disconnect { ticket: TICKET, tenant: acme(), user: "u".into() }, Some(TICKET)),
+        (revoked(Revoked::Token { id: "t".into() }, Some(TICKET)), Some(TICKET)),
+        (revoked(Revoked::Token { id: "t".into() }, None), None),
         (ParcelKind::Receipt { ticket: TICKET, receipt: Receipt::default() }, None),
         (ParcelKind::Canary(1), None),
     ];
@@ -362,7 +384,7 @@ fn what_no_receiver_would_take_is_not_sent() {
 #[test]
 fn parcels_come_back() {
     let mut rng = fastrand::Rng::with_seed(12);
-    let mut kinds = [0_u32; 11];
+    let mut kinds = [0_u32; 14];
     for _ in 0..4_000 {
         let at = rng.usize(0..kinds.len());
         kinds[at] += 1;
@@ -446,6 +468,9 @@ fn random_kind(at: usize, rng: &mut fastrand::Rng) -> ParcelKind {
         7 => ParcelKind::Stored((0..rng.usize(0..5)).map(|_| Claim { hash: rng.u128(..), nth: rng.u32(..) }).collect()),
         8 => ParcelKind::Template { tenant: acme(), id: random_text(rng) },
         9 => ParcelKind::Question { ticket, tenant: acme(), user },
+        10 => ParcelKind::Disconnect { ticket, tenant: acme(), user },
+        11 => revoked(Revoked::Token { id: user }, rng.bool().then_some(ticket)),
+        12 => revoked(Revoked::User { user, before_unix_s: rng.u64(..) }, rng.bool().then_some(ticket)),
         _ => {
             let row = |rng: &mut fastrand::Rng| SessionRow {
                 connection_id: ConnectionId(Uuid::from_u128(rng.u128(..))),

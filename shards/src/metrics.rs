@@ -110,13 +110,16 @@ pub enum ClientMessageKind {
     Ping,
     /// Ack.
     Ack,
+    /// Refresh.
+    Refresh,
     /// Could not be understood.
     Invalid,
 }
 
 impl ClientMessageKind {
     /// All, in the order of their discriminants.
-    pub const ALL: [ClientMessageKind; 5] = [Self::Subscribe, Self::Unsubscribe, Self::Ping, Self::Ack, Self::Invalid];
+    pub const ALL: [ClientMessageKind; 6] =
+        [Self::Subscribe, Self::Unsubscribe, Self::Ping, Self::Ack, Self::Refresh, Self::Invalid];
 
     /// The label text.
     pub fn as_str(self) -> &'static str {
@@ -125,6 +128,7 @@ impl ClientMessageKind {
             Self::Unsubscribe => "unsubscribe",
             Self::Ping => "ping",
             Self::Ack => "ack",
+            Self::Refresh => "refresh",
             Self::Invalid => "invalid",
         }
     }
@@ -200,11 +204,21 @@ pub struct ShardMetrics {
     /// How long they lived.
     pub connection_duration_seconds: Histogram<9>,
     /// What clients said, by [`ClientMessageKind`].
-    pub client_messages: [Counter; 5],
+    pub client_messages: [Counter; 6],
     /// Connections closed because they did not read.
     pub slow_closed: Counter,
     /// Connections closed because no pong or message came in time.
     pub heartbeat_timeouts: Counter,
+    /// Connections ended with their token.
+    pub token_expired: Counter,
+    /// Connections ended because their token was revoked.
+    pub token_revoked: Counter,
+    /// Connects refused because their token was revoked.
+    pub token_refused: Counter,
+    /// Connections ended because somebody ended all of their user.
+    pub disconnected: Counter,
+    /// Revocations held now, on the shard that is asked for all of them.
+    pub revocations: Level,
     /// Heartbeats sent.
     pub heartbeats: Counter,
     /// Time a turn spent on heartbeats, in milliseconds.
@@ -319,6 +333,11 @@ impl ShardMetrics {
             client_messages: std::array::from_fn(|_| Counter::default()),
             slow_closed: Counter::default(),
             heartbeat_timeouts: Counter::default(),
+            token_expired: Counter::default(),
+            token_revoked: Counter::default(),
+            token_refused: Counter::default(),
+            disconnected: Counter::default(),
+            revocations: Level::default(),
             heartbeats: Counter::default(),
             heartbeat_duration_ms: Histogram::new(&HEARTBEAT_DURATION_BOUNDS),
             http_requests: (0..routes).map(|_| std::array::from_fn(|_| Counter::default())).collect(),

@@ -27,10 +27,12 @@ use crate::tables::claims::PendingClaims;
 use crate::tables::directory::Directory;
 use crate::tables::gathers::Gathers;
 use crate::tables::mail::Mailroom;
+use crate::tables::revocations::Revocations;
 use crate::tables::slots::Slots;
 use crate::tables::streams::Streams;
 use crate::tables::templates::Templates;
 use crate::tables::tenants::Tenants;
+use crate::tables::token_ids::TokenIds;
 use crate::tables::users::Users;
 use crate::tables::watches::Watches;
 use crate::tables::wheel::Wheel;
@@ -106,6 +108,10 @@ pub struct Shard {
     pub(crate) tenants: Tenants,
     pub(crate) users: Users,
     pub(crate) channels: Channels,
+    pub(crate) token_ids: TokenIds,
+    pub(crate) revocations: Revocations,
+    /// How many of this node's own may be held.
+    pub(crate) revocations_max: usize,
     pub(crate) directory: Directory,
     pub(crate) streams: Streams,
     pub(crate) templates: Templates,
@@ -165,6 +171,9 @@ impl Shard {
             tenants: Tenants::default(),
             users: Users::default(),
             channels: Channels::default(),
+            token_ids: TokenIds::default(),
+            revocations: Revocations::default(),
+            revocations_max: limits::REVOCATIONS_MAX,
             directory: Directory::default(),
             streams: Streams::default(),
             templates,
@@ -194,6 +203,11 @@ impl Shard {
     /// Lowers [`limits::TURN_DELIVERIES_MAX`], for a world that is too small to reach it.
     pub fn slice_deliveries(&mut self, per_turn: usize) {
         (self.budget, self.budget_per_turn) = (per_turn, per_turn);
+    }
+
+    /// Lowers [`limits::REVOCATIONS_MAX`], for a world that is too small to reach it.
+    pub fn bound_revocations(&mut self, held_max: usize) {
+        self.revocations_max = held_max;
     }
 
     // --- Sockets -----------------------------------------------------------------------------------------------------
@@ -371,6 +385,7 @@ impl Shard {
                 self.count_for(now, from, connection, kind, identity, effects);
             }
             Message::Counted { connection, verdict } => self.counted(now, connection, verdict, effects),
+            Message::Revoke { page, reply } => self.revoked(now, &page, reply, effects),
             Message::Template { change, reply } => self.template_changed(now, &change, reply, effects),
         }
     }

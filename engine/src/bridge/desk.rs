@@ -2,9 +2,13 @@
 //!
 //! The port and the links share one object on the shard's thread. The port takes requests and gives events out; the
 //! links are guests of the shard's reactor and do the talking.
+mod revoked;
+
 use super::figures::{BridgeFigures, add};
 use super::inbox::{Inbox, is_notification};
+use super::ledger::Ledger;
 use super::register::Register;
+use protocol::auth::revocation::Revocation;
 use protocol::clock::Now;
 use protocol::cluster::wire::{Hello, Parcel, ParcelKind};
 use protocol::cluster::{ClusterEvent, ClusterRequest, GatherTicket, Topic};
@@ -24,6 +28,7 @@ use storage::redis::commands::answer::Outcome;
 use storage::redis::commands::link::CommandLink;
 use storage::redis::commands::status::Operation;
 use storage::redis::commands::{Command, Ticket, Words};
+use storage::redis::revocations::Revocations;
 use storage::redis::router::{Router, RouterEvent, Watch};
 use storage::redis::sessions::{Joining, Sessions, Swept};
 
@@ -43,6 +48,7 @@ pub(super) struct BridgeParts {
     pub(super) router: Router,
     pub(super) commands: CommandLink,
     pub(super) sessions: Sessions,
+    pub(super) revocations: Revocations,
     pub(super) session_ttl_seconds: u64,
     pub(super) metrics: Arc<NodeMetrics>,
     pub(super) figures: Arc<BridgeFigures>,
@@ -67,6 +73,13 @@ enum Asked {
     },
     Users,
     Sweep,
+    /// A revocation is to be kept; its parcel follows, if it has a ticket.
+    Kept {
+        ticket: Option<GatherTicket>,
+        revocation: Arc<Revocation>,
+    },
+    /// A page of revocations.
+    Revocations,
 }
 
 /// A hint and its topic.
@@ -78,6 +91,10 @@ struct Bridge {
     router: Router,
     commands: CommandLink,
     sessions: Sessions,
+    revocations: Revocations,
+    ledger: Ledger,
+    /// Parcels about what was not kept; until they are answered.
+    unkept: Vec<GatherTicket>,
     metrics: Arc<NodeMetrics>,
     figures: Arc<BridgeFigures>,
     inbox: Inbox,
@@ -102,7 +119,17 @@ struct Bridge {
 
 impl Bridge {
     fn new(parts: BridgeParts, now: Now) -> Bridge {
-        let BridgeParts { server_id, route, router, commands, sessions, session_ttl_seconds, metrics, figures } = parts;
+        let BridgeParts {
+            server_id,
+            route,
+            router,
+            commands,
+            sessions,
+            revocations,
+            session_ttl_seconds,
+            metrics,
+            figures,
+        } = parts;
         Bridge {
             inbox: Inbox::new(server_id.clone(), now.unix_ms(), Arc::clone(&figures)),
             register: Register::new(session_ttl_seconds),
@@ -111,6 +138,9 @@ impl Bridge {
             router,
             commands,
             sessions,
+            revocations,
+            ledger: Ledger::new(),
+            unkept: Vec::new(),
             metrics,
             figures,
             asked: HashMap::new(),
@@ -205,6 +235,9 @@ impl Bridge {
     }
 
     fn send(&mut self, now: Now, topic: Topic, parcel: Arc<Parcel>) {
+        if let ParcelKind::Revoked { revocation, .. } = &parcel.kind {
+            return self.revoke(now, &topic, &parcel, revocation);
+        }
         let ticket = parcel.ticket();
         let hint = matches!(parcel.kind, ParcelKind::Hint { .. }).then(|| (topic.clone(), Arc::clone(&parcel)));
         if self.publish(now, &topic, &parcel, ticket, hint) {
@@ -324,15 +357,21 @@ impl Bridge {
             self.inbox.events.push(ClusterEvent::Members(members));
         }
         if is_there && self.register.begins(now) {
+            // Whatever was missed though no link broke.
+            self.ledger.forget(now.unix_seconds());
+            self.ledger.owe_untold();
+            self.ledger.missed();
             self.inbox.events.push(ClusterEvent::RefreshSessions);
         }
         if is_there {
             self.walk(now);
+            self.tend_revocations(now);
         }
     }
 
     /// Once a second: this node is there, and what one node does for all.
     fn say_hello(&mut self, now: Now) {
+        self.ledger.retry();
         let hello = self.hello();
         let connections = hello.connections;
         self.say(now, &Topic::Everybody, None, ParcelKind::Hello(hello));
@@ -372,6 +411,7 @@ impl Bridge {
     /// The link for commands is up again: Redis may have lost everything.
     fn commands_are_up(&mut self, now: Now) {
         (self.hello_due_us, self.canary_due_us) = (now.mono_us, now.mono_us);
+        self.ledger.up(now.unix_seconds());
         let owed = self.register.up(now);
         let Bridge { sessions, commands, .. } = self;
         for topic in owed {
@@ -385,7 +425,7 @@ impl Bridge {
 
     fn turn_commands(&mut self, now: Now, ready: Ready) -> Wants {
         self.tick(now);
-        let Bridge { commands, asked, inbox, figures, sweep_cursor, unsent, .. } = self;
+        let Bridge { commands, asked, inbox, figures, sweep_cursor, unsent, unkept, ledger, .. } = self;
         let wants = commands.turn(now, ready.read, ready.write, &mut |ticket, outcome| {
             match (asked.remove(&ticket.0), outcome) {
                 (Some(Asked::Parcel { ticket, own, hint }), outcome) => {
@@ -397,7 +437,11 @@ impl Bridge {
                             None
                         }
                     };
-                    let nodes = count.and_then(|count| u32::try_from(count.saturating_sub(u64::from(own))).ok());
+                    let mut nodes = count.and_then(|count| u32::try_from(count.saturating_sub(u64::from(own))).ok());
+                    if let Some(at) = unkept.iter().position(|unkept| Some(*unkept) == ticket) {
+                        unkept.swap_remove(at);
+                        nodes = None;
+                    }
                     inbox.events.extend(ticket.map(|ticket| ClusterEvent::Sent { ticket, nodes }));
                 }
                 (Some(Asked::Users), Outcome::Done(reply)) => {
@@ -407,6 +451,10 @@ impl Bridge {
                     // An answer of another shape begins the walk anew.
                     *sweep_cursor = Swept::read(reply).map_or(0, |swept| swept.cursor);
                 }
+                (Some(Asked::Kept { revocation, .. }), Outcome::Done(_)) => ledger.told(&revocation),
+                // Its parcel is answered behind it, on the same link.
+                (Some(Asked::Kept { ticket, .. }), _) => unkept.extend(ticket),
+                (Some(Asked::Revocations), outcome) => inbox.events.extend(revoked::read(ledger, now, outcome)),
                 _ => {}
             }
         });
@@ -419,6 +467,7 @@ impl Bridge {
         let due_us = self.hello_due_us.min(self.canary_due_us).min(match self.register.walk {
             // The next answers make room.
             Some(_) => now.mono_us + 5_000,
+            None if self.is_there() && self.ledger.has_work() => now.mono_us + 5_000,
             None => self.register.due_us().max(now.mono_us + 1_000),
         });
         let wants = as_guest(wants);
@@ -431,14 +480,18 @@ impl Bridge {
     }
 
     fn turn_router(&mut self, now: Now, ready: Ready, paused: bool) -> Wants {
-        let Bridge { router, inbox, .. } = self;
+        let Bridge { router, inbox, ledger, .. } = self;
         let wants = router.turn(now, ready.read, ready.write, paused, &mut |event| match event {
-            RouterEvent::Up => {}
+            // The topic of everybody is listened to from here on: what was revoked before is kept.
+            RouterEvent::Up => ledger.missed(),
             RouterEvent::Message { payload, .. } => inbox.heard(now, payload),
             RouterEvent::Watching(name) => inbox.watching(name),
             RouterEvent::Resumed => inbox.events.push(ClusterEvent::Resumed),
             RouterEvent::Down => inbox.down(),
         });
+        for revocation in self.inbox.revoked.drain(..) {
+            self.ledger.add(&revocation, true);
+        }
         self.figures.topics.store(self.router.topics() as u64, Relaxed);
         let wants = as_guest(wants);
         // While it is paused nothing tells it when the node has caught up, so it looks again soon.

@@ -1,6 +1,7 @@
 //! What comes in over topics, turned into events for the shard. No socket.
 use super::figures::{BridgeFigures, add};
 use super::members::Members;
+use protocol::auth::revocation::Revocation;
 use protocol::clock::Now;
 use protocol::cluster::wire::{Hello, Parcel, ParcelKind};
 use protocol::cluster::{ClusterEvent, Topic};
@@ -31,6 +32,8 @@ pub(super) struct Inbox {
     pub(super) started_unix_ms: u64,
     /// Until they are asked for.
     pub(super) events: Vec<ClusterEvent>,
+    /// Of them, what was revoked.
+    pub(super) revoked: Vec<Arc<Revocation>>,
     /// By the name of the topic; as many as topics are being asked for.
     waiting: HashMap<Box<[u8]>, Vec<Waiting>>,
     pub(super) members: Members,
@@ -47,6 +50,7 @@ impl Inbox {
             server_id,
             started_unix_ms,
             events: Vec::new(),
+            revoked: Vec::new(),
             waiting: HashMap::new(),
             members: Members::default(),
             has_other_members: true,
@@ -108,6 +112,9 @@ impl Inbox {
             ParcelKind::Receipt { ticket, receipt } => ClusterEvent::Receipt { ticket, receipt },
             ParcelKind::Answer { ticket, sessions, .. } => ClusterEvent::Answer { ticket, sessions },
             kind => {
+                if let ParcelKind::Revoked { revocation, .. } = &kind {
+                    self.revoked.push(Arc::clone(revocation));
+                }
                 if is_notification(&kind) {
                     add(&self.figures.received_notifications, 1);
                 }

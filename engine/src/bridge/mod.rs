@@ -7,6 +7,7 @@
 //! | `inbox` | what comes in, told apart |
 //! | `members` | who is alive |
 //! | `register` | the keys of sessions, written again before they expire and after a loss |
+//! | `ledger` | revoked tokens: what Redis is to have, and how far it was read |
 //! | `repeats` | which repetition of a message of Redis this is |
 //! | `canary` | what goes out to come back: whether messages flow; and the one of the ingest |
 //! | `figures` | what it counts, for any thread to read |
@@ -18,6 +19,7 @@ pub(crate) mod canary;
 mod desk;
 pub(crate) mod figures;
 mod inbox;
+mod ledger;
 mod members;
 pub(crate) mod plan;
 mod register;

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use storage::link::tls::TlsError;
 use storage::redis::commands::link::{CommandConfig, CommandLink};
 use storage::redis::feed::{FeedConfig, FeedError, FeedTiming};
+use storage::redis::revocations::Revocations;
 use storage::redis::router::Router;
 use storage::redis::sessions::{SCRIPTS, Sessions};
 
@@ -50,6 +51,7 @@ pub(crate) struct BridgePlan {
     router: FeedConfig,
     commands: CommandConfig,
     sessions: Sessions,
+    revocations: Revocations,
     session_ttl_seconds: u64,
     metrics: Arc<NodeMetrics>,
     figures: Arc<BridgeFigures>,
@@ -94,6 +96,7 @@ impl BridgePlan {
             router,
             commands,
             sessions: Sessions::new(&cluster.session_prefix, server_id, cluster.session_ttl_seconds),
+            revocations: Revocations::new(&cluster.session_prefix),
             session_ttl_seconds: cluster.session_ttl_seconds,
             metrics,
             figures,
@@ -108,8 +111,17 @@ impl BridgePlan {
     /// The bridge on its shard. Its links begin to connect at the shard's first turn.
     pub(crate) fn make(self, seed: u64) -> MakeCluster {
         Box::new(move |bell| {
-            let BridgePlan { server_id, route, router, commands, sessions, session_ttl_seconds, metrics, figures } =
-                self;
+            let BridgePlan {
+                server_id,
+                route,
+                router,
+                commands,
+                sessions,
+                revocations,
+                session_ttl_seconds,
+                metrics,
+                figures,
+            } = self;
             let ring = bell.clone();
             let router = match make_router(router, &figures, seed, Box::new(move || ring.ring())) {
                 Ok(router) => router,
@@ -118,8 +130,17 @@ impl BridgePlan {
             let wake = Arc::new(move || bell.ring());
             // Links that come back together must not come back in step.
             let commands = CommandLink::new(commands, Arc::clone(&figures.commands), seed.wrapping_add(1), wake);
-            let parts =
-                BridgeParts { server_id, route, router, commands, sessions, session_ttl_seconds, metrics, figures };
+            let parts = BridgeParts {
+                server_id,
+                route,
+                router,
+                commands,
+                sessions,
+                revocations,
+                session_ttl_seconds,
+                metrics,
+                figures,
+            };
             desk::open(parts, clock::now())
         })
     }

@@ -26,8 +26,7 @@ pub fn run(sources: &Sources, args: &DevArgs) -> Result<(), Failure> {
         return Err(Failure(format!("{error}; try: ara-notification-service dev --port {}", another(args.port))));
     }
     let now = unix_seconds();
-    let claims =
-        Claims { sub: "ana", iat: now, exp: now + TOKEN_SECONDS, roles: &[], tenant_id: None, iss: None, aud: None };
+    let claims = Claims { sub: "ana", iat: now, exp: now + TOKEN_SECONDS, ..Claims::default() };
     let token = sign(JwtAlgorithm::Hs256, &secret, &claims)?;
     let on_ready = move |address: SocketAddr| print(guide(address, &token, &api_key));
     boot::serve(settings, ServeOptions { on_ready: Some(Box::new(on_ready)) }).map_err(Failure::new)

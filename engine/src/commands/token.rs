@@ -9,7 +9,7 @@ use serde::Serialize;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The claims that the service reads (contract §2).
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub struct Claims<'a> {
     /// User id.
     pub sub: &'a str,
@@ -28,6 +28,12 @@ pub struct Claims<'a> {
     /// For whom.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub aud: Option<&'a str>,
+    /// What it can be revoked by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jti: Option<&'a str>,
+    /// What it lets its holder subscribe to; empty is everything.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub channels: &'a [String],
 }
 
 /// Prints a token made from the arguments and `JWT_SECRET`, `JWT_ALGORITHM`, `JWT_ISSUER` and `JWT_AUDIENCE`. Other
@@ -52,6 +58,16 @@ pub fn run(sources: &Sources, args: &TokenArgs) -> Result<(), Failure> {
     {
         return Err(Failure(format!("--tenant {tenant:?} is not 1 to 64 bytes of letters, digits, -, _ and .")));
     }
+    if args.id.as_ref().is_some_and(|id| id.len() > protocol::limits::TOKEN_ID_BYTES_MAX) {
+        return Err(Failure(format!("--jti is longer than {} bytes", protocol::limits::TOKEN_ID_BYTES_MAX)));
+    }
+    let channels = args.channels.iter().map(|channel| channel.as_str().into()).collect();
+    if protocol::auth::channels::ChannelRules::new(channels).is_none() {
+        return Err(Failure(format!(
+            "--channel takes up to {} names of channels, or prefixes like orders.*",
+            protocol::limits::TOKEN_CHANNELS_MAX
+        )));
+    }
     let now = unix_seconds();
     let claims = Claims {
         sub: &args.user,
@@ -61,6 +77,8 @@ pub fn run(sources: &Sources, args: &TokenArgs) -> Result<(), Failure> {
         tenant_id: args.tenant.as_deref(),
         iss: values.text("JWT_ISSUER"),
         aud: values.text("JWT_AUDIENCE"),
+        jti: args.id.as_deref(),
+        channels: &args.channels,
     };
     print(sign(algorithm, secret, &claims)?);
     Ok(())
@@ -106,8 +124,9 @@ mod tests {
             exp: 1_700_003_600,
             roles: &roles,
             tenant_id: Some("acme"),
-            iss: None,
-            aud: None,
+            jti: Some("t-1"),
+            channels: &["orders".to_owned(), "news.*".to_owned()],
+            ..Claims::default()
         };
         let token = sign(JwtAlgorithm::Hs384, "secret", &claims).unwrap();
         let mut validation = Validation::new(Algorithm::HS384);
@@ -115,21 +134,34 @@ mod tests {
         let key = DecodingKey::from_secret(b"secret");
         let decoded = jsonwebtoken::decode::<serde_json::Value>(&token, &key, &validation).unwrap();
         let expected = serde_json::json!({
-            "sub": "ana", "iat": 1_700_000_000, "exp": 1_700_003_600, "roles": ["admin"], "tenant_id": "acme"
+            "sub": "ana", "iat": 1_700_000_000, "exp": 1_700_003_600, "roles": ["admin"], "tenant_id": "acme",
+            "jti": "t-1", "channels": ["orders", "news.*"]
         });
         assert_eq!(decoded.claims, expected);
     }
 
     #[test]
     fn a_private_keys_work_is_not_done_with_a_secret() {
-        let claims = Claims { sub: "", iat: 0, exp: 0, roles: &[], tenant_id: None, iss: None, aud: None };
-        assert!(sign(JwtAlgorithm::Rs256, "secret", &claims).is_err());
+        assert!(sign(JwtAlgorithm::Rs256, "secret", &Claims::default()).is_err());
     }
 
     #[test]
     fn without_a_secret_there_is_no_token() {
-        let args = TokenArgs { user: "ana".into(), tenant: None, roles: vec![], ttl_seconds: 1, secret: None };
+        let args = TokenArgs { user: "ana".into(), ttl_seconds: 1, ..TokenArgs::default() };
         let failure = run(&Sources::from_environment([]), &args).unwrap_err();
         assert!(failure.0.contains("JWT_SECRET"));
+    }
+
+    #[test]
+    fn what_the_service_would_refuse_is_not_signed() {
+        let args = || TokenArgs { user: "ana".into(), secret: Some("secret".into()), ..TokenArgs::default() };
+        let rows = [
+            (TokenArgs { channels: vec!["*".into()], ..args() }, "--channel"),
+            (TokenArgs { id: Some("x".repeat(257)), ..args() }, "--jti"),
+        ];
+        for (args, words) in rows {
+            let failure = run(&Sources::from_environment([]), &args).unwrap_err();
+            assert!(failure.0.contains(words), "{failure:?}");
+        }
     }
 }

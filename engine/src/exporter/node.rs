@@ -141,6 +141,16 @@ impl NodeCollector {
         out.counter("ara_slow_consumers_closed_total", "Connections closed because they did not read.", slow)?;
         let beats = self.sum(|shard| shard.heartbeats.get());
         out.counter("ara_heartbeats_sent_total", "Heartbeats sent.", beats)?;
+        let ended: [(Labels, u64); 3] = [
+            (&[("reason", "token_expired")], self.sum(|shard| shard.token_expired.get())),
+            (&[("reason", "token_revoked")], self.sum(|shard| shard.token_revoked.get())),
+            (&[("reason", "disconnected")], self.sum(|shard| shard.disconnected.get())),
+        ];
+        out.counters("ara_connections_ended_total", "Connections ended for no fault of their client.", ended)?;
+        let refused = self.sum(|shard| shard.token_refused.get());
+        out.counter("ara_tokens_refused_revoked_total", "Connects and refreshes with a revoked token.", refused)?;
+        let held = self.sum(|shard| shard.revocations.get());
+        out.gauge("ara_token_revocations", "Revocations held now.", held)?;
         let timeouts = self.sum(|shard| shard.heartbeat_timeouts.get());
         out.counter("ara_heartbeat_timeouts_total", "Connections closed for their silence.", timeouts)?;
         let durations = self.view.metrics.shards.iter().map(|shard| &shard.heartbeat_duration_ms);

@@ -94,6 +94,7 @@ const OWN: &[(&str, &str)] = &[
     ("ara_cluster_parcels_refused_total", "counter"),
     ("ara_cluster_parcels_sent_total", "counter"),
     ("ara_cluster_topics", "gauge"),
+    ("ara_connections_ended_total", "counter"),
     ("ara_connections_refused_total", "counter"),
     ("ara_heartbeats_sent_total", "counter"),
     ("ara_mesh_congested_lanes", "gauge"),
@@ -124,6 +125,8 @@ const OWN: &[(&str, &str)] = &[
     ("ara_store_requests_outstanding", "gauge"),
     ("ara_store_well", "gauge"),
     ("ara_subscriptions_active", "gauge"),
+    ("ara_token_revocations", "gauge"),
+    ("ara_tokens_refused_revoked_total", "counter"),
 ];
 
 #[test]

@@ -9,6 +9,7 @@ mod crowd;
 mod failures;
 mod mail;
 mod shared;
+mod tokens;
 
 /// A node of the cluster at this Redis, past its first canary.
 fn node(redis: &Redis, server_id: &str) -> Server {

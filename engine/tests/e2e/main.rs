@@ -18,4 +18,5 @@ mod sse;
 mod stores;
 mod support;
 mod tenants;
+mod tokens;
 mod websocket;

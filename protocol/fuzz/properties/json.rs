@@ -80,5 +80,8 @@ pub fn client_command(bytes: &[u8]) {
             let digits = |text: &str| text.replace(|c: char| !c.is_ascii_hexdigit(), "").to_lowercase();
             assert!(digits(id).ends_with(&digits(&notification_id.to_string())), "{id} is {notification_id}");
         }
+        Command::Refresh { token } => {
+            assert_eq!((&value["type"], payload["token"].as_str()), (&"Refresh".into(), Some(&*token.0)));
+        }
     }
 }

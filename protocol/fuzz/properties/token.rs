@@ -80,6 +80,14 @@ fn check_claims(claims: &Claims, read: &Value) {
     assert!(claims.tenant.as_deref().is_none_or(|tenant| TenantId::parse(tenant).is_some()));
     let roles: Vec<&str> = read["roles"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     assert_eq!(roles, claims.roles.iter().map(|role| &**role).collect::<Vec<_>>());
+    assert!(claims.id.as_deref().is_none_or(|id| id.len() <= limits::TOKEN_ID_BYTES_MAX));
+    assert_eq!(read["channels"].is_array(), claims.channels.is_some());
+    if let (Some(rules), Some(patterns)) = (&claims.channels, read["channels"].as_array()) {
+        for pattern in patterns.iter().filter_map(Value::as_str) {
+            let name = pattern.strip_suffix('*').map_or(pattern.to_owned(), |prefix| format!("{prefix}x"));
+            assert!(rules.allow(&name), "{pattern} lets {name} in");
+        }
+    }
 }
 
 fn signed(header: &[u8], claims: &[u8]) -> String {

@@ -1,4 +1,5 @@
 //! Tokens of clients (contract §2, C-7): a JWT says who connects. The only module that names `jsonwebtoken`.
+use super::channels::ChannelRules;
 use crate::ids::{self, TenantId};
 use crate::limits;
 use jsonwebtoken::crypto::{self, rust_crypto};
@@ -11,7 +12,7 @@ use std::fmt;
 const RSA_BITS_MIN: usize = 2_048;
 
 /// Who a valid token says the client is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claims {
     /// `sub`; may be empty.
     pub user: Box<str>,
@@ -21,6 +22,13 @@ pub struct Claims {
     pub roles: Box<[Box<str>]>,
     /// `exp`: the connection ends then (C-7). Seconds since the Unix epoch, without leeway.
     pub expires_at_unix_s: u64,
+    /// `iat`, in whole seconds since the Unix epoch. `None` when it is no such number: whatever revokes tokens of a time
+    /// revokes those that do not tell theirs.
+    pub issued_at_unix_s: Option<u64>,
+    /// `jti`: the name that the token can be revoked by. At most [`limits::TOKEN_ID_BYTES_MAX`] bytes.
+    pub id: Option<Box<str>>,
+    /// `channels`: what may be subscribed to; `None` is everything.
+    pub channels: Option<ChannelRules>,
 }
 
 /// How tokens are signed. One is chosen by configuration and no other is accepted.
@@ -227,6 +235,9 @@ impl Verifier {
             tenant: claims.tenant_id,
             roles: claims.roles.into_boxed_slice(),
             expires_at_unix_s: claims.exp,
+            issued_at_unix_s: claims.iat,
+            id: claims.jti,
+            channels: claims.channels,
         })
     }
 
@@ -282,7 +293,7 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error>
     serde::de::IgnoredAny::deserialize(deserializer).map(|_| true)
 }
 
-/// The claims we look at; `iat` and all others are ignored.
+/// The claims we look at; all others are ignored.
 #[derive(Deserialize)]
 struct RawClaims {
     sub: Box<str>,
@@ -297,6 +308,57 @@ struct RawClaims {
     iss: OneOrMany,
     #[serde(default)]
     aud: OneOrMany,
+    #[serde(default, deserialize_with = "whole_seconds")]
+    iat: Option<u64>,
+    #[serde(default, deserialize_with = "token_id")]
+    jti: Option<Box<str>>,
+    // Absent is everything, so `null` must not be absent.
+    #[serde(default, deserialize_with = "channel_rules")]
+    channels: Option<ChannelRules>,
+}
+
+/// A number that may have a fraction, as some libraries write times. Nothing depended on `iat` before tokens could be
+/// revoked, so whatever else stands there is no reason to refuse a token.
+fn whole_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Seconds {
+        Whole(u64),
+        Broken(f64),
+        Other(serde::de::IgnoredAny),
+    }
+    Ok(match Seconds::deserialize(deserializer)? {
+        Seconds::Whole(seconds) => Some(seconds),
+        // Of a negative one nothing is left, and what is too large is as late as can be.
+        Seconds::Broken(seconds) if seconds.is_finite() => Some(seconds as u64),
+        Seconds::Broken(_) | Seconds::Other(_) => None,
+    })
+}
+
+/// A text, or a whole number for its text. Anything else, or longer than its bound, could never be revoked, and is refused.
+fn token_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<str>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Id {
+        Text(Box<str>),
+        Number(i64),
+        LargeNumber(u64),
+    }
+    let id = match Option::<Id>::deserialize(deserializer)? {
+        None => return Ok(None),
+        Some(Id::Text(text)) => text,
+        Some(Id::Number(number)) => number.to_string().into(),
+        Some(Id::LargeNumber(number)) => number.to_string().into(),
+    };
+    if id.len() > limits::TOKEN_ID_BYTES_MAX {
+        return Err(serde::de::Error::custom("jti is too long"));
+    }
+    Ok(Some(id))
+}
+
+fn channel_rules<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ChannelRules>, D::Error> {
+    let rules = ChannelRules::new(Vec::deserialize(deserializer)?);
+    rules.map(Some).ok_or_else(|| serde::de::Error::custom("not names of channels"))
 }
 
 /// `iss` and `aud` are a string or an array of strings; anything else is only wrong when we ask for one.
@@ -342,6 +404,12 @@ pub struct MintClaims {
     /// The audience, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub aud: Option<String>,
+    /// The name it can be revoked by, if any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jti: Option<String>,
+    /// What it lets its holder subscribe to; `None` is everything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channels: Option<Vec<String>>,
 }
 
 /// Signs a token with HS256.

@@ -29,6 +29,21 @@ pub enum Command {
         /// Which.
         notification_id: NotificationId,
     },
+    /// To go on with another token.
+    Refresh {
+        /// As the client wrote it; whoever verifies it bounds it.
+        token: Secret,
+    },
+}
+
+/// A text that no log line may show.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub Box<str>);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
 }
 
 /// Why a text is no command; the client's doing. Holds the message of `INVALID_MESSAGE`, at most
@@ -82,6 +97,11 @@ struct Receipt<'a> {
     notification_id: Cow<'a, str>,
 }
 
+#[derive(Deserialize)]
+struct Renewal {
+    token: Box<str>,
+}
+
 /// Reads one command. The text is bounded by [`crate::limits::WS_MESSAGE_BYTES_MAX`], so what it holds is, too.
 pub fn parse(text: &str) -> Result<Command, CommandError> {
     let envelope: Envelope<'_> = object(text, "message")?;
@@ -100,8 +120,15 @@ pub fn parse(text: &str) -> Result<Command, CommandError> {
                 .map_err(|error| CommandError::new(format_args!("notification_id is not a UUID: {error}")))?;
             Ok(Command::Ack { notification_id: NotificationId(uuid) })
         }
+        "Refresh" => {
+            // What the parser says of a wrong value may quote it.
+            let renewal: Result<Renewal, _> = object(required()?, "payload");
+            let Renewal { token } = renewal
+                .map_err(|_| CommandError::new("payload of `Refresh` must be an object with a string `token`"))?;
+            Ok(Command::Refresh { token: Secret(token) })
+        }
         unknown => Err(CommandError::new(format_args!(
-            "unknown type, expected one of `Subscribe`, `Unsubscribe`, `Ping`, `Ack`: `{unknown}`"
+            "unknown type, expected one of `Subscribe`, `Unsubscribe`, `Ping`, `Ack`, `Refresh`: `{unknown}`"
         ))),
     }
 }
@@ -149,6 +176,10 @@ mod tests {
             (r#"{"type":"\u0050ing","payload":null}"#, Command::Ping),
             (r#"{"payload":{},"type":"Ping"}"#, Command::Ping),
             (r#"{"type":"Ping","payload": { } ,"id":7}"#, Command::Ping),
+            (
+                r#"{"payload":{"x":1,"token":"a.b\u002ec"},"type":"Refresh"}"#,
+                Command::Refresh { token: Secret("a.b.c".into()) },
+            ),
         ];
         for (text, command) in rows {
             assert_eq!(parse(text), Ok(command), "{text}");
@@ -194,10 +225,24 @@ mod tests {
             (r#"{"type":"Ack","payload":{}}"#, "missing field `notification_id`"),
             (r#"{"type":"Ack","payload":{"notification_id":"x"}}"#, "notification_id is not a UUID"),
             (r#"{"type":"Ack","payload":{"notification_id":null}}"#, "invalid type: null"),
+            (r#"{"type":"Refresh"}"#, "missing field `payload`"),
+            (r#"{"type":"Refresh","payload":{}}"#, "must be an object with a string `token`"),
+            (r#"{"type":"Refresh","payload":["a.b.c"]}"#, "must be an object with a string `token`"),
         ];
         for (text, words) in rows {
             let error = parse(text).expect_err(text);
             assert!(error.0.contains(words), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_shown_to_nobody() {
+        let command = parse(r#"{"type":"Refresh","payload":{"token":"s3cret"}}"#).unwrap();
+        assert!(!format!("{command:?}").contains("s3cret"));
+        for payload in [r#""s3cret""#, r#"{"token":{"s3cret":1}}"#, r#"{"token":["s3cret"]}"#, r#"{"token":"s3cret"}x"#]
+        {
+            let error = parse(&format!(r#"{{"type":"Refresh","payload":{payload}}}"#)).unwrap_err();
+            assert!(!error.0.contains("s3cret"), "{error}");
         }
     }
 

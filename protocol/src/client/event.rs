@@ -22,6 +22,14 @@ pub enum ErrorCode {
     InvalidAck,
     /// The client says more than it may.
     RateLimited,
+    /// The token of a Refresh does not hold, or is another's. Nothing has changed.
+    InvalidToken,
+    /// An SSE stream ends with its token. A WebSocket's Close frame says so by its code, as for the next two.
+    TokenExpired,
+    /// An SSE stream ends because its token was revoked.
+    TokenRevoked,
+    /// An SSE stream ends because somebody ended all connections of its user.
+    Disconnected,
 }
 
 impl ErrorCode {
@@ -34,6 +42,10 @@ impl ErrorCode {
             ErrorCode::SubscriptionError => "SUBSCRIPTION_ERROR",
             ErrorCode::InvalidAck => "INVALID_ACK",
             ErrorCode::RateLimited => "RATE_LIMITED",
+            ErrorCode::InvalidToken => "INVALID_TOKEN",
+            ErrorCode::TokenExpired => "TOKEN_EXPIRED",
+            ErrorCode::TokenRevoked => "TOKEN_REVOKED",
+            ErrorCode::Disconnected => "DISCONNECTED",
         }
     }
 }
@@ -59,9 +71,25 @@ pub fn write_acked(out: &mut Vec<u8>, notification_id: NotificationId) {
     out.extend_from_slice(br#""}"#);
 }
 
+/// Appends `refreshed`: the connection now ends at this time, in seconds since the Unix epoch.
+pub fn write_refreshed(out: &mut Vec<u8>, expires_at_unix_s: u64) {
+    out.extend_from_slice(br#"{"type":"refreshed","expires_at":"#);
+    out.extend_from_slice(itoa::Buffer::new().format(expires_at_unix_s).as_bytes());
+    out.push(b'}');
+}
+
 /// Appends `error`.
 pub fn write_error(out: &mut Vec<u8>, code: ErrorCode, message: &str) {
     out.extend_from_slice(br#"{"type":"error","code":""#);
+    out.extend_from_slice(code.as_str().as_bytes());
+    out.extend_from_slice(br#"","message":"#);
+    json::write_string(out, message);
+    out.push(b'}');
+}
+
+/// Appends the data of the `error` event that an SSE stream ends with (contract §4).
+pub fn write_stream_error(out: &mut Vec<u8>, code: ErrorCode, message: &str) {
+    out.extend_from_slice(br#"{"code":""#);
     out.extend_from_slice(code.as_str().as_bytes());
     out.extend_from_slice(br#"","message":"#);
     json::write_string(out, message);

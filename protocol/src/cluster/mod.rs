@@ -3,6 +3,7 @@
 mod topic;
 pub mod wire;
 
+use crate::auth::revocation::Revocation;
 use crate::ids::{ConnectionId, TenantId};
 use crate::json;
 use crate::publish::receipt::{Receipt, SessionRow};
@@ -137,6 +138,8 @@ pub enum ClusterEvent {
     Members(Arc<[Hello]>),
     /// Time to write the keys of all connections again.
     RefreshSessions,
+    /// Revocations that Redis keeps; this node may have missed them.
+    Revoked(Vec<Arc<Revocation>>),
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@
 //! | `canary` | `Canary` | | `""` | `number` |
 //! | `question` | `Question` | the user | `""` | `gather` |
 //! | `answer` | `Answer` | the user | `""` | `gather`, `sessions` |
+//! | `disconnect` | `Disconnect` | the user | `""` | `gather` |
+//! | `revoked` | `Revoked` | the user or `""`, its tenant | `""` | `jti` or `before`; `until`; `gather` |
 //!
 //! Those of a publication are `priority`, `expires_at_unix_ms`, `stream` (epoch and seq; absent: not numbered) and
 //! `gather` (who waits: shard, slot, generation). What is not there is absent, never `null`. Unknown keys are ignored, so
@@ -28,6 +30,7 @@ mod claim;
 mod read;
 mod write;
 
+use crate::auth::revocation::Revocation;
 use crate::clock::Now;
 use crate::cluster::GatherTicket;
 use crate::frame::{EventName, Frame};
@@ -39,6 +42,7 @@ use crate::store::Position;
 use crate::stream::StreamSeq;
 pub use claim::Claim;
 use std::fmt;
+use std::sync::Arc;
 
 /// What one node says to others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,6 +121,22 @@ pub enum ParcelKind {
         user: Box<str>,
         /// At most [`limits::CLUSTER_SESSIONS_MAX`].
         sessions: Vec<SessionRow>,
+    },
+    /// The receiver is to end its connections of a user, and to say how many in a receipt.
+    Disconnect {
+        /// Comes back in the receipt.
+        ticket: GatherTicket,
+        /// Whose user.
+        tenant: TenantId,
+        /// The user.
+        user: Box<str>,
+    },
+    /// Tokens hold no longer.
+    Revoked {
+        /// Which.
+        revocation: Arc<Revocation>,
+        /// Who waits for receipts of how many connections ended.
+        ticket: Option<GatherTicket>,
     },
     /// The original's own message.
     Plain(Plain),
@@ -301,7 +321,8 @@ impl Parcel {
     pub fn ticket(&self) -> Option<GatherTicket> {
         match &self.kind {
             ParcelKind::Publication { published, .. } | ParcelKind::Hint { published, .. } => published.ticket,
-            ParcelKind::Question { ticket, .. } => Some(*ticket),
+            ParcelKind::Question { ticket, .. } | ParcelKind::Disconnect { ticket, .. } => Some(*ticket),
+            ParcelKind::Revoked { ticket, .. } => *ticket,
             _ => None,
         }
     }

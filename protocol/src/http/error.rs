@@ -74,6 +74,11 @@ impl ApiError {
         ApiError::new(403, "TENANT_ACCESS_DENIED", "Cannot access another tenant's stats")
     }
 
+    /// 403 `CHANNEL_FORBIDDEN`: the token's `channels` do not let its holder subscribe to this one.
+    pub fn channel_forbidden(name: &str) -> ApiError {
+        ApiError::new(403, "CHANNEL_FORBIDDEN", format!("Channel not permitted: {name}"))
+    }
+
     /// 404 `NOT_FOUND`: no such path.
     pub fn not_found() -> ApiError {
         ApiError::new(404, "NOT_FOUND", "The requested path does not exist")
@@ -173,6 +178,12 @@ impl ApiError {
         ApiError::new(503, "QUEUE_ERROR", message)
     }
 
+    /// 503 `REVOCATIONS_FULL`: the node holds [`crate::limits::REVOCATIONS_MAX`] and takes no more; nothing was revoked.
+    pub fn revocations_full() -> ApiError {
+        let message = "No more revocations can be held; those whose tokens expire make room, so name expires_at";
+        ApiError::new(503, "REVOCATIONS_FULL", message)
+    }
+
     /// 503 `CLUSTER_ERROR`.
     pub fn cluster(message: impl Into<Cow<'static, str>>) -> ApiError {
         ApiError::new(503, "CLUSTER_ERROR", message)
@@ -205,6 +216,7 @@ fn masked(code: &str) -> &'static str {
         "OVERLOADED" => "The server is overloaded, please retry",
         "QUEUE_ERROR" => "The message queue is temporarily unavailable",
         "REDIS_ERROR" => "A backend is temporarily unavailable",
+        "REVOCATIONS_FULL" => "No more revocations can be held, nothing was revoked",
         "TIMEOUT" => "The request took too long",
         _ => "An internal error occurred",
     }

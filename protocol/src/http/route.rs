@@ -41,6 +41,10 @@ pub enum Route {
     ChannelDetail(String),
     /// `GET /api/v1/users/{user_id}/subscriptions`.
     UserSubscriptions(String),
+    /// `POST /api/v1/users/{user_id}/disconnect`.
+    UserDisconnect(String),
+    /// `POST /api/v1/tokens/revoke`.
+    TokenRevoke,
     /// `POST /api/v1/templates`.
     TemplateCreate,
     /// `GET /api/v1/templates`.
@@ -96,6 +100,8 @@ enum Path {
     ChannelList,
     ChannelDetail,
     UserSubscriptions,
+    UserDisconnect,
+    TokenRevoke,
     Templates,
     Template,
     TenantList,
@@ -122,7 +128,7 @@ const fn post(path: Path, template: &'static str) -> Row {
     Row { path, template, methods: &["POST"], allow: "POST" }
 }
 
-const TABLE: [Row; 22] = [
+const TABLE: [Row; 24] = [
     get(Path::Health, "/health"),
     get(Path::Live, "/health/live"),
     get(Path::Ready, "/health/ready"),
@@ -139,6 +145,8 @@ const TABLE: [Row; 22] = [
     get(Path::ChannelList, "/api/v1/channels"),
     get(Path::ChannelDetail, "/api/v1/channels/{name}"),
     get(Path::UserSubscriptions, "/api/v1/users/{user_id}/subscriptions"),
+    post(Path::UserDisconnect, "/api/v1/users/{user_id}/disconnect"),
+    post(Path::TokenRevoke, "/api/v1/tokens/revoke"),
     Row { path: Path::Templates, template: "/api/v1/templates", methods: &["GET", "POST"], allow: "POST,GET,HEAD" },
     Row {
         path: Path::Template,
@@ -209,6 +217,8 @@ pub fn route(method: Method, path: &str) -> RouteMatch {
         (Path::ChannelList, Method::Get) => Route::ChannelList,
         (Path::ChannelDetail, Method::Get) => Route::ChannelDetail(name),
         (Path::UserSubscriptions, Method::Get) => Route::UserSubscriptions(name),
+        (Path::UserDisconnect, Method::Post) => Route::UserDisconnect(name),
+        (Path::TokenRevoke, Method::Post) => Route::TokenRevoke,
         (Path::Templates, Method::Post) => Route::TemplateCreate,
         (Path::Templates, Method::Get) => Route::TemplateList,
         (Path::Template, Method::Get) => Route::TemplateGet(name),
@@ -260,6 +270,7 @@ impl Route {
             Route::Send | Route::SendToUsers | Route::Broadcast | Route::Channel | Route::Channels => {
                 SEND_BODY_BYTES_MAX
             }
+            Route::TokenRevoke => SEND_BODY_BYTES_MAX,
             Route::Batch => BATCH_BODY_BYTES_MAX,
             _ => OTHER_BODY_BYTES_MAX,
         }
@@ -275,6 +286,7 @@ impl Route {
                 | Route::Channel
                 | Route::Channels
                 | Route::Batch
+                | Route::TokenRevoke
                 | Route::TemplateCreate
                 | Route::TemplatePut(_)
         )
@@ -298,6 +310,8 @@ impl Route {
             Route::ChannelList => Path::ChannelList,
             Route::ChannelDetail(_) => Path::ChannelDetail,
             Route::UserSubscriptions(_) => Path::UserSubscriptions,
+            Route::UserDisconnect(_) => Path::UserDisconnect,
+            Route::TokenRevoke => Path::TokenRevoke,
             Route::TemplateCreate | Route::TemplateList => Path::Templates,
             Route::TemplateGet(_) | Route::TemplatePut(_) | Route::TemplateDelete(_) => Path::Template,
             Route::TenantList => Path::TenantList,

@@ -3,6 +3,7 @@ use super::outbox::Transport;
 use crate::tables::channels::ChannelIndex;
 use crate::tables::tenants::TenantIndex;
 use crate::tables::users::UserIndex;
+use protocol::auth::channels::ChannelRules;
 use protocol::http::Version;
 use protocol::ids::ConnectionId;
 use protocol::rate_limit::Bucket;
@@ -30,6 +31,10 @@ pub struct Live {
     pub subscriptions: Vec<Subscription>,
     /// From the token; the connection ends then.
     pub expires_at_unix_s: u64,
+    /// From the token; 0 if it does not say, so that it is older than any that does.
+    pub issued_at_unix_s: u64,
+    /// What else the token says, if it does.
+    pub permit: Option<Box<Permit>>,
     /// When it registered.
     pub opened_at_unix_s: u64,
     /// When it registered, on the monotonic clock.
@@ -52,6 +57,35 @@ pub struct Live {
     pub messages: Bucket,
     /// It was told that it says too much, and nothing of it has passed since.
     pub is_told: bool,
+}
+
+/// What not every token says.
+#[derive(Debug)]
+pub struct Permit {
+    /// What the token can be revoked by.
+    pub id: Option<Box<str>>,
+    /// What may be subscribed to; `None` is everything.
+    pub channels: Option<ChannelRules>,
+}
+
+impl Permit {
+    /// `None` when there is nothing to say.
+    pub fn of(id: Option<Box<str>>, channels: Option<ChannelRules>) -> Option<Box<Permit>> {
+        (id.is_some() || channels.is_some()).then(|| Box::new(Permit { id, channels }))
+    }
+}
+
+impl Live {
+    /// Whether its token lets it subscribe to a channel.
+    pub fn permits(&self, channel: &str) -> bool {
+        let rules = self.permit.as_ref().and_then(|permit| permit.channels.as_ref());
+        rules.is_none_or(|rules| rules.allow(channel))
+    }
+
+    /// What its token can be revoked by.
+    pub fn token_id(&self) -> Option<&str> {
+        self.permit.as_ref()?.id.as_deref()
+    }
 }
 
 /// Whether a connection has all of its user's mail (see `flow/mail.rs`).

@@ -66,8 +66,7 @@ pub(super) fn alone() -> Shard {
 
 /// Somebody who listens to `a` and `b`.
 pub(super) fn subscriber(shard: &mut Shard, effects: &mut Vec<Effect>) -> ConnKey {
-    let claims =
-        Claims { user: "ana".into(), expires_at_unix_s: u64::from(u32::MAX), roles: Box::new([]), tenant: None };
+    let claims = Claims { user: "ana".into(), expires_at_unix_s: u64::from(u32::MAX), ..Claims::default() };
     let arrival = Arrival {
         transport: Transport::SseBare,
         tenant: TenantId::default_tenant(),

@@ -6,9 +6,10 @@ use crate::effect::Effects;
 use crate::key::{ConnKey, ShardId};
 use crate::mesh::message::{GatherId, Question, ReplyTo};
 use crate::shard::Shard;
-use crate::tables::gathers::GatherKind;
+use crate::tables::gathers::{Ending, GatherKind};
 use crate::tables::placement;
 use crate::tables::templates::Loading;
+use protocol::auth::revocation::{self, Disconnected};
 use protocol::clock::Now;
 use protocol::cluster::wire::ParcelKind;
 use protocol::http::error::ApiError;
@@ -68,6 +69,8 @@ impl Shard {
                 let kind = GatherKind::UserSubscriptions(user.clone(), 0, Vec::new());
                 self.ask_one(now, key, request, kind, home, Question::UserSubscriptions(tenant, user), effects);
             }
+            Route::UserDisconnect(user) => self.serve_disconnect(now, key, request, user.into(), effects),
+            Route::TokenRevoke => self.serve_revoke(now, key, request, body, effects),
             Route::ClusterUser(user) => {
                 let user: Box<str> = user.into();
                 let home = placement::home(tenant.as_str(), &user, self.shards);
@@ -241,7 +244,14 @@ impl Shard {
         self.ask(now, shard, gather, question, effects);
     }
 
-    fn ask(&mut self, now: Now, shard: ShardId, gather: GatherId, question: Question, effects: &mut Effects) {
+    pub(super) fn ask(
+        &mut self,
+        now: Now,
+        shard: ShardId,
+        gather: GatherId,
+        question: Question,
+        effects: &mut Effects,
+    ) {
         let reply = ReplyTo { shard: self.me, gather };
         if shard == self.me {
             self.asked(now, reply, question, effects);
@@ -283,6 +293,22 @@ impl Shard {
             GatherKind::Publish { id, unix_ns, tally, elsewhere, .. } => {
                 let delivered_local = self.config.cluster.map(|_| tally.delivered_to.saturating_sub(elsewhere));
                 receipt::write_cluster_receipt(&mut body, id, tally, delivered_local, unix_ns);
+                Ok(())
+            }
+            GatherKind::Ending { which: Ending::Tokens { is_full: true, .. }, .. } => Err(ApiError::revocations_full()),
+            GatherKind::Ending { is_unsure: true, .. } => Err(ApiError::cluster(
+                "Done on this node, but another may not have been told; repeat the call until it is answered otherwise",
+            )),
+            GatherKind::Ending { which, tally, elsewhere, unconfirmed, .. } => {
+                let all = tally.delivered_to;
+                let local = self.config.cluster.map(|_| all.saturating_sub(elsewhere));
+                let disconnected = Disconnected { all, local, unconfirmed };
+                match which {
+                    Ending::User(user) => revocation::write_disconnected(&mut body, &user, disconnected),
+                    Ending::Tokens { until_unix_s, .. } => {
+                        revocation::write_revoked(&mut body, until_unix_s, disconnected);
+                    }
+                }
                 Ok(())
             }
             GatherKind::Channels(rows) => {

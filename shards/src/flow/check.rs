@@ -16,6 +16,7 @@ impl Shard {
     /// Panics with words when something that must hold does not.
     pub fn check(&self) {
         let [mut websockets, mut streams, mut subscriptions, mut waiting_bytes] = [0u64; 4];
+        let mut named_tokens = 0;
         for key in self.connections.keys() {
             let Some(connection) = self.connections.get(key) else { continue };
             let words = || format!("shard {} {key:?} {connection:?}", self.me.0);
@@ -36,6 +37,11 @@ impl Shard {
                 self.check_intake(key, live);
                 *if live.transport == Transport::WebSocket { &mut websockets } else { &mut streams } += 1;
                 subscriptions += live.subscriptions.len() as u64;
+                if let Some(id) = live.token_id() {
+                    named_tokens += 1;
+                    let slots = self.token_ids.candidates(live.tenant, id);
+                    assert!(slots.contains(&key.slot), "not found by its token: {}", words());
+                }
                 let tenant = self.tenants.get(live.tenant);
                 assert_eq!(tenant.members.get(live.tenant_position as usize), Some(&key.slot), "tenant: {}", words());
                 let user = self.users.get(live.user).map(|user| user.connections.get(live.user_position as usize));
@@ -48,6 +54,7 @@ impl Shard {
                 }
             }
         }
+        assert_eq!(self.token_ids.len(), named_tokens, "tokens with a name");
         let of_retry = |wait: &Wait| match wait {
             Wait::Append { mail, is_retry: true, .. } => mail.len(),
             _ => 0,

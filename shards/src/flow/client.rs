@@ -83,6 +83,7 @@ impl Shard {
             Command::Unsubscribe { .. } => ClientMessageKind::Unsubscribe,
             Command::Ping => ClientMessageKind::Ping,
             Command::Ack { .. } => ClientMessageKind::Ack,
+            Command::Refresh { .. } => ClientMessageKind::Refresh,
         };
         self.metrics().client_messages[kind as usize].add(1);
         match command {
@@ -91,6 +92,7 @@ impl Shard {
             Command::Ping => self.say(now, key, |out| out.extend_from_slice(event::PONG)),
             // While acknowledgements are off there is no answer (contract §3.4).
             Command::Ack { notification_id } => self.acknowledge(now, key, notification_id, effects),
+            Command::Refresh { token } => self.refresh(now, key, &token, effects),
         }
     }
 

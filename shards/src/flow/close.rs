@@ -6,7 +6,7 @@ use crate::effect::{Effect, Effects};
 use crate::flow::mail::PutBack;
 use crate::key::ConnKey;
 use crate::shard::Shard;
-use protocol::client::event;
+use protocol::client::event::{self, ErrorCode};
 use protocol::clock::Now;
 use protocol::cluster::Topic;
 use protocol::frame::EventName;
@@ -46,6 +46,7 @@ impl Shard {
         self.settle_fanout(now, effects);
         self.write_held_head(now, key);
         self.session_ended(key, effects);
+        self.forget_token_id(key);
         let mailbox = self.mailbox_at(key);
         if !self.stopping {
             self.rescue_mail(now, key, PutBack::Leaving, effects);
@@ -170,13 +171,20 @@ impl Shard {
                 closing.deadline_ms = now.mono_ms() + limits::WS_CLOSE_DEADLINE_MS;
                 self.write_control(now, key, |out| write_close(out, code, ""));
             }
-            Stage::Flushing(_) => {
+            Stage::Flushing(code) => {
                 closing.stage = Stage::Finishing;
-                if transport == Transport::SseChunked {
-                    self.write_control(now, key, |out| sse::write_end(out, true));
-                } else {
-                    self.flushed(now, key, effects);
+                let (chunked, words) = (transport == Transport::SseChunked, last_words(code));
+                if !chunked && words.is_none() {
+                    return self.flushed(now, key, effects);
                 }
+                self.write_control(now, key, |out| {
+                    if let Some((code, message)) = words {
+                        let mut json = Vec::with_capacity(64);
+                        event::write_stream_error(&mut json, code, message);
+                        sse::write_block(out, EventName::Error, &json, chunked);
+                    }
+                    sse::write_end(out, chunked);
+                });
             }
             Stage::AwaitingClose | Stage::Finishing if eof => self.drop_connection(now, key, effects),
             Stage::AwaitingClose => {}
@@ -253,5 +261,16 @@ impl Shard {
     pub fn stopped(&self) -> bool {
         let owes_nodes = self.config.cluster.is_some() && !(self.gathers.is_empty() && self.claims.is_settled());
         self.connections.is_empty() && self.mailroom.is_settled() && self.template_writes.is_settled() && !owes_nodes
+    }
+}
+
+/// What an SSE stream ends with, where a WebSocket has the code of its Close frame: only what the client should know before it
+/// comes back by itself.
+fn last_words(code: CloseCode) -> Option<(ErrorCode, &'static str)> {
+    match code {
+        CloseCode::NORMAL => Some((ErrorCode::Disconnected, "Disconnected by the server's API")),
+        CloseCode::TOKEN_EXPIRED => Some((ErrorCode::TokenExpired, "Token has expired")),
+        CloseCode::REVOKED => Some((ErrorCode::TokenRevoked, "Token has been revoked")),
+        _ => None,
     }
 }

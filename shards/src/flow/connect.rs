@@ -1,7 +1,8 @@
 //! A client comes home: limits, tables, response head, first message.
 use super::answer::Dialect;
+use super::refresh::end_of;
 use crate::conn::Phase;
-use crate::conn::live::{Intake, Live, Welcome};
+use crate::conn::live::{Intake, Live, Permit, Welcome};
 use crate::conn::outbox::Transport;
 use crate::effect::Effects;
 use crate::key::ConnKey;
@@ -14,7 +15,6 @@ use protocol::frame::EventName;
 use protocol::http::error::ApiError;
 use protocol::http::response::Responder;
 use protocol::ids::ConnectionId;
-use protocol::limits;
 use protocol::sse;
 use protocol::store::MailboxKey;
 use protocol::ws::close::CloseCode;
@@ -28,6 +28,10 @@ impl Shard {
         if self.stopping {
             return self.refuse(now, key, &arrival, &ApiError::overloaded(), effects);
         }
+        if self.is_revoked(&arrival.tenant, &arrival.claims) {
+            self.metrics().token_refused.add(1);
+            return self.refuse(now, key, &arrival, &ApiError::token_invalid(), effects);
+        }
         let tenant = self.tenants.intern(&arrival.tenant);
         let held_by_user = self
             .users
@@ -40,6 +44,7 @@ impl Shard {
         }
         self.settle_fanout(now, effects);
         let Arrival { transport, tenant: tenant_id, claims, accept, version, origin, channels, .. } = *arrival;
+        let expires_at_unix_s = end_of(&claims, now);
         let is_first = held_by_user == 0;
         let user = match self.users.find(tenant, &claims.user) {
             Some(user) => user,
@@ -77,11 +82,9 @@ impl Shard {
             user_position,
             roles: claims.roles,
             subscriptions: Vec::new(),
-            expires_at_unix_s: match claims.expires_at_unix_s {
-                // Accepted within the leeway: it ends with the leeway.
-                past if past <= now.unix_seconds() => past + limits::TOKEN_LEEWAY_SECONDS,
-                ahead => ahead,
-            },
+            expires_at_unix_s,
+            issued_at_unix_s: claims.issued_at_unix_s.unwrap_or(0),
+            permit: Permit::of(claims.id, claims.channels),
             opened_at_unix_s: now.unix_seconds(),
             opened_at_ms: now.mono_ms(),
             heard_at_ms: now.mono_ms(),
@@ -101,6 +104,7 @@ impl Shard {
         if let Some(connection) = self.connections.get_mut(key) {
             connection.phase = Phase::Live(Box::new(live));
         }
+        self.note_token_id(key);
         let welcome = Welcome { accept, version, origin, channels };
         self.session_changed(key);
         if self.config.cluster.is_some() && self.awaits_others(now, key, is_first, effects) {

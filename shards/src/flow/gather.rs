@@ -3,7 +3,7 @@ use crate::effect::{Effect, Effects};
 use crate::key::ConnKey;
 use crate::mesh::message::{Answer, GatherId, Message, ReplyTo, TemplateVerdict};
 use crate::shard::Shard;
-use crate::tables::gathers::{Gather, GatherKind};
+use crate::tables::gathers::{Ending, Gather, GatherKind};
 use protocol::clock::Now;
 use protocol::limits;
 use protocol::publish::receipt::Receipt;
@@ -71,6 +71,7 @@ impl Shard {
         gather.missing -= 1;
         if let GatherKind::Publish { tally, .. }
         | GatherKind::BatchItem { tally, .. }
+        | GatherKind::Ending { tally, .. }
         | GatherKind::Parcel { tally, .. } = &mut gather.kind
         {
             *tally += receipt;
@@ -93,6 +94,9 @@ impl Shard {
                 (*connections, *names) = (found, found_names);
             }
             (GatherKind::UserSessions(_, rows), Answer::UserSessions(found)) => rows.extend(found),
+            (GatherKind::Ending { which: Ending::Tokens { is_full, .. }, .. }, Answer::RevocationsFull) => {
+                (*is_full, gather.open_ended, gather.missing) = (true, false, 0);
+            }
             (GatherKind::Tenants(rows), Answer::Tenants(found)) => {
                 for row in found {
                     match rows.get_mut(&row.tenant) {
@@ -131,8 +135,12 @@ impl Shard {
 
     /// Answers with what is known: everything, or what came before the deadline.
     pub(crate) fn answer(&mut self, now: Now, id: GatherId, effects: &mut Effects) {
-        let Some(gather) = self.gathers.remove(id) else { return };
+        let Some(mut gather) = self.gathers.remove(id) else { return };
         let is_late = !gather.is_complete();
+        if let GatherKind::Ending { is_unsure, unconfirmed, .. } = &mut gather.kind {
+            *is_unsure |= gather.open_ended || gather.unsent != 0;
+            *unconfirmed = u64::try_from(gather.missing).unwrap_or(0);
+        }
         self.answer_request(now, gather.connection, gather.kind, is_late, effects);
     }
 }

@@ -20,6 +20,11 @@ impl Shard {
                 let found = self.tenants.find(tenant.as_str());
                 Answer::Tenants(found.map(|at| row(self.tenants.get(at))).into_iter().collect())
             }
+            Question::Disconnect(tenant, user) => {
+                let receipt = self.disconnect(now, &tenant, &user, effects);
+                return self.report(now, Some(reply), receipt, effects);
+            }
+            Question::Revoke(revocation) => return self.revoke(now, reply, revocation, effects),
             Question::Template(write) => return self.write_template(now, reply, *write, effects),
         };
         self.send_answer(now, reply, answer, effects);

@@ -6,6 +6,7 @@ use crate::effect::{Effect, Effects};
 use crate::key::ConnKey;
 use crate::shard::{Arrival, Shard, Step};
 use crate::tables::placement;
+use protocol::auth::token::Claims;
 use protocol::clock::Now;
 use protocol::http::error::ApiError;
 use protocol::http::head::RequestHead;
@@ -55,10 +56,7 @@ impl Shard {
             tracing::debug!(reason = %error, "token refused");
             invalid()
         })?;
-        let tenant = match (&claims.tenant, self.config.tenancy) {
-            (Some(tenant), true) => TenantId::parse(tenant).ok_or_else(invalid)?,
-            _ => TenantId::default_tenant(),
-        };
+        let tenant = self.tenant_of(&claims).ok_or_else(invalid)?;
         let channels = match route::query_value(head.query, "channels") {
             _ if *route == Route::WebSocket => Vec::new(),
             QueryValue::Absent => Vec::new(),
@@ -68,6 +66,11 @@ impl Shard {
             QueryValue::Repeated => return Err(bad("Failed to deserialize query string: duplicate field `channels`")),
             QueryValue::Invalid => return Err(bad("Failed to deserialize query string: bad percent-encoding")),
         };
+        if let Some(rules) = &claims.channels
+            && let Some(forbidden) = channels.iter().find(|name| !rules.allow(name))
+        {
+            return Err((ApiError::channel_forbidden(forbidden), false));
+        }
         let transport = match (*route == Route::WebSocket, head.version) {
             (true, _) => Transport::WebSocket,
             (false, Version::Http11) => Transport::SseChunked,
@@ -85,6 +88,14 @@ impl Shard {
             quota: None,
             rest: Vec::new(),
         }))
+    }
+
+    /// Whose user a token speaks of.
+    pub(super) fn tenant_of(&self, claims: &Claims) -> Option<TenantId> {
+        match (&claims.tenant, self.config.tenancy) {
+            (Some(tenant), true) => TenantId::parse(tenant),
+            _ => Some(TenantId::default_tenant()),
+        }
     }
 
     /// `?channels=a,b` (C-16): all of them or none.

@@ -29,6 +29,10 @@ impl Shard {
                 pending.refused.push(format!("Invalid channel name: {name}"));
                 continue;
             }
+            if !self.live(key).is_none_or(|live| live.permits(&name)) {
+                pending.refused.push(format!("Channel not permitted: {name}"));
+                continue;
+            }
             match self.add_subscription(now, key, &name, effects) {
                 Ok(waits) => {
                     pending.joins += u32::from(waits);
@@ -88,17 +92,22 @@ impl Shard {
     /// Unsubscribes; the reply echoes every name given (contract §3.4).
     pub(crate) fn unsubscribe(&mut self, now: Now, key: ConnKey, channels: &[Box<str>], effects: &mut Effects) {
         for name in channels {
-            let Some(live) = self.live(key) else { return };
-            let Some(channel) = self.channels.find(live.tenant, name) else { continue };
-            let position = live.subscriptions.iter().position(|held| held.channel == channel);
-            if let Some(position) = position {
-                self.remove_subscription(now, key, position, effects);
-                self.session_changed(key);
-            }
+            self.end_subscription(now, key, name, effects);
         }
         if !channels.is_empty() {
             let names: Vec<&str> = channels.iter().map(|name| &**name).collect();
             self.say(now, key, |out| event::write_unsubscribed(out, &names));
+        }
+    }
+
+    /// Ends a subscription, if there is one.
+    pub(crate) fn end_subscription(&mut self, now: Now, key: ConnKey, name: &str, effects: &mut Effects) {
+        let Some(live) = self.live(key) else { return };
+        let Some(channel) = self.channels.find(live.tenant, name) else { return };
+        let position = live.subscriptions.iter().position(|held| held.channel == channel);
+        if let Some(position) = position {
+            self.remove_subscription(now, key, position, effects);
+            self.session_changed(key);
         }
     }
 

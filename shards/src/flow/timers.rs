@@ -35,6 +35,7 @@ impl Shard {
             self.watches.due_ms(),
             self.claims.due_ms(),
             self.limiter.as_ref().and_then(|limiter| limiter.due_ms()),
+            self.revocations.due_ms(),
         ];
         due.into_iter().flatten().min().map(|at_ms| at_ms * 1_000)
     }
@@ -48,6 +49,7 @@ impl Shard {
         self.watches_due(now, effects);
         self.claims_due(now, effects);
         self.sweep_buckets(now);
+        self.revocations_due(now);
         let mut due = Vec::new();
         let Shard { wheel, connections, gathers, .. } = self;
         let expects = |key: ConnKey| match gather_id(key) {
@@ -122,6 +124,7 @@ impl Shard {
         let Some(live) = self.live_mut(key) else { return };
         let is_websocket = live.transport == Transport::WebSocket;
         if now.unix_seconds() >= live.expires_at_unix_s {
+            self.metrics().token_expired.add(1);
             return self.close_live(now, key, CloseCode::TOKEN_EXPIRED, effects);
         }
         // An SSE client cannot be heard (D-13): only its socket tells when it is gone.
@@ -161,7 +164,9 @@ impl Shard {
         let Some(connection) = self.connections.get(key) else { return };
         let Phase::Live(live) = &connection.phase else { return };
         let expires_in_ms = (live.expires_at_unix_s.saturating_mul(1_000)).saturating_sub(now.unix_ms());
-        let mut at_ms = live.heartbeat_at_ms.min(now.mono_ms().saturating_add(expires_in_ms));
+        // The wheel turns by the clock that nobody can set, the token by the one that people set.
+        let look_in_ms = expires_in_ms.min(limits::TOKEN_LOOK_MS);
+        let mut at_ms = live.heartbeat_at_ms.min(now.mono_ms().saturating_add(look_in_ms));
         if live.transport == Transport::WebSocket {
             at_ms = at_ms.min(live.heard_at_ms + timeout_ms);
         }

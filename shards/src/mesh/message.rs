@@ -1,6 +1,7 @@
 //! What shards say to each other. Small values; what is large is shared by `Arc` or boxed.
 use crate::key::{ConnKey, ShardId};
 use crate::tables::buckets::Verdict;
+use protocol::auth::revocation::Revocation;
 use protocol::cluster::wire::Claim;
 use protocol::cluster::{ClusterEvent, ClusterRequest};
 use protocol::ids::TenantId;
@@ -117,6 +118,13 @@ pub enum Message {
         /// What became of it.
         verdict: Verdict,
     },
+    /// From the keeper of revocations: these tokens hold no longer.
+    Revoke {
+        /// Which.
+        page: Arc<[Arc<Revocation>]>,
+        /// Who counts the connections that end.
+        reply: Option<ReplyTo>,
+    },
     /// From the line's owner: keep this template, or forget it.
     Template {
         /// What to keep or forget.
@@ -163,6 +171,10 @@ pub enum Question {
     UserSessions(TenantId, Box<str>),
     /// Tenants with figures; all, or one.
     Tenants(Option<TenantId>),
+    /// End a user's connections; asked at home, and answered by a receipt.
+    Disconnect(TenantId, Box<str>),
+    /// Revoke tokens; asked of their keeper, and answered by receipts, or [`Answer::RevocationsFull`].
+    Revoke(Arc<Revocation>),
     /// Create, change or delete a template; asked of the line's owner.
     Template(Box<TemplateWrite>),
 }
@@ -202,6 +214,8 @@ pub enum Answer {
     UserSubscriptions(u64, Vec<Box<str>>),
     /// To [`Question::UserSessions`].
     UserSessions(Vec<SessionRow>),
+    /// To [`Question::Revoke`]: there is no room for one more.
+    RevocationsFull,
     /// To [`Question::Tenants`].
     Tenants(Vec<TenantRow>),
     /// To [`Question::Template`]: the owner's verdict. On success `parts` more receipts follow from the other shards.

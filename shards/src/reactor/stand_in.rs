@@ -37,7 +37,7 @@ pub(super) fn arrival() -> Box<Arrival> {
     Box::new(Arrival {
         transport: Transport::WebSocket,
         tenant: TenantId::default_tenant(),
-        claims: Claims { user: "ana".into(), tenant: None, roles: Box::default(), expires_at_unix_s: u64::MAX },
+        claims: Claims { user: "ana".into(), expires_at_unix_s: u64::MAX, ..Claims::default() },
         accept: None,
         version: Version::Http11,
         origin: None,

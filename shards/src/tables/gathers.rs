@@ -62,6 +62,19 @@ pub enum GatherKind {
         /// So far.
         tally: Receipt,
     },
+    /// Connections that a caller has ended.
+    Ending {
+        /// Which.
+        which: Ending,
+        /// So far: what was delivered to stands for those that ended.
+        tally: Receipt,
+        /// Of them, those of other nodes.
+        elsewhere: u64,
+        /// Somebody may not have been told.
+        is_unsure: bool,
+        /// Who was told, and has not answered in time.
+        unconfirmed: u64,
+    },
     /// All channels of a tenant.
     Channels(BTreeMap<Box<str>, u64>),
     /// One channel.
@@ -83,6 +96,27 @@ pub enum GatherKind {
         /// The owner's word; `None` until it came.
         verdict: Option<TemplateVerdict>,
     },
+}
+
+/// Whose connections end.
+#[derive(Debug)]
+pub enum Ending {
+    /// All of a user.
+    User(Box<str>),
+    /// Those of tokens.
+    Tokens {
+        /// How long they are refused, in seconds since the Unix epoch.
+        until_unix_s: u64,
+        /// They are not: there is no room to remember it.
+        is_full: bool,
+    },
+}
+
+impl GatherKind {
+    /// Nobody has ended yet.
+    pub fn ending(which: Ending) -> GatherKind {
+        GatherKind::Ending { which, tally: Receipt::default(), elsewhere: 0, is_unsure: false, unconfirmed: 0 }
+    }
 }
 
 impl Gather {

@@ -13,4 +13,5 @@ mod seeds;
 mod store;
 mod storm;
 mod streams;
+mod tokens;
 mod world;

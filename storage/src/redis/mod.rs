@@ -11,6 +11,7 @@ pub mod feed;
 mod link;
 pub mod mailbox;
 mod reply;
+pub mod revocations;
 pub mod router;
 pub mod session;
 pub mod sessions;

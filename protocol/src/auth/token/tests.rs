@@ -124,12 +124,17 @@ fn a_minted_token_is_understood() {
         tenant_id: Some("acme".to_owned()),
         iss: Some("us".to_owned()),
         aud: Some("them".to_owned()),
+        jti: Some("t-1".to_owned()),
+        channels: Some(vec!["orders".to_owned(), "news.*".to_owned()]),
     };
     let expected = Claims {
         user: "ana".into(),
         tenant: Some("acme".into()),
         roles: ["admin".into()].into(),
         expires_at_unix_s: NOW + 10,
+        issued_at_unix_s: Some(NOW),
+        id: Some("t-1".into()),
+        channels: ChannelRules::new(vec!["news.*".into(), "orders".into()]),
     };
     assert_eq!(verifier().verify(&mint_hs256(SECRET, &minted), NOW), Ok(expected));
     let bare = verifier().verify(&signed(&claims(json!({"tenant_id": null, "sub": ""}))), NOW).unwrap();
@@ -171,12 +176,60 @@ fn claims_are_read_strictly() {
         claims(json!({"tenant_id": "a:b"})),
         claims(json!({"tenant_id": " acme"})),
         claims(json!({"tenant_id": "x".repeat(65)})),
+        claims(json!({"jti": true})),
+        claims(json!({"jti": 1.5})),
+        claims(json!({"jti": ["a"]})),
+        claims(json!({"jti": "x".repeat(257)})),
+        claims(json!({"channels": null})),
+        claims(json!({"channels": "orders"})),
+        claims(json!({"channels": {"orders": 1}})),
+        claims(json!({"channels": [1]})),
+        claims(json!({"channels": ["orders", "*"]})),
+        claims(json!({"channels": ["a b"]})),
+        claims(json!({"channels": (0..129).map(|n| n.to_string()).collect::<Vec<_>>()})),
         json!("ana"),
     ];
     for row in rows {
         assert_eq!(verifier().verify(&signed(&row), NOW), Err(TokenError::Claims), "{row}");
     }
     assert!(verifier().verify(&signed(&claims(json!({"sub": "x".repeat(255), "extra": [1]}))), NOW).is_ok());
+}
+
+#[test]
+fn what_a_token_may_be_revoked_by_is_read_as_it_is_meant() {
+    let read = |changes: Value| {
+        let claims = verifier().verify(&signed(&claims(changes)), NOW).unwrap();
+        (claims.issued_at_unix_s, claims.id, claims.channels)
+    };
+    let rows = [
+        (json!({"iat": 7}), Some(7)),
+        (json!({"iat": 7.9}), Some(7)),
+        (json!({"iat": -7}), Some(0)),
+        (json!({"iat": null}), None),
+        (json!({"iat": "7"}), None),
+        (json!({"iat": [7]}), None),
+    ];
+    for (changes, expected) in rows {
+        assert_eq!(read(changes.clone()).0, expected, "{changes}");
+    }
+    assert_eq!(verifier().verify(&signed(&without("iat")), NOW).unwrap().issued_at_unix_s, None);
+    let rows = [
+        (json!({"jti": "a"}), Some("a")),
+        (json!({"jti": ""}), Some("")),
+        (json!({"jti": 17}), Some("17")),
+        (json!({"jti": -17}), Some("-17")),
+        (json!({"jti": u64::MAX}), Some("18446744073709551615")),
+        (json!({"jti": null}), None),
+        (json!({}), None),
+    ];
+    for (changes, expected) in rows {
+        assert_eq!(read(changes.clone()).1.as_deref(), expected, "{changes}");
+    }
+    assert_eq!(read(json!({})).2, None, "everything");
+    let nothing = read(json!({"channels": []})).2.expect("an empty list is a list");
+    assert!(!nothing.allow("orders"));
+    let some = read(json!({"channels": ["orders", "news.*"]})).2.expect("a list");
+    assert!(some.allow("orders") && some.allow("news.eu") && !some.allow("news"));
 }
 
 #[test]

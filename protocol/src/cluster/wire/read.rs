@@ -1,5 +1,6 @@
 //! Bytes to parcels. They come from a Redis that others may write to, so nothing is taken on trust.
 use super::{Claim, Hello, Parcel, ParcelError, ParcelKind, Plain, Published};
+use crate::auth::revocation::{Revocation, Revoked};
 use crate::cluster::GatherTicket;
 use crate::frame::EventName;
 use crate::ids::{self, ConnectionId, NotificationId, TenantId};
@@ -12,6 +13,7 @@ use crate::store::Position;
 use crate::stream::StreamSeq;
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;
+use std::sync::Arc;
 use uuid::Uuid;
 
 type Field<'a> = Option<Json<'a>>;
@@ -108,6 +110,11 @@ impl Outside<'_> {
                 ParcelKind::Question { ticket: required_gather(ticket)?, tenant: self.tenant()?, user: self.user()? }
             }
             "answer" => self.answer(ara)?,
+            "disconnect" => {
+                let [ticket] = inside(ara, &["gather"])?;
+                ParcelKind::Disconnect { ticket: required_gather(ticket)?, tenant: self.tenant()?, user: self.user()? }
+            }
+            "revoked" => self.revoked(ara)?,
             _ => return Err(ParcelError::UnknownKind),
         })
     }
@@ -196,6 +203,18 @@ impl Outside<'_> {
             connected_at_unix_s: required(connected_at, "sessions.connected_at")?,
             channels: channels.iter().map(|channel| boxed(channel)).collect(),
         })
+    }
+
+    fn revoked(&self, ara: Json<'_>) -> Result<ParcelKind, ParcelError> {
+        let [id, before, until, ticket] = inside(ara, &["jti", "before", "until", "gather"])?;
+        let revoked = match id {
+            Some(id) if before.is_none() => Revoked::Token { id: boxed(&text(Some(id), "jti")?) },
+            Some(_) => return Err(ParcelError::BadShape("before")),
+            None => Revoked::User { user: self.user()?, before_unix_s: required(before, "before")? },
+        };
+        let revocation = Revocation { tenant: self.tenant()?, revoked, until_unix_s: required(until, "until")? };
+        let revocation = Arc::new(revocation.checked().ok_or(ParcelError::BadShape("jti"))?);
+        Ok(ParcelKind::Revoked { revocation, ticket: gather(ticket)? })
     }
 
     fn plain(&self) -> Result<Plain, ParcelError> {
@@ -470,6 +489,17 @@ mod tests {
             (format!(r#""kind":"template","id":"{}""#, "t".repeat(131)), "bad_shape"),
             (r#""kind":"canary","number":"1""#.to_owned(), "bad_shape"),
             (r#""kind":"question""#.to_owned(), "bad_shape"),
+            (r#""kind":"disconnect""#.to_owned(), "bad_shape"),
+            (format!(r#""kind":"disconnect",{ticket}"#), "taken"),
+            (r#""kind":"revoked","until":1"#.to_owned(), "bad_shape"),
+            (r#""kind":"revoked","before":1"#.to_owned(), "bad_shape"),
+            (r#""kind":"revoked","before":-1,"until":1"#.to_owned(), "bad_shape"),
+            (r#""kind":"revoked","jti":"a","before":1,"until":1"#.to_owned(), "bad_shape"),
+            (r#""kind":"revoked","jti":1,"until":1"#.to_owned(), "bad_shape"),
+            (format!(r#""kind":"revoked","jti":"{}","until":1"#, "x".repeat(257)), "bad_shape"),
+            (r#""kind":"revoked","jti":"a","until":1,"gather":null"#.to_owned(), "bad_shape"),
+            (r#""kind":"revoked","jti":"a","until":1"#.to_owned(), "taken"),
+            (format!(r#""kind":"revoked","before":1,"until":1,{ticket}"#), "taken"),
             (format!(r#""kind":"answer",{ticket}"#), "bad_shape"),
             (format!(r#""kind":"answer",{ticket},"sessions":[{{}}]"#), "bad_shape"),
             (

@@ -1,5 +1,6 @@
 //! Parcels to bytes.
 use super::{Parcel, ParcelError, ParcelKind, Published};
+use crate::auth::revocation::Revoked;
 use crate::cluster::GatherTicket;
 use crate::json;
 use crate::limits;
@@ -55,9 +56,13 @@ fn addressed(kind: &ParcelKind) -> [&str; 3] {
         | ParcelKind::Hint { user, published, .. } => [user, published.tenant.as_str(), &published.message],
         ParcelKind::Publication { published, .. } => ["", published.tenant.as_str(), &published.message],
         ParcelKind::Plain(plain) => [&plain.user, plain.tenant.as_str(), &plain.message],
-        ParcelKind::Question { tenant, user, .. } | ParcelKind::Answer { tenant, user, .. } => {
-            [user, tenant.as_str(), ""]
-        }
+        ParcelKind::Question { tenant, user, .. }
+        | ParcelKind::Answer { tenant, user, .. }
+        | ParcelKind::Disconnect { tenant, user, .. } => [user, tenant.as_str(), ""],
+        ParcelKind::Revoked { revocation, .. } => match &revocation.revoked {
+            Revoked::User { user, .. } => [user, revocation.tenant.as_str(), ""],
+            Revoked::Token { .. } => ["", revocation.tenant.as_str(), ""],
+        },
         ParcelKind::Template { tenant, .. } => ["", tenant.as_str(), ""],
         ParcelKind::Receipt { .. }
         | ParcelKind::Hello(_)
@@ -87,6 +92,8 @@ fn kind_name(kind: &ParcelKind) -> &'static str {
         ParcelKind::Canary(_) => "canary",
         ParcelKind::Question { .. } => "question",
         ParcelKind::Answer { .. } => "answer",
+        ParcelKind::Disconnect { .. } => "disconnect",
+        ParcelKind::Revoked { .. } => "revoked",
         // Has no `ara`; see `parcel`.
         ParcelKind::Plain(_) => "",
     }
@@ -135,7 +142,17 @@ fn details(out: &mut Vec<u8>, kind: &ParcelKind) {
         }
         ParcelKind::Template { id, .. } => text(out, "id", id),
         ParcelKind::Canary(canary) => number(out, "number", *canary),
-        ParcelKind::Question { ticket, .. } => gather(out, *ticket),
+        ParcelKind::Question { ticket, .. } | ParcelKind::Disconnect { ticket, .. } => gather(out, *ticket),
+        ParcelKind::Revoked { revocation, ticket } => {
+            match &revocation.revoked {
+                Revoked::Token { id } => text(out, "jti", id),
+                Revoked::User { before_unix_s, .. } => number(out, "before", *before_unix_s),
+            }
+            number(out, "until", revocation.until_unix_s);
+            if let Some(ticket) = ticket {
+                gather(out, *ticket);
+            }
+        }
         ParcelKind::Answer { ticket, sessions, .. } => {
             gather(out, *ticket);
             list(out, "sessions", sessions, session);

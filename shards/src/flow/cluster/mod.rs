@@ -40,6 +40,7 @@ impl Shard {
             ClusterEvent::Sent { ticket, .. }
             | ClusterEvent::Receipt { ticket, .. }
             | ClusterEvent::Answer { ticket, .. } => self.tell(now, ShardId(ticket.shard), event, effects),
+            ClusterEvent::Revoked(revocations) => self.revoked_elsewhere(now, revocations, None, effects),
             ClusterEvent::Resumed | ClusterEvent::Members(_) | ClusterEvent::RefreshSessions => {
                 self.tell_all(now, &event, effects);
             }
@@ -76,6 +77,8 @@ impl Shard {
                 self.gather_sessions(now, gather_id(ticket), sessions, effects);
             }
             ClusterEvent::RefreshSessions => self.refresh_sessions(),
+            // The bridge shard's own affair; it tells in other words.
+            ClusterEvent::Revoked(_) => {}
         }
     }
 
@@ -95,7 +98,7 @@ impl Shard {
         self.members = members;
     }
 
-    fn ticket(&self, gather: GatherId) -> GatherTicket {
+    pub(crate) fn ticket(&self, gather: GatherId) -> GatherTicket {
         GatherTicket { shard: self.me.0, slot: gather.slot, generation: gather.generation }
     }
 }

@@ -4,7 +4,7 @@ use crate::effect::Effects;
 use crate::flow::deliver::Overflow;
 use crate::flow::publish::Origin;
 use crate::key::ConnKey;
-use crate::mesh::message::GatherId;
+use crate::mesh::message::{GatherId, ReplyTo};
 use crate::shard::Shard;
 use crate::tables::gathers::GatherKind;
 use crate::tables::placement;
@@ -73,6 +73,9 @@ impl Shard {
         let Some(gather) = self.gathers.get_mut(id) else { return };
         gather.unsent -= 1;
         gather.missing += i64::from(nodes.unwrap_or(0));
+        if let GatherKind::Ending { is_unsure, .. } = &mut gather.kind {
+            *is_unsure |= nodes.is_none();
+        }
         self.answer_if_complete(now, id, effects);
     }
 
@@ -85,7 +88,7 @@ impl Shard {
         effects: &mut Effects,
     ) {
         if let Some(gather) = self.gathers.get_mut(id)
-            && let GatherKind::Publish { elsewhere, .. } = &mut gather.kind
+            && let GatherKind::Publish { elsewhere, .. } | GatherKind::Ending { elsewhere, .. } = &mut gather.kind
         {
             *elsewhere = elsewhere.saturating_add(receipt.delivered_to);
         }
@@ -111,9 +114,18 @@ impl Shard {
             }
             ParcelKind::Hint { ref user, published: Published { ref tenant, .. }, .. }
             | ParcelKind::Question { ref tenant, ref user, .. }
+            | ParcelKind::Disconnect { ref tenant, ref user, .. }
             | ParcelKind::Plain(Plain { ref tenant, ref user, .. }) => {
                 let home = placement::home(tenant.as_str(), user, self.shards);
                 self.tell(now, home, ClusterEvent::Parcel(Box::new(parcel)), effects);
+            }
+            ParcelKind::Revoked { revocation, ticket } => {
+                let reply = ticket.map(|ticket| {
+                    let kind = GatherKind::Parcel { from: parcel.from_server, ticket, tally: Receipt::default() };
+                    let gather = self.open_gather(now, NOBODY, Some(self.shards as u32), kind);
+                    ReplyTo { shard: self.me, gather }
+                });
+                self.revoked_elsewhere(now, vec![revocation], reply, effects);
             }
             ParcelKind::Stored(_) | ParcelKind::Template { .. } => {
                 self.tell_all(now, &ClusterEvent::Parcel(Box::new(parcel)), effects)
@@ -141,6 +153,10 @@ impl Shard {
                 let mut sessions = self.sessions_of(&tenant, &user);
                 sessions.truncate(limits::CLUSTER_SESSIONS_MAX);
                 self.send_parcel(Some(from), ParcelKind::Answer { ticket, tenant, user, sessions }, effects);
+            }
+            ParcelKind::Disconnect { ticket, tenant, user } => {
+                let receipt = self.disconnect(now, &tenant, &user, effects);
+                self.send_parcel(Some(from), ParcelKind::Receipt { ticket, receipt }, effects);
             }
             ParcelKind::Template { .. } if self.config.templates_kept => {
                 self.templates.outdated(now.mono_ms() + limits::CLUSTER_TEMPLATES_WAIT_MS);

@@ -3,10 +3,12 @@
 mod live;
 mod mail;
 mod sessions;
+mod tokens;
 
 use crate::client::ClientId;
 use crate::store::{Kept, SharedTemplates};
 use crate::world::World;
+use protocol::auth::revocation::Revocation;
 use protocol::cluster::wire::{Hello, Parcel, ParcelKind};
 use protocol::cluster::{ClusterEvent, ClusterRequest, Session, Topic};
 use shards::config::{ClusterRules, ShardConfig};
@@ -64,6 +66,8 @@ pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Node>,
     /// Of a hundred chances to do something Redis lets so many go.
     pub(crate) slowness_percent: u8,
+    /// The revocations that Redis keeps.
+    revocations: Vec<Arc<Revocation>>,
 }
 
 impl Cluster {
@@ -78,7 +82,7 @@ impl Cluster {
                 Node::new(id.into(), world)
             })
             .collect();
-        let mut cluster = Cluster { seed, rng, nodes, slowness_percent: 0 };
+        let mut cluster = Cluster { seed, rng, nodes, slowness_percent: 0, revocations: Vec::new() };
         cluster.share_stores();
         cluster
     }
@@ -175,6 +179,7 @@ impl Cluster {
         let node = &mut self.nodes[at];
         if std::mem::take(&mut node.is_cut) {
             node.answers.push_back(ClusterEvent::Resumed);
+            node.answers.push_back(ClusterEvent::Revoked(self.revocations.clone()));
             for (topic, parcel) in std::mem::take(&mut node.unsent) {
                 self.publish(at, &topic, &parcel);
             }
@@ -246,6 +251,9 @@ impl Cluster {
             self.nodes[at].unsent.insert(topic.clone(), parcel.clone());
         }
         if !self.nodes[at].is_cut {
+            if let ParcelKind::Revoked { revocation, .. } = &parcel.kind {
+                self.revocations.push(Arc::clone(revocation));
+            }
             for other in (0..self.nodes.len()).filter(|other| *other != at) {
                 let node = &mut self.nodes[other];
                 let listens = match topic {
