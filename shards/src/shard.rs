@@ -21,6 +21,7 @@ use crate::host::Host;
 use crate::key::{ConnKey, ShardId};
 use crate::mesh::message::Message;
 use crate::metrics::{NodeMetrics, ShardMetrics};
+use crate::tables::admissions::Admissions;
 use crate::tables::channels::Channels;
 use crate::tables::claims::PendingClaims;
 use crate::tables::directory::Directory;
@@ -108,6 +109,7 @@ pub struct Shard {
     pub(crate) template_writes: TemplateWrites,
     pub(crate) mailroom: Mailroom,
     pub(crate) watches: Watches,
+    pub(crate) admissions: Admissions,
     pub(crate) claims: PendingClaims,
     pub(crate) sessions: Sessions,
     /// The nodes that are alive, this one included; empty until that is known.
@@ -164,6 +166,7 @@ impl Shard {
             template_writes: TemplateWrites::default(),
             mailroom: Mailroom::default(),
             watches: Watches::default(),
+            admissions: Admissions::default(),
             claims: PendingClaims::default(),
             sessions: Sessions::default(),
             members: Arc::new([]),

@@ -1,20 +1,30 @@
 //! Settings to a bridge: its links, its names, its figures.
 use super::desk::{self, BridgeParts};
 use super::figures::BridgeFigures;
+use super::gate::Gate;
 use crate::config::Settings;
 use crate::keeper::place::RedisPlace;
 use crate::keeper::plan as links;
 use protocol::cluster::Topic;
 use protocol::limits;
+use shards::config::ShardConfig;
 use shards::metrics::NodeMetrics;
 use shards::reactor::{MakeCluster, clock};
 use std::fmt;
 use std::sync::Arc;
 use storage::link::tls::TlsError;
+use storage::redis::admissions::{self, Admissions};
 use storage::redis::commands::link::{CommandConfig, CommandLink};
+use storage::redis::commands::script::Script;
 use storage::redis::feed::{FeedConfig, FeedError, FeedTiming};
 use storage::redis::router::Router;
-use storage::redis::sessions::{SCRIPTS, Sessions};
+use storage::redis::sessions::{self, Sessions};
+
+/// What the link for commands has to know from its start.
+static SCRIPTS: [&Script; 5] = {
+    let ([join, leave, sweep], [ask, hold]) = (sessions::SCRIPTS, admissions::SCRIPTS);
+    [join, leave, sweep, ask, hold]
+};
 
 /// From a command to its answer. A publisher waits [`limits::GATHER_DEADLINE_MS`], and must hear of a failure before.
 const COMMAND_TIMEOUT_MS: u64 = 1_500;
@@ -50,6 +60,8 @@ pub(crate) struct BridgePlan {
     router: FeedConfig,
     commands: CommandConfig,
     sessions: Sessions,
+    admissions: Admissions,
+    rules: Arc<ShardConfig>,
     session_ttl_seconds: u64,
     metrics: Arc<NodeMetrics>,
     figures: Arc<BridgeFigures>,
@@ -63,10 +75,10 @@ impl BridgePlan {
     pub(crate) fn new(
         settings: &Settings,
         place: &RedisPlace,
-        server_id: &str,
+        rules: Arc<ShardConfig>,
         metrics: Arc<NodeMetrics>,
     ) -> Result<BridgePlan, BridgeError> {
-        let cluster = &settings.cluster;
+        let (cluster, server_id) = (&settings.cluster, &*rules.server_id);
         let name = |topic: Topic| {
             let mut name = Vec::new();
             topic.write(&mut name, &cluster.routing_channel);
@@ -94,7 +106,9 @@ impl BridgePlan {
             router,
             commands,
             sessions: Sessions::new(&cluster.session_prefix, server_id, cluster.session_ttl_seconds),
+            admissions: Admissions::new(&cluster.session_prefix, cluster.session_ttl_seconds),
             session_ttl_seconds: cluster.session_ttl_seconds,
+            rules,
             metrics,
             figures,
         })
@@ -108,8 +122,10 @@ impl BridgePlan {
     /// The bridge on its shard. Its links begin to connect at the shard's first turn.
     pub(crate) fn make(self, seed: u64) -> MakeCluster {
         Box::new(move |bell| {
-            let BridgePlan { server_id, route, router, commands, sessions, session_ttl_seconds, metrics, figures } =
-                self;
+            let BridgePlan {
+                server_id, route, router, commands, sessions, session_ttl_seconds, metrics, figures, ..
+            } = self;
+            let gate = Gate::new(self.admissions, self.rules);
             let ring = bell.clone();
             let router = match make_router(router, &figures, seed, Box::new(move || ring.ring())) {
                 Ok(router) => router,
@@ -118,8 +134,17 @@ impl BridgePlan {
             let wake = Arc::new(move || bell.ring());
             // Links that come back together must not come back in step.
             let commands = CommandLink::new(commands, Arc::clone(&figures.commands), seed.wrapping_add(1), wake);
-            let parts =
-                BridgeParts { server_id, route, router, commands, sessions, session_ttl_seconds, metrics, figures };
+            let parts = BridgeParts {
+                server_id,
+                route,
+                router,
+                commands,
+                sessions,
+                gate,
+                session_ttl_seconds,
+                metrics,
+                figures,
+            };
             desk::open(parts, clock::now())
         })
     }

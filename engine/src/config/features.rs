@@ -43,15 +43,11 @@ impl Feature {
     /// What to tell somebody who asks for it, while this version does not do it.
     fn regret(self) -> Option<&'static str> {
         match self {
-            Feature::Queue | Feature::Ack | Feature::Cluster => None,
+            Feature::Queue | Feature::Ack | Feature::Cluster | Feature::TenantLimits => None,
             Feature::RateLimit => Some(
                 "RATELIMIT_ENABLED: this version does not limit requests; put a limit into the proxy in front of it",
             ),
             Feature::Telemetry => Some("OTEL_ENABLED: this version does not export traces"),
-            Feature::TenantLimits => Some(
-                "TENANT_ENABLED: tenants are kept apart, but this version does not enforce the per-tenant limits \
-                 TENANT_DEFAULT_MAX_* and tenant_overrides",
-            ),
         }
     }
 }

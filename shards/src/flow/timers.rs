@@ -33,6 +33,7 @@ impl Shard {
             self.mailroom.due_ms(),
             load_ms,
             self.watches.due_ms(),
+            self.admissions.due_ms(),
             self.claims.due_ms(),
         ];
         due.into_iter().flatten().min().map(|at_ms| at_ms * 1_000)
@@ -45,6 +46,7 @@ impl Shard {
         self.read_in_turn(now, effects);
         self.remove_in_turn(now, effects);
         self.watches_due(now, effects);
+        self.admissions_due(now, effects);
         self.claims_due(now, effects);
         let mut due = Vec::new();
         let Shard { wheel, connections, gathers, .. } = self;
@@ -111,6 +113,9 @@ impl Shard {
     }
 
     fn live_due(&mut self, now: Now, key: ConnKey, effects: &mut Effects) {
+        if self.is_unadmitted(key) {
+            return self.schedule(key, now.mono_ms() + limits::CLUSTER_ADMISSION_DEADLINE_MS / 4);
+        }
         // Whatever it is told now comes behind its answer.
         self.let_in(now, key, effects);
         let now_ms = now.mono_ms();

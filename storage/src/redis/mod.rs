@@ -5,6 +5,7 @@
 //! is made. [`mailbox`] and [`acks`] are what is said over it, and
 //! [`store`] is who says it: the backend of a shard. [`router`] is a subscription whose names come and go.
 pub mod acks;
+pub mod admissions;
 pub mod commands;
 pub mod feed;
 mod link;
