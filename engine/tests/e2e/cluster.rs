@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 mod crowd;
 mod failures;
+mod limits;
 mod mail;
 mod shared;
 

@@ -8,6 +8,7 @@ mod cluster;
 mod hostile;
 mod http;
 mod lifecycle;
+mod limits;
 mod main_job;
 mod publish;
 mod queue;

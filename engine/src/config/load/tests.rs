@@ -232,7 +232,6 @@ fn what_is_allowed_but_perhaps_not_meant_is_told() {
         (&[("ACK_ENABLED", "true"), ("ACK_BACKEND", "postgres"), ("SHARDS", "11")], "DATABASE_POOL_SIZE: 10 is less"),
         (&[("RATELIMIT_ENABLED", "true")], "RATELIMIT_ENABLED: this version"),
         (&[("OTEL_ENABLED", "true")], "OTEL_ENABLED: this version"),
-        (&[("TENANT_ENABLED", "true")], "TENANT_ENABLED: tenants are kept apart"),
     ];
     for (pairs, expected) in rows {
         let said = warnings(pairs);
@@ -243,6 +242,7 @@ fn what_is_allowed_but_perhaps_not_meant_is_told() {
         ("RUN_MODE", "prod"),
         ("CORS_ORIGINS", "https://app.example.com"),
         ("REDIS_URL", "rediss://redis:6380"),
+        ("TENANT_ENABLED", "true"),
         ("QUEUE_ENABLED", "true"),
         ("QUEUE_BACKEND", "redis"),
         ("ACK_ENABLED", "true"),
