@@ -232,6 +232,13 @@ fn what_is_allowed_but_perhaps_not_meant_is_told() {
         (&[("ACK_ENABLED", "true"), ("ACK_BACKEND", "postgres"), ("SHARDS", "11")], "DATABASE_POOL_SIZE: 10 is less"),
         (&[("RATELIMIT_ENABLED", "true")], "RATELIMIT_ENABLED: this version"),
         (&[("OTEL_ENABLED", "true")], "OTEL_ENABLED: this version"),
+        (&[("CLUSTER_ENABLED", "true")], "QUEUE_BACKEND: with memory and CLUSTER_ENABLED templates stay"),
+        (
+            &[("CLUSTER_ENABLED", "true"), ("QUEUE_ENABLED", "true")],
+            "QUEUE_BACKEND: with memory and CLUSTER_ENABLED mail and templates stay",
+        ),
+        (&[("CLUSTER_ENABLED", "true"), ("REDIS_CHANNELS", "x,ara:*")], "REDIS_CHANNELS: \"ara:*\" matches"),
+        (&[("CLUSTER_ENABLED", "true"), ("REDIS_CHANNELS", "*:user:*")], "REDIS_CHANNELS: \"*:user:*\" matches"),
     ];
     for (pairs, expected) in rows {
         let said = warnings(pairs);
@@ -243,6 +250,7 @@ fn what_is_allowed_but_perhaps_not_meant_is_told() {
         ("CORS_ORIGINS", "https://app.example.com"),
         ("REDIS_URL", "rediss://redis:6380"),
         ("TENANT_ENABLED", "true"),
+        ("CLUSTER_ENABLED", "true"),
         ("QUEUE_ENABLED", "true"),
         ("QUEUE_BACKEND", "redis"),
         ("ACK_ENABLED", "true"),
