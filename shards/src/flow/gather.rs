@@ -92,7 +92,7 @@ impl Shard {
             (GatherKind::UserSubscriptions(_, connections, names), Answer::UserSubscriptions(found, found_names)) => {
                 (*connections, *names) = (found, found_names);
             }
-            (GatherKind::UserSessions(_, rows), Answer::UserSessions(found)) => rows.extend(found),
+            (GatherKind::UserSessions { rows, .. }, Answer::UserSessions(found)) => rows.extend(found),
             (GatherKind::Tenants(rows), Answer::Tenants(found)) => {
                 for row in found {
                     match rows.get_mut(&row.tenant) {
@@ -101,7 +101,7 @@ impl Shard {
                     }
                 }
             }
-            (GatherKind::Tenant(_, sum), Answer::Tenants(found)) => {
+            (GatherKind::Tenant(_, sum) | GatherKind::TenantStatus(_, sum), Answer::Tenants(found)) => {
                 for row in found {
                     match sum {
                         Some(sum) => sum.add(&row),

@@ -59,6 +59,11 @@ impl Shard {
             (Some(tenant), true) => TenantId::parse(tenant).ok_or_else(invalid)?,
             _ => TenantId::default_tenant(),
         };
+        // A user of `default` could otherwise be taken for another tenant's where names stand in stored keys (C-8).
+        if self.config.tenancy && claims.user.contains(':') {
+            tracing::debug!(reason = "colon in sub", "token refused");
+            return Err(invalid());
+        }
         let channels = match route::query_value(head.query, "channels") {
             _ if *route == Route::WebSocket => Vec::new(),
             QueryValue::Absent => Vec::new(),

@@ -73,6 +73,9 @@ impl Shard {
         let Some(gather) = self.gathers.get_mut(id) else { return };
         gather.unsent -= 1;
         gather.missing += i64::from(nodes.unwrap_or(0));
+        if let GatherKind::UserSessions { is_blind, .. } = &mut gather.kind {
+            *is_blind |= nodes.is_none();
+        }
         self.answer_if_complete(now, id, effects);
     }
 
@@ -85,7 +88,7 @@ impl Shard {
         effects: &mut Effects,
     ) {
         if let Some(gather) = self.gathers.get_mut(id)
-            && let GatherKind::Publish { elsewhere, .. } = &mut gather.kind
+            && let GatherKind::Publish { elsewhere, .. } | GatherKind::BatchItem { elsewhere, .. } = &mut gather.kind
         {
             *elsewhere = elsewhere.saturating_add(receipt.delivered_to);
         }

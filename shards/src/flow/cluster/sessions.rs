@@ -100,7 +100,7 @@ impl Shard {
     pub(super) fn gather_sessions(&mut self, now: Now, id: GatherId, sessions: Vec<SessionRow>, effects: &mut Effects) {
         let Some(gather) = self.gathers.get_mut(id) else { return };
         gather.missing -= 1;
-        if let GatherKind::UserSessions(_, rows) = &mut gather.kind {
+        if let GatherKind::UserSessions { rows, .. } = &mut gather.kind {
             rows.extend(sessions);
         }
         self.answer_if_complete(now, id, effects);
