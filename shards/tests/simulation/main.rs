@@ -12,4 +12,5 @@ mod seeds;
 mod store;
 mod storm;
 mod streams;
+mod tenants;
 mod world;

@@ -2,7 +2,8 @@
 //! room for it, too.
 //!
 //! It is registered meanwhile, as one that the other nodes have yet to hear of, and is not told to them as a session. Who is
-//! refused goes as one that closed at once; mail that came for it in between is in its mailbox.
+//! refused goes as one that closed at once: mail that came for it in between is in its mailbox, and what is not kept was
+//! counted as delivered, as for anybody who leaves before it is read.
 use crate::effect::Effects;
 use crate::flow::connect::{over_tenant_limit, over_user_limit};
 use crate::key::ConnKey;
