@@ -33,9 +33,9 @@ pub(crate) struct Asker<'a> {
     origin: Option<&'a str>,
 }
 
-impl Arrival {
-    fn asker(&self) -> Asker<'_> {
-        let Arrival { accept, version, origin, .. } = self;
+impl Asker<'_> {
+    fn of(arrival: &Arrival) -> Asker<'_> {
+        let Arrival { accept, version, origin, .. } = arrival;
         Asker { accept: accept.as_deref(), version: *version, origin: origin.as_deref() }
     }
 }
@@ -62,7 +62,7 @@ impl Shard {
     /// Registers a client whose token was good, on its user's home. From here on nothing published to it is missed.
     pub(crate) fn register(&mut self, now: Now, key: ConnKey, arrival: Box<Arrival>, effects: &mut Effects) {
         if self.stopping {
-            return self.refuse(now, key, &arrival.asker(), &ApiError::overloaded(), effects);
+            return self.refuse(now, key, &Asker::of(&arrival), &ApiError::overloaded(), effects);
         }
         let tenant = self.tenants.intern(&arrival.tenant);
         self.obtain_quota(tenant);
@@ -73,7 +73,7 @@ impl Shard {
             .map_or(0, |user| user.connections.len());
         if let Err(refusal) = self.admit(tenant, held_by_user, &arrival.claims.user) {
             self.metrics().refused.add(1);
-            return self.refuse_over_limit(now, key, &arrival.asker(), &refusal, effects);
+            return self.refuse_over_limit(now, key, &Asker::of(&arrival), &refusal, effects);
         }
         self.settle_fanout(now, effects);
         let Arrival { transport, tenant: tenant_id, claims, accept, version, origin, channels, .. } = *arrival;

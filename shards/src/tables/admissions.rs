@@ -16,7 +16,8 @@ impl Admissions {
 
     /// Somebody whose time is over, though the answer may have come.
     pub fn expire(&mut self, now_ms: u64) -> Option<ConnKey> {
-        self.0.pop_front_if(|(at_ms, _)| *at_ms <= now_ms).map(|(_, key)| key)
+        self.0.front().filter(|(at_ms, _)| *at_ms <= now_ms)?;
+        self.0.pop_front().map(|(_, key)| key)
     }
 
     /// When [`Admissions::expire`] has something to do, in milliseconds on the monotonic clock.
