@@ -10,6 +10,7 @@ mod failures;
 mod limits;
 mod mail;
 mod shared;
+mod tenants;
 
 /// A node of the cluster at this Redis, past its first canary.
 fn node(redis: &Redis, server_id: &str) -> Server {

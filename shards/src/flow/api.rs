@@ -120,6 +120,14 @@ impl Shard {
         self.config.cluster.map(|_| &*self.config.server_id)
     }
 
+    fn unknown_tenant(&self, id: &str) -> ApiError {
+        let error = ApiError::tenant_not_found(id);
+        match self.covered() {
+            Some(server_id) => ApiError { message: format!("{} on node '{server_id}'", error.message).into(), ..error },
+            None => error,
+        }
+    }
+
     fn tenant_for(&self, caller: &TenantId, id: &str) -> Result<TenantId, ApiError> {
         let asked = TenantId::parse(id).filter(|asked| asked.as_str() == id);
         let asked = asked.ok_or_else(|| ApiError::tenant_not_found(id))?;
@@ -339,7 +347,7 @@ impl Shard {
                     receipt::write_tenant(&mut body, tenant.as_str(), row.stats(), users, self.covered());
                     Ok(())
                 }
-                _ => Err(ApiError::tenant_not_found(tenant.as_str())),
+                _ => Err(self.unknown_tenant(tenant.as_str())),
             },
             GatherKind::TenantStatus(tenant, row) => {
                 let (connections, users) = row.map_or((0, 0), |row| (row.connections, row.users));
