@@ -72,6 +72,7 @@ impl Room {
             verifier: verifier().ok_or_else(|| BenchError("no verifier".to_owned()))?,
             cors: Cors::none(),
             tenancy: false,
+            tenant_rules: None,
             heartbeat_interval_ms: 30_000,
             connection_timeout_ms: 120_000,
             connections_max: connections as usize,

@@ -24,6 +24,7 @@ use shards::metrics::NodeMetrics;
 use shards::reactor::{self, DriverKind, ListenerFd, MakeGuest, ReactorError, ShardSeat, StopSignal, clock, nofile};
 use shards::shard::Shard;
 use shards::tables::placement;
+use shards::tenant_limits::{TenantLimits, TenantRules};
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -114,7 +115,7 @@ pub fn serve(settings: Settings, options: ServeOptions) -> Result<(), ServeError
     let (feed, redis) = redis_link(&settings, &place, &config.server_id)?;
     let bridge_plan = Feature::Cluster
         .is_on(&settings)
-        .then(|| BridgePlan::new(&settings, &place, &config.server_id, Arc::clone(&metrics)))
+        .then(|| BridgePlan::new(&settings, &place, Arc::clone(&config), Arc::clone(&metrics)))
         .transpose()
         .map_err(ServeError::Bridge)?;
     let stores = StorePlan::new(&settings, &place).map_err(ServeError::Store)?;
@@ -262,6 +263,7 @@ fn shard_config(settings: &Settings, sockets_max: usize) -> Result<ShardConfig, 
         verifier,
         cors,
         tenancy: settings.tenant.enabled,
+        tenant_rules: Feature::TenantLimits.is_on(settings).then(|| tenant_rules(settings)),
         heartbeat_interval_ms: websocket.heartbeat_interval_seconds.saturating_mul(1_000),
         connection_timeout_ms: websocket.connection_timeout_seconds.saturating_mul(1_000),
         connections_max,
@@ -294,6 +296,19 @@ fn rate_limits(settings: &Settings) -> RateLimitRules {
         messages: (messages > 0).then(|| Rate::per_second(messages, messages)),
         sweep_interval_ms: limits.cleanup_interval_seconds.saturating_mul(1_000),
         is_shared: limits.backend == Backend::Redis && settings.redis.enabled,
+    }
+}
+
+fn tenant_rules(settings: &Settings) -> TenantRules {
+    let limits = |given: &crate::config::settings::TenantLimits| TenantLimits {
+        connections_max: given.connections_max,
+        connections_per_user_max: given.connections_per_user_max,
+        subscriptions_max: given.subscriptions_max,
+    };
+    let tenant = &settings.tenant;
+    TenantRules {
+        default_limits: limits(&tenant.default_limits),
+        overrides: tenant.overrides.iter().map(|(name, given)| (name.as_str().into(), limits(given))).collect(),
     }
 }
 

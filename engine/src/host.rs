@@ -14,12 +14,14 @@ use pages::{
     ReadyChecks, ReadyPage, Stats, StatsAck, StatsConnections, StatsNotifications, StatsQueue, StatsRedis, json,
 };
 use protocol::clock::Now;
+use protocol::ids::TenantId;
 use protocol::notification::TargetKind;
 use shards::host::Host;
 use shards::metrics::{NodeMetrics, ShardMetrics};
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use storage::link::state::LinkState;
 use stores::StoreView;
 
@@ -299,6 +301,9 @@ impl NodeView {
 pub struct NodeHost {
     view: Arc<NodeView>,
     exporter: Exporter,
+    /// Connections by tenant. Locked when a shard meets a tenant for the first time, and by nobody else; it has as many
+    /// as the tables of the shards: tenants of signed tokens.
+    tenants: Mutex<HashMap<TenantId, Arc<AtomicU64>>>,
 }
 
 impl NodeHost {
@@ -306,11 +311,16 @@ impl NodeHost {
     pub fn new(view: NodeView, route_labels: &'static [(&'static str, &'static str)]) -> NodeHost {
         let view = Arc::new(view);
         let exporter = Exporter::new(Arc::clone(&view), route_labels);
-        NodeHost { view, exporter }
+        NodeHost { view, exporter, tenants: Mutex::default() }
     }
 }
 
 impl Host for NodeHost {
+    fn tenant_connections(&self, tenant: &TenantId) -> Arc<AtomicU64> {
+        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(tenants.entry(tenant.clone()).or_default())
+    }
+
     fn health(&self, now: Now) -> Vec<u8> {
         let view = &*self.view;
         let settings = &*view.settings;

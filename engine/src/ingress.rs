@@ -156,13 +156,17 @@ impl Outage {
     }
 }
 
-/// A payload as a publish. `tenant_id` counts only while tenancy is on: without it there is one tenant, `default`.
+/// A payload as a publish. `tenant_id` counts only while tenancy is on: without it there is one tenant, `default`. With it no
+/// name has a `:` (C-8).
 fn submission(channel: &[u8], payload: &[u8], tenancy: bool) -> Result<Submission, &'static str> {
     let publish = parse_redis(payload).map_err(|error| error.label())?;
     let tenant = match &publish.tenant {
         Some(tenant) if tenancy => TenantId::parse(tenant).ok_or("bad_shape")?,
         _ => TenantId::default_tenant(),
     };
+    if tenancy && publish.target.has_colon() {
+        return Err("bad_target");
+    }
     let source = Source::Redis(String::from_utf8_lossy(channel).into());
     Ok(Submission { tenant, target: publish.target, content: publish.content, source, claim: None })
 }
@@ -181,6 +185,23 @@ mod tests {
         let without = submission(b"notification:user:ana", PAYLOAD, false).unwrap();
         assert!(without.tenant.is_default());
         assert_eq!(without.source, Source::Redis("notification:user:ana".into()));
+    }
+
+    #[test]
+    fn a_name_with_a_prefix_is_none_while_tenants_are_kept_apart() {
+        let rows = [
+            (r#""type":"user","target":"acme:ana""#, true),
+            (r#""type":"users","target":["ana","acme:ana"]"#, true),
+            (r#""type":"channel","target":"acme:orders""#, true),
+            (r#""type":"channels","target":["a:b"]"#, true),
+            (r#""type":"broadcast""#, false),
+        ];
+        for (target, is_refused) in rows {
+            let payload = format!(r#"{{{target},"event":{{"event_type":"e:e","payload":1}}}}"#);
+            let refused = submission(b"c", payload.as_bytes(), true).err();
+            assert_eq!(refused, is_refused.then_some("bad_target"), "{target}");
+            assert!(submission(b"c", payload.as_bytes(), false).is_ok(), "{target}");
+        }
     }
 
     #[test]

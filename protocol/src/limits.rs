@@ -221,6 +221,9 @@ pub const CLUSTER_REPEATS_MAX: usize = 32_768;
 /// Topics that one node listens to: users with a connection and channels with a subscriber. Above it a topic is not
 /// listened to: what other nodes publish there does not reach this one.
 pub const CLUSTER_TOPICS_MAX: usize = 4 * 1024 * 1024;
+/// How long a connection waits for the word of Redis that the cluster has room for it; then the node decides by its own
+/// counts.
+pub const CLUSTER_ADMISSION_DEADLINE_MS: u64 = 1_000;
 /// Topics that were asked for and are not confirmed. More wait for their turn.
 pub const CLUSTER_TOPICS_ASKED_MAX: usize = 4_096;
 /// Nodes of one cluster. A `hello` of one more is passed over.

@@ -100,6 +100,16 @@ impl Target {
             Target::Channels(_) => TargetKind::Channels,
         }
     }
+
+    /// Whether a name in it has a `:`, which none has while tenants are kept apart (C-8): a stored key of one tenant could
+    /// be read as another's.
+    pub fn has_colon(&self) -> bool {
+        match self {
+            Target::User(name) | Target::Channel(name) => name.contains(':'),
+            Target::Users(names) | Target::Channels(names) => names.iter().any(|name| name.contains(':')),
+            Target::Broadcast => false,
+        }
+    }
 }
 
 /// A publisher's JSON value, kept exactly (C-2): key order, number text and duplicate keys as given, insignificant

@@ -1,5 +1,6 @@
 //! What the shards of a node need to know; made by the engine from the settings, shared read-only.
 use crate::key::ShardId;
+use crate::tenant_limits::TenantRules;
 use protocol::auth::token::Verifier;
 use protocol::http::client_address::TrustedProxies;
 use protocol::http::cors::Cors;
@@ -19,6 +20,8 @@ pub struct ShardConfig {
     pub cors: Cors,
     /// `TENANT_ENABLED`.
     pub tenancy: bool,
+    /// `TENANT_DEFAULT_MAX_*` and `tenant_overrides`; absent while tenancy is off.
+    pub tenant_rules: Option<TenantRules>,
     /// `WEBSOCKET_HEARTBEAT_INTERVAL`.
     pub heartbeat_interval_ms: u64,
     /// `WEBSOCKET_CONNECTION_TIMEOUT`.

@@ -2,7 +2,10 @@
 use crate::key::ShardId;
 use protocol::clock::Now;
 use protocol::cluster::{ClusterEvent, ClusterRequest};
+use protocol::ids::TenantId;
 use protocol::store::{StoreReply, StoreRequest, StoreTicket};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// A page of the node, made from counters that may be read from any thread. Never waits.
 pub trait Host: Send + Sync {
@@ -18,6 +21,11 @@ pub trait Host: Send + Sync {
     fn metrics(&self, now: Now) -> Vec<u8>;
     /// `GET /api/v1/cluster/status` (contract §1.8): JSON.
     fn cluster_status(&self, now: Now) -> Vec<u8>;
+    /// The count of a tenant's connections on the whole node, the same one for every shard that asks: a shard does so once
+    /// for each tenant. Without one of the node, as here, a shard counts for itself, which is right where it is alone.
+    fn tenant_connections(&self, _tenant: &TenantId) -> Arc<AtomicU64> {
+        Arc::default()
+    }
 }
 
 /// A shard's door to the store. It and the links behind it share what they need, on the shard's thread.

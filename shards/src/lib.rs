@@ -20,3 +20,4 @@ pub mod metrics;
 pub mod reactor;
 pub mod shard;
 pub mod tables;
+pub mod tenant_limits;

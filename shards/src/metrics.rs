@@ -276,6 +276,12 @@ pub struct ShardMetrics {
     pub claims_stored: Counter,
     /// And what another kept.
     pub claims_stored_elsewhere: Counter,
+    /// Connections that the cluster had room for.
+    pub admissions_granted: Counter,
+    /// Connections that it had none for.
+    pub admissions_refused: Counter,
+    /// Connections that the node let in by its own counts, because Redis said nothing.
+    pub admissions_alone: Counter,
     /// Users and channels of which the other nodes have yet to hear.
     pub watches_waiting: Level,
     /// Of them, those for which nobody waited any longer.
@@ -366,6 +372,9 @@ impl ShardMetrics {
             claims_waiting: Level::default(),
             claims_stored: Counter::default(),
             claims_stored_elsewhere: Counter::default(),
+            admissions_granted: Counter::default(),
+            admissions_refused: Counter::default(),
+            admissions_alone: Counter::default(),
             watches_waiting: Level::default(),
             watches_late: Counter::default(),
             batch_requests: Counter::default(),

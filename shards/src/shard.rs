@@ -22,6 +22,7 @@ use crate::host::Host;
 use crate::key::{ConnKey, ShardId};
 use crate::mesh::message::Message;
 use crate::metrics::{NodeMetrics, ShardMetrics};
+use crate::tables::admissions::Admissions;
 use crate::tables::channels::Channels;
 use crate::tables::claims::PendingClaims;
 use crate::tables::directory::Directory;
@@ -118,6 +119,7 @@ pub struct Shard {
     pub(crate) template_writes: TemplateWrites,
     pub(crate) mailroom: Mailroom,
     pub(crate) watches: Watches,
+    pub(crate) admissions: Admissions,
     pub(crate) claims: PendingClaims,
     pub(crate) sessions: Sessions,
     /// The nodes that are alive, this one included; empty until that is known.
@@ -180,6 +182,7 @@ impl Shard {
             template_writes: TemplateWrites::default(),
             mailroom: Mailroom::default(),
             watches: Watches::default(),
+            admissions: Admissions::default(),
             claims: PendingClaims::default(),
             sessions: Sessions::default(),
             members: Arc::new([]),

@@ -5,13 +5,16 @@
 mod revoked;
 
 use super::figures::{BridgeFigures, add};
+use super::gate::Gate;
 use super::inbox::{Inbox, is_notification};
 use super::ledger::Ledger;
 use super::register::Register;
 use protocol::auth::revocation::Revocation;
 use protocol::clock::Now;
 use protocol::cluster::wire::{Hello, Parcel, ParcelKind};
-use protocol::cluster::{ClusterEvent, ClusterRequest, GatherTicket, Topic};
+use protocol::cluster::{
+    Admission, AdmissionRequest, AdmissionTicket, ClusterEvent, ClusterRequest, GatherTicket, Topic,
+};
 use protocol::limits;
 use shards::guest::{Guest, Port, Ready, Wants};
 use shards::host::ClusterPort;
@@ -24,6 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use storage::link::state::LinkState;
 use storage::link::wants::Wants as LinkWants;
+use storage::redis::admissions;
 use storage::redis::commands::answer::Outcome;
 use storage::redis::commands::link::CommandLink;
 use storage::redis::commands::status::Operation;
@@ -49,6 +53,7 @@ pub(super) struct BridgeParts {
     pub(super) commands: CommandLink,
     pub(super) sessions: Sessions,
     pub(super) revocations: Revocations,
+    pub(super) gate: Gate,
     pub(super) session_ttl_seconds: u64,
     pub(super) metrics: Arc<NodeMetrics>,
     pub(super) figures: Arc<BridgeFigures>,
@@ -71,6 +76,8 @@ enum Asked {
         own: bool,
         hint: Option<Hint>,
     },
+    /// Whether there is room for a connection.
+    Admission(AdmissionTicket),
     Users,
     Sweep,
     /// A revocation is to be kept; its parcel follows, if it has a ticket.
@@ -95,6 +102,7 @@ struct Bridge {
     ledger: Ledger,
     /// Parcels about what was not kept; until they are answered.
     unkept: Vec<GatherTicket>,
+    gate: Gate,
     metrics: Arc<NodeMetrics>,
     figures: Arc<BridgeFigures>,
     inbox: Inbox,
@@ -126,6 +134,7 @@ impl Bridge {
             commands,
             sessions,
             revocations,
+            gate,
             session_ttl_seconds,
             metrics,
             figures,
@@ -141,6 +150,7 @@ impl Bridge {
             revocations,
             ledger: Ledger::new(),
             unkept: Vec::new(),
+            gate,
             metrics,
             figures,
             asked: HashMap::new(),
@@ -175,13 +185,16 @@ impl Bridge {
                     let _ = sessions.open(&session, |command| commands.submit(now, NOBODY, command));
                 }
             }
+            ClusterRequest::Admit(request) => self.ask_admission(now, &request),
             ClusterRequest::SessionEnded { session, .. } => {
-                let Bridge { sessions, commands, .. } = self;
-                // What is not taken expires.
+                let Bridge { sessions, gate, commands, .. } = self;
+                // What is not taken expires. Room for others goes before the books.
+                gate.give_back(&session, |command| commands.submit(now, NOBODY, command));
                 let _ = sessions.close(session.connection, |command| commands.submit(now, NOBODY, command));
             }
             ClusterRequest::SessionPage(page) => {
-                let Bridge { sessions, commands, figures, .. } = self;
+                let Bridge { sessions, gate, commands, figures, .. } = self;
+                gate.hold(&page, |command| commands.submit(now, NOBODY, command));
                 for session in &page {
                     if !has_room(commands) {
                         break;
@@ -191,6 +204,24 @@ impl Bridge {
                     }
                 }
             }
+        }
+    }
+
+    /// Whether the cluster has room for a connection. What Redis cannot be asked, the node decides alone.
+    fn ask_admission(&mut self, now: Now, request: &AdmissionRequest) {
+        let is_asked = self.is_there() && {
+            let name = self.asks(Asked::Admission(request.ticket));
+            let Bridge { gate, commands, asked, .. } = self;
+            let taken = gate.admissions.ask(request, |command| commands.submit(now, name, command)).is_ok();
+            if !taken {
+                asked.remove(&name.0);
+            }
+            taken
+        };
+        if !is_asked {
+            self.gate.alone();
+            let (ticket, admission) = (request.ticket, Admission::Unknown);
+            self.inbox.events.push(ClusterEvent::Admitted { ticket, admission });
         }
     }
 
@@ -412,6 +443,7 @@ impl Bridge {
     fn commands_are_up(&mut self, now: Now) {
         (self.hello_due_us, self.canary_due_us) = (now.mono_us, now.mono_us);
         self.ledger.up(now.unix_seconds());
+        self.gate.up();
         let owed = self.register.up(now);
         let Bridge { sessions, commands, .. } = self;
         for topic in owed {
@@ -425,7 +457,7 @@ impl Bridge {
 
     fn turn_commands(&mut self, now: Now, ready: Ready) -> Wants {
         self.tick(now);
-        let Bridge { commands, asked, inbox, figures, sweep_cursor, unsent, unkept, ledger, .. } = self;
+        let Bridge { commands, asked, inbox, figures, sweep_cursor, unsent, unkept, ledger, gate, .. } = self;
         let wants = commands.turn(now, ready.read, ready.write, &mut |ticket, outcome| {
             match (asked.remove(&ticket.0), outcome) {
                 (Some(Asked::Parcel { ticket, own, hint }), outcome) => {
@@ -443,6 +475,16 @@ impl Bridge {
                         nodes = None;
                     }
                     inbox.events.extend(ticket.map(|ticket| ClusterEvent::Sent { ticket, nodes }));
+                }
+                (Some(Asked::Admission(ticket)), outcome) => {
+                    let admission = match outcome {
+                        Outcome::Done(reply) => admissions::read(reply).unwrap_or(Admission::Unknown),
+                        _ => Admission::Unknown,
+                    };
+                    if admission == Admission::Unknown {
+                        gate.alone();
+                    }
+                    inbox.events.push(ClusterEvent::Admitted { ticket, admission });
                 }
                 (Some(Asked::Users), Outcome::Done(reply)) => {
                     figures.users.store(reply.unsigned().unwrap_or(0), Relaxed);

@@ -5,6 +5,7 @@
 //! | `plan` | settings to a bridge, made on its shard |
 //! | `desk` | the shard's door: requests to commands and topics, what comes in to events; its two links as guests |
 //! | `inbox` | what comes in, told apart |
+//! | `gate` | whether the cluster has room for a connection |
 //! | `members` | who is alive |
 //! | `register` | the keys of sessions, written again before they expire and after a loss |
 //! | `ledger` | revoked tokens: what Redis is to have, and how far it was read |
@@ -12,12 +13,14 @@
 //! | `canary` | what goes out to come back: whether messages flow; and the one of the ingest |
 //! | `figures` | what it counts, for any thread to read |
 //!
-//! **Bounds.** Nothing waits for a Redis that is away: a parcel is told as not sent at once, a topic as watched, keys of
+//! **Bounds.** Nothing waits for a Redis that is away: a parcel is told as not sent at once, a topic as watched, a connection
+//! that it might have no room for as the node's own to decide, keys of
 //! sessions are left to the refresh that follows when Redis is back. While it is there, the command link's own bounds
 //! hold, and a parcel above them is told as not sent.
 pub(crate) mod canary;
 mod desk;
 pub(crate) mod figures;
+mod gate;
 mod inbox;
 mod ledger;
 mod members;

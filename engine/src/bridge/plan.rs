@@ -1,21 +1,31 @@
 //! Settings to a bridge: its links, its names, its figures.
 use super::desk::{self, BridgeParts};
 use super::figures::BridgeFigures;
+use super::gate::Gate;
 use crate::config::Settings;
 use crate::keeper::place::RedisPlace;
 use crate::keeper::plan as links;
 use protocol::cluster::Topic;
 use protocol::limits;
+use shards::config::ShardConfig;
 use shards::metrics::NodeMetrics;
 use shards::reactor::{MakeCluster, clock};
 use std::fmt;
 use std::sync::Arc;
 use storage::link::tls::TlsError;
+use storage::redis::admissions::{self, Admissions};
 use storage::redis::commands::link::{CommandConfig, CommandLink};
+use storage::redis::commands::script::Script;
 use storage::redis::feed::{FeedConfig, FeedError, FeedTiming};
 use storage::redis::revocations::Revocations;
 use storage::redis::router::Router;
-use storage::redis::sessions::{SCRIPTS, Sessions};
+use storage::redis::sessions::{self, Sessions};
+
+/// What the link for commands has to know from its start.
+static SCRIPTS: [&Script; 5] = {
+    let ([join, leave, sweep], [ask, hold]) = (sessions::SCRIPTS, admissions::SCRIPTS);
+    [join, leave, sweep, ask, hold]
+};
 
 /// From a command to its answer. A publisher waits [`limits::GATHER_DEADLINE_MS`], and must hear of a failure before.
 const COMMAND_TIMEOUT_MS: u64 = 1_500;
@@ -52,6 +62,8 @@ pub(crate) struct BridgePlan {
     commands: CommandConfig,
     sessions: Sessions,
     revocations: Revocations,
+    admissions: Admissions,
+    rules: Arc<ShardConfig>,
     session_ttl_seconds: u64,
     metrics: Arc<NodeMetrics>,
     figures: Arc<BridgeFigures>,
@@ -65,10 +77,10 @@ impl BridgePlan {
     pub(crate) fn new(
         settings: &Settings,
         place: &RedisPlace,
-        server_id: &str,
+        rules: Arc<ShardConfig>,
         metrics: Arc<NodeMetrics>,
     ) -> Result<BridgePlan, BridgeError> {
-        let cluster = &settings.cluster;
+        let (cluster, server_id) = (&settings.cluster, &*rules.server_id);
         let name = |topic: Topic| {
             let mut name = Vec::new();
             topic.write(&mut name, &cluster.routing_channel);
@@ -97,7 +109,9 @@ impl BridgePlan {
             commands,
             sessions: Sessions::new(&cluster.session_prefix, server_id, cluster.session_ttl_seconds),
             revocations: Revocations::new(&cluster.session_prefix),
+            admissions: Admissions::new(&cluster.session_prefix, cluster.session_ttl_seconds),
             session_ttl_seconds: cluster.session_ttl_seconds,
+            rules,
             metrics,
             figures,
         })
@@ -121,7 +135,9 @@ impl BridgePlan {
                 session_ttl_seconds,
                 metrics,
                 figures,
+                ..
             } = self;
+            let gate = Gate::new(self.admissions, self.rules);
             let ring = bell.clone();
             let router = match make_router(router, &figures, seed, Box::new(move || ring.ring())) {
                 Ok(router) => router,
@@ -137,6 +153,7 @@ impl BridgePlan {
                 commands,
                 sessions,
                 revocations,
+                gate,
                 session_ttl_seconds,
                 metrics,
                 figures,

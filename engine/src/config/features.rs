@@ -43,12 +43,8 @@ impl Feature {
     /// What to tell somebody who asks for it, while this version does not do it.
     fn regret(self) -> Option<&'static str> {
         match self {
-            Feature::Queue | Feature::Ack | Feature::RateLimit | Feature::Cluster => None,
+            Feature::Queue | Feature::Ack | Feature::RateLimit | Feature::Cluster | Feature::TenantLimits => None,
             Feature::Telemetry => Some("OTEL_ENABLED: this version does not export traces"),
-            Feature::TenantLimits => Some(
-                "TENANT_ENABLED: tenants are kept apart, but this version does not enforce the per-tenant limits \
-                 TENANT_DEFAULT_MAX_* and tenant_overrides",
-            ),
         }
     }
 }

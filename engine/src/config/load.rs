@@ -1,5 +1,6 @@
 //! From sources to settings: every value read, every rule between values checked, every problem told at once.
 use super::features::unbuilt_features;
+use super::glob;
 use super::layers::{Origin, Values};
 use super::problem::{Problem, Secret, Warning};
 use super::rule;
@@ -377,8 +378,32 @@ fn advise(settings: &Settings, values: &Values, warnings: &mut Vec<Warning>) {
             ));
         }
     }
+    if settings.cluster.enabled {
+        advise_cluster(settings, &mut warn);
+    }
     for text in unbuilt_features(settings) {
         warn(text.to_owned());
+    }
+}
+
+/// What is allowed of a node by itself and is hardly meant of one of several.
+fn advise_cluster(settings: &Settings, warn: &mut impl FnMut(String)) {
+    if settings.queue.backend == Backend::Memory {
+        let what = if settings.queue.enabled { "mail and templates stay" } else { "templates stay" };
+        warn(format!(
+            "QUEUE_BACKEND: with memory and CLUSTER_ENABLED {what} on the node that took them, where the others do not find \
+             them; use redis or postgres"
+        ));
+    }
+    let route = &settings.cluster.routing_channel;
+    let topics = ["", ":n", ":user:default:u", ":channel:default:c"].map(|topic| format!("{route}{topic}"));
+    for channel in &settings.redis.channels {
+        if topics.iter().any(|topic| glob::matches(channel.as_bytes(), topic.as_bytes())) {
+            warn(format!(
+                "REDIS_CHANNELS: {channel:?} matches what nodes say to each other under CLUSTER_ROUTING_CHANNEL {route:?}, \
+                 which would be read as bad notifications; name the channels of publishers alone"
+            ));
+        }
     }
 }
 

@@ -14,6 +14,7 @@
 //! Later wins: built-in defaults, `config/default.toml`, `config/{RUN_MODE}.toml`, `.env`, the environment. A blank value
 //! says nothing. The process environment is only ever read.
 pub mod features;
+mod glob;
 pub mod layers;
 pub mod load;
 pub mod problem;

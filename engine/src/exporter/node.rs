@@ -274,6 +274,16 @@ impl NodeCollector {
             "Since the last canary came back through Redis; 0 before the first, and outside of a cluster.",
             age_ms as f64 / 1e3,
         )?;
+        let admissions = [
+            ([("result", "granted")], self.sum(|shard| shard.admissions_granted.get())),
+            ([("result", "refused")], self.sum(|shard| shard.admissions_refused.get())),
+            ([("result", "alone")], self.sum(|shard| shard.admissions_alone.get())),
+        ];
+        out.counters(
+            "ara_cluster_admissions_total",
+            "Connections by what the cluster's limits said; alone: Redis said nothing, and the node let them in.",
+            admissions.iter().map(|(labels, count)| (&labels[..], *count)),
+        )?;
         let refreshed = of(|bridge| &bridge.refreshed);
         out.counter("ara_cluster_sessions_refreshed_total", "Sessions refreshed in Redis.", refreshed)?;
         let routed = of(|bridge| &bridge.routed);

@@ -88,6 +88,7 @@ const PROMISED: &[(&str, &str)] = &[
 const OWN: &[(&str, &str)] = &[
     ("ara_ack_unrecorded_total", "counter"),
     ("ara_build_info", "gauge"),
+    ("ara_cluster_admissions_total", "counter"),
     ("ara_cluster_canary_age_seconds", "gauge"),
     ("ara_cluster_members", "gauge"),
     ("ara_cluster_parcels_received_total", "counter"),

@@ -7,8 +7,10 @@ use serde_json::{Value, json};
 
 mod crowd;
 mod failures;
+mod limits;
 mod mail;
 mod shared;
+mod tenants;
 mod tokens;
 
 /// A node of the cluster at this Redis, past its first canary.
@@ -81,7 +83,9 @@ fn what_is_sent_to_one_node_reaches_the_clients_of_the_other() {
         {"target": {"type": "user", "value": "ana"}, "event_type": "e", "payload": "first"},
         {"target": {"type": "channel", "value": "news"}, "event_type": "e", "payload": "second"},
     ]});
-    a.publish("batch", &batch.to_string());
+    let answer = a.publish("batch", &batch.to_string());
+    let rows = answer["results"].as_array().unwrap_or_else(|| panic!("{answer}"));
+    assert_eq!(rows.iter().map(delivered).collect::<Vec<_>>(), [(2, 1), (1, 0)], "{answer}");
     assert_eq!(here.payload(), "first");
     assert_eq!((there.payload(), there.payload()), (json!("first"), json!("second")));
     // Who has left is not reached, and nobody waits for his node.

@@ -12,6 +12,7 @@ mod limits;
 mod main_job;
 mod publish;
 mod queue;
+mod rate_limits;
 mod redis;
 mod seed;
 mod sse;

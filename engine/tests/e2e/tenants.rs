@@ -118,18 +118,37 @@ fn a_name_with_a_prefix_leads_nowhere() {
     for tenant in ["default", "bolt"] {
         for (kind, target) in [
             ("send", r#""target_user_id":"acme:ana""#),
+            ("send-to-users", r#""target_user_ids":["ana","acme:ana"]"#),
             ("channel", r#""channel":"acme:orders""#),
             ("channels", r#""channels":["acme:orders"]"#),
         ] {
             let body = format!(r#"{{{target},"event_type":"e","payload":1}}"#);
-            assert_eq!(publish_as(&server, tenant, kind, &body)["delivered_to"], 0, "{tenant} {target}");
+            let path = format!("/api/v1/notifications/{kind}");
+            call_as(&server, tenant, "POST", &path, Some(&body)).refusal(400, "VALIDATION_ERROR");
         }
+        let body = r#"{"notifications":[
+            {"target":{"type":"user","value":"acme:ana"},"event_type":"e","payload":1},
+            {"target":{"type":"channels","value":["a","acme:orders"]},"event_type":"e","payload":1},
+            {"target":{"type":"user","value":"nobody"},"event_type":"e","payload":1}]}"#;
+        let batch = publish_as(&server, tenant, "batch", body);
+        for index in [0, 1] {
+            let error = batch["results"][index]["error"].as_str().unwrap_or_default();
+            assert!(error.starts_with("Validation error: "), "{batch}");
+        }
+        assert_eq!(batch["results"][2]["error"], Value::Null, "{batch}");
         for channel in ["acme:orders", "acme%3Aorders"] {
             let path = format!("/api/v1/channels/{channel}");
             call_as(&server, tenant, "GET", &path, None).refusal(404, "CHANNEL_NOT_FOUND");
         }
         members.of(tenant).0.say(r#"{"type":"Subscribe","payload":{"channels":["acme:orders"]}}"#);
         members.of(tenant).0.error("SUBSCRIPTION_ERROR");
+        let path = "/api/v1/users/acme:ana/subscriptions";
+        call_as(&server, tenant, "GET", path, None).refusal(404, "USER_NOT_CONNECTED");
+        let page = call_as(&server, tenant, "GET", "/api/v1/cluster/users/acme:ana", None).ok();
+        assert_eq!(page["found"], false, "{page}");
+        // Nobody can be called so.
+        let refused = Ws::open(server.port, &format!("/ws?token={}", token_of(tenant, "acme:ana")), &[]).err();
+        assert_eq!(refused.map(|(status, _)| status), Some(401), "{tenant}");
     }
     publish_as(&server, "acme", "channel", r#"{"channel":"orders","event_type":"e","payload":"own"}"#);
     members.hear("acme", &json!("own"));
@@ -171,6 +190,13 @@ fn answers_tell_of_the_own_tenant_and_in_bare_names() {
     let stats = call_as(&server, "acme", "GET", "/api/v1/tenants/acme", None).ok();
     assert_eq!(stats["connection_stats"], json!({"total_connections": 2, "unique_users": 1}), "{stats}");
     call_as(&server, "acme", "GET", "/api/v1/tenants/bolt", None).refused(403);
+    // Totals are the caller's own.
+    let status = call_as(&server, "acme", "GET", "/api/v1/cluster/status", None).ok();
+    assert_eq!(
+        (&status["tenant_id"], &status["local_connections"], &status["local_users"]),
+        (&json!("acme"), &json!(2), &json!(1)),
+        "{status}"
+    );
 }
 
 #[test]

@@ -23,6 +23,47 @@ pub struct GatherTicket {
     pub generation: u32,
 }
 
+/// Names a connection that waits for its admission: which shard asked, and its key there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AdmissionTicket {
+    /// The home of its user.
+    pub shard: u8,
+    /// Slot of the connection.
+    pub slot: u32,
+    /// Generation of that slot.
+    pub generation: u32,
+}
+
+/// A connection that its own node would admit, and that the cluster may have no room for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdmissionRequest {
+    /// Comes back.
+    pub ticket: AdmissionTicket,
+    /// Public id.
+    pub connection: ConnectionId,
+    /// Whose client.
+    pub tenant: TenantId,
+    /// Which user.
+    pub user: Box<str>,
+    /// Connections that the tenant may have in the whole cluster; 0 is unlimited.
+    pub connections_max: usize,
+    /// Connections that the user may have in the whole cluster; 0 is unlimited.
+    pub connections_per_user_max: usize,
+}
+
+/// What the cluster says to a connection. The counts are those that were found, this one not among them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// There is room, and it has its place.
+    Granted,
+    /// The user has so many already.
+    UserIsFull(u64),
+    /// The tenant has so many already.
+    TenantIsFull(u64),
+    /// Redis cannot be asked: the node's own counts decide.
+    Unknown,
+}
+
 /// A connection as other nodes may know it (contract §12.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
@@ -83,6 +124,8 @@ pub enum ClusterRequest {
         /// What.
         parcel: Arc<Parcel>,
     },
+    /// Whether the cluster has room for a connection; answered with [`ClusterEvent::Admitted`], at once when Redis is away.
+    Admit(Box<AdmissionRequest>),
     /// A connection is new, or has other channels than before.
     SessionChanged(Box<Session>),
     /// A connection is gone.
@@ -108,6 +151,13 @@ pub enum ClusterEvent {
         shard: u8,
         /// Which of the shard's.
         serial: u32,
+    },
+    /// What the cluster says to a connection that waits to be admitted.
+    Admitted {
+        /// Of the request.
+        ticket: AdmissionTicket,
+        /// What became of it.
+        admission: Admission,
     },
     /// A parcel has come from another node, for this one ([`Parcel::is_for`]).
     Parcel(Box<Parcel>),

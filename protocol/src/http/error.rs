@@ -54,6 +54,11 @@ impl ApiError {
         ApiError::bad_request("X-Tenant-ID is required: 1-64 bytes of letters, digits, dash, underscore or dot")
     }
 
+    /// 400 `VALIDATION_ERROR`: tenancy is on, and a user or channel has a `:` in its name (C-8).
+    pub fn colon_in_name() -> ApiError {
+        ApiError::validation("User ids and channel names must not contain ':' while tenants are kept apart")
+    }
+
     /// 401 `UNAUTHORIZED`: a protected route without the right `X-API-Key`.
     pub fn unauthorized() -> ApiError {
         ApiError::new(401, "UNAUTHORIZED", "Missing or invalid API key")

@@ -80,6 +80,8 @@ pub enum ItemOutcome {
         id: NotificationId,
         /// Who got it.
         receipt: Receipt,
+        /// In a cluster, connections of this node among those that did (C-4).
+        delivered_local: Option<u64>,
     },
     /// An earlier twin was sent in its place.
     Skipped,
@@ -112,7 +114,7 @@ impl ItemOutcome {
 
     fn sent(&self) -> (NotificationId, Receipt) {
         match self {
-            ItemOutcome::Sent { id, receipt } => (*id, *receipt),
+            ItemOutcome::Sent { id, receipt, .. } => (*id, *receipt),
             _ => (NotificationId::NIL, Receipt::default()),
         }
     }
@@ -159,6 +161,9 @@ fn write_item(out: &mut Vec<u8>, index: usize, outcome: &ItemOutcome) {
     write_number(out, "failed", receipt.failed);
     if receipt.queued > 0 {
         write_number(out, "queued", receipt.queued);
+    }
+    if let ItemOutcome::Sent { delivered_local: Some(delivered_local), .. } = outcome {
+        write_number(out, "delivered_local", *delivered_local);
     }
     out.extend_from_slice(br#","success":"#);
     json::write_value(out, &outcome.is_success());
@@ -244,8 +249,8 @@ pub struct TenantStats {
     pub messages_delivered: u64,
 }
 
-/// `GET /tenants`.
-pub fn write_tenants(out: &mut Vec<u8>, enabled: bool, rows: &[(&str, TenantStats)]) {
+/// `GET /tenants`. In a cluster `covers` names the node whose figures these are.
+pub fn write_tenants(out: &mut Vec<u8>, enabled: bool, rows: &[(&str, TenantStats)], covers: Option<&str>) {
     out.extend_from_slice(br#"{"enabled":"#);
     json::write_value(out, &enabled);
     out.extend_from_slice(br#","tenants":"#);
@@ -254,16 +259,49 @@ pub fn write_tenants(out: &mut Vec<u8>, enabled: bool, rows: &[(&str, TenantStat
         out.push(b'}');
     });
     write_number(out, "total", rows.len() as u64);
+    write_covered(out, covers);
     out.push(b'}');
 }
 
-/// `GET /tenants/{tenant_id}`: `connections` and distinct `users` now.
-pub fn write_tenant(out: &mut Vec<u8>, id: &str, stats: TenantStats, connections: u64, users: u64) {
+/// `GET /tenants/{tenant_id}`: distinct `users` now; `covers` as in [`write_tenants`].
+pub fn write_tenant(out: &mut Vec<u8>, id: &str, stats: TenantStats, users: u64, covers: Option<&str>) {
     write_tenant_start(out, id, stats);
     out.extend_from_slice(br#","connection_stats":{"total_connections":"#);
-    json::write_value(out, &connections);
+    json::write_value(out, &stats.active_connections);
     write_number(out, "unique_users", users);
-    out.extend_from_slice(b"}}");
+    out.push(b'}');
+    write_covered(out, covers);
+    out.push(b'}');
+}
+
+fn write_covered(out: &mut Vec<u8>, covers: Option<&str>) {
+    if let Some(server_id) = covers {
+        out.extend_from_slice(br#","scope":"node","server_id":"#);
+        json::write_string(out, server_id);
+    }
+}
+
+/// `GET /cluster/status` while tenants are kept apart: the caller's own figures on this node. Those of all tenants are
+/// nobody's to see here, and those of other nodes are not known by tenant.
+pub fn write_tenant_status(
+    out: &mut Vec<u8>,
+    id: &str,
+    server_id: &str,
+    is_clustered: bool,
+    connections: u64,
+    users: u64,
+) {
+    out.extend_from_slice(br#"{"enabled":"#);
+    json::write_value(out, &is_clustered);
+    out.extend_from_slice(br#","mode":"#);
+    json::write_string(out, if is_clustered { "distributed" } else { "standalone" });
+    out.extend_from_slice(br#","server_id":"#);
+    json::write_string(out, server_id);
+    out.extend_from_slice(br#","tenant_id":"#);
+    json::write_string(out, id);
+    write_number(out, "local_connections", connections);
+    write_number(out, "local_users", users);
+    out.push(b'}');
 }
 
 fn write_tenant_start(out: &mut Vec<u8>, id: &str, stats: TenantStats) {
@@ -338,6 +376,7 @@ mod tests {
         let sent = |delivered_to, queued| ItemOutcome::Sent {
             id: ID,
             receipt: Receipt { delivered_to, queued, ..Receipt::default() },
+            delivered_local: None,
         };
         let outcomes =
             [sent(1, 0), ItemOutcome::Skipped, ItemOutcome::Failed("Validation error: Template not found: x".into())];
@@ -352,6 +391,13 @@ mod tests {
                 r#""timestamp":"2026-01-02T03:04:05.123456789Z"}"#
             )
         );
+        let receipt = Receipt { delivered_to: 3, ..Receipt::default() };
+        let text = written(|out| {
+            let outcomes = [ItemOutcome::Sent { id: ID, receipt, delivered_local: Some(1) }, ItemOutcome::Skipped];
+            write_batch(out, Uuid::nil(), &outcomes, 2, AT_NS);
+        });
+        assert!(text.contains(r#""delivered_to":3,"failed":0,"delivered_local":1,"success":true},"#), "{text}");
+        assert_eq!(text.matches("delivered_local").count(), 1, "{text}");
         let outcomes = [sent(0, 2), sent(0, 0), ItemOutcome::StoppedEarly];
         let text = written(|out| write_batch(out, Uuid::nil(), &outcomes, 5, AT_NS));
         assert!(text.contains(r#""delivered_to":0,"failed":0,"queued":2,"success":true}"#), "{text}");
@@ -392,12 +438,24 @@ mod tests {
                 r#"{"user_id":"u1","found":false,"sessions":[]}"#.to_owned(),
             ),
             (
-                written(|out| write_tenants(out, true, &[("acme", stats)])),
+                written(|out| write_tenants(out, true, &[("acme", stats)], None)),
                 format!(r#"{{"enabled":true,"tenants":[{{"tenant_id":"acme",{counters}}}],"total":1}}"#),
             ),
             (
-                written(|out| write_tenant(out, "acme", stats, 2, 2)),
+                written(|out| write_tenant(out, "acme", stats, 2, None)),
                 format!(r#"{{"tenant_id":"acme",{counters},"connection_stats":{{"total_connections":2,"unique_users":2}}}}"#),
+            ),
+            (
+                written(|out| write_tenants(out, true, &[], Some("n2"))),
+                r#"{"enabled":true,"tenants":[],"total":0,"scope":"node","server_id":"n2"}"#.to_owned(),
+            ),
+            (
+                written(|out| write_tenant(out, "acme", stats, 1, Some("n2"))),
+                format!(r#"{{"tenant_id":"acme",{counters},"connection_stats":{{"total_connections":2,"unique_users":1}},"scope":"node","server_id":"n2"}}"#),
+            ),
+            (
+                written(|out| write_tenant_status(out, "acme", "n2", true, 2, 1)),
+                r#"{"enabled":true,"mode":"distributed","server_id":"n2","tenant_id":"acme","local_connections":2,"local_users":1}"#.to_owned(),
             ),
         ];
         for (written, expected) in rows {

@@ -97,6 +97,7 @@ impl World {
             verifier: Verifier::new(&verifier).expect("the secret is not empty"),
             cors: Cors::any(),
             tenancy: rng.u8(0..8) == 0,
+            tenant_rules: None,
             heartbeat_interval_ms: 30_000,
             connection_timeout_ms: 120_000,
             connections_max: if rng.u8(0..16) == 0 { 1 } else { 10 },

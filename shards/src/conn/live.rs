@@ -6,7 +6,7 @@ use crate::tables::users::UserIndex;
 use protocol::auth::channels::ChannelRules;
 use protocol::http::Version;
 use protocol::ids::ConnectionId;
-use protocol::rate_limit::Bucket;
+use protocol::rate_limit::{Bucket, Quota};
 use protocol::store::{MailboxKey, Position};
 use protocol::ws::close::CloseCode;
 use protocol::ws::decoder::Decoder;
@@ -125,19 +125,32 @@ pub struct Pending {
     pub refused: Vec<String>,
     /// For a new SSE stream: the reply is `connected`.
     pub connecting: bool,
-    /// It was not even answered: the other nodes have yet to hear that its user is here.
+    /// It was not even answered: see [`Awaits`].
     pub welcome: Option<Box<Welcome>>,
+}
+
+/// What a client of a cluster is not answered before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Awaits {
+    /// The other nodes have yet to hear that its user is here.
+    pub topic: bool,
+    /// The cluster has yet to say whether it has room for one more.
+    pub admission: bool,
 }
 
 /// What a client gets and begins with once it may.
 #[derive(Debug)]
 pub struct Welcome {
+    /// What it waits for.
+    pub awaits: Awaits,
     /// The answer to the WebSocket key.
     pub accept: Option<String>,
     /// Dialect of the response head.
     pub version: Version,
     /// For CORS.
     pub origin: Option<Box<str>>,
+    /// What a refusal tells of the limit of its address.
+    pub quota: Option<Quota>,
     /// `?channels=` of an SSE request.
     pub channels: Vec<Box<str>>,
 }

@@ -48,6 +48,7 @@ pub(super) fn alone() -> Shard {
         verifier: Verifier::new(&verifier).unwrap(),
         cors: Cors::any(),
         tenancy: false,
+        tenant_rules: None,
         heartbeat_interval_ms: 30_000,
         connection_timeout_ms: 120_000,
         connections_max: 0,

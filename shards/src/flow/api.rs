@@ -45,6 +45,10 @@ impl Shard {
             }
             Route::Stats => self.respond(now, key, *request, 200, Some(JSON), &host.stats(now), effects),
             Route::Metrics => self.respond(now, key, *request, 200, Some(METRICS_TEXT), &host.metrics(now), effects),
+            Route::ClusterStatus if self.config.tenancy => {
+                let kind = GatherKind::TenantStatus(tenant.clone(), None);
+                self.ask_all(now, key, request, kind, Question::Tenants(Some(tenant)), effects);
+            }
             Route::ClusterStatus => {
                 self.respond(now, key, *request, 200, Some(JSON), &host.cluster_status(now), effects);
             }
@@ -74,7 +78,7 @@ impl Shard {
             Route::ClusterUser(user) => {
                 let user: Box<str> = user.into();
                 let home = placement::home(tenant.as_str(), &user, self.shards);
-                let kind = GatherKind::UserSessions(user.clone(), Vec::new());
+                let kind = GatherKind::UserSessions { user: user.clone(), rows: Vec::new(), is_blind: false };
                 let gather = self.park(now, key, request, Some(1), kind);
                 if self.config.cluster.is_some() {
                     self.ask_others(gather, &tenant, &user, effects);
@@ -114,6 +118,19 @@ impl Shard {
         }
     }
 
+    /// In a cluster, the node whose figures an answer has.
+    fn covered(&self) -> Option<&str> {
+        self.config.cluster.map(|_| &*self.config.server_id)
+    }
+
+    fn unknown_tenant(&self, id: &str) -> ApiError {
+        let error = ApiError::tenant_not_found(id);
+        match self.covered() {
+            Some(server_id) => ApiError { message: format!("{} on node '{server_id}'", error.message).into(), ..error },
+            None => error,
+        }
+    }
+
     fn tenant_for(&self, caller: &TenantId, id: &str) -> Result<TenantId, ApiError> {
         let asked = TenantId::parse(id).filter(|asked| asked.as_str() == id);
         let asked = asked.ok_or_else(|| ApiError::tenant_not_found(id))?;
@@ -135,6 +152,7 @@ impl Shard {
     ) {
         let prepared = parsed.map_err(|error| body_refusal(&error)).and_then(|publish| {
             self.refuse_if_congested()?;
+            self.refuse_colons(&publish.target)?;
             let content = self.content(&request.tenant, publish.content)?;
             Ok((publish.target, content))
         });
@@ -185,6 +203,14 @@ impl Shard {
                     audience,
                 })
             }
+        }
+    }
+
+    /// While tenants are kept apart no name that a caller gives has a `:` (C-8).
+    pub(super) fn refuse_colons(&self, target: &Target) -> Result<(), ApiError> {
+        match self.config.tenancy && target.has_colon() {
+            true => Err(ApiError::colon_in_name()),
+            false => Ok(()),
         }
     }
 
@@ -270,8 +296,8 @@ impl Shard {
         is_late: bool,
         effects: &mut Effects,
     ) {
-        if let GatherKind::BatchItem { index, id, tally } = kind {
-            return self.item_answered(now, key, index, id, tally, effects);
+        if let GatherKind::BatchItem { index, id, tally, elsewhere } = kind {
+            return self.item_answered(now, key, index, id, tally, elsewhere, effects);
         }
         if let GatherKind::Parcel { from, ticket, tally } = kind {
             return self.send_parcel(Some(from), ParcelKind::Receipt { ticket, receipt: tally }, effects);
@@ -327,8 +353,9 @@ impl Shard {
                 receipt::write_user_subscriptions(&mut body, &user, connections, &names);
                 Ok(())
             }
-            GatherKind::UserSessions(user, rows) => {
-                receipt::write_cluster_user(&mut body, &user, &rows);
+            GatherKind::UserSessions { user, rows, is_blind } => {
+                // Without Redis nobody knows (contract §1.8), and a part is not told as if it were all.
+                receipt::write_cluster_user(&mut body, &user, if is_blind { &[] } else { &rows });
                 Ok(())
             }
             GatherKind::Tenants(rows) => {
@@ -337,16 +364,23 @@ impl Shard {
                     .filter(|(_, row)| row.connections > 0)
                     .map(|(tenant, row)| (tenant.as_str(), row.stats()))
                     .collect();
-                receipt::write_tenants(&mut body, self.config.tenancy, &rows);
+                receipt::write_tenants(&mut body, self.config.tenancy, &rows, self.covered());
                 Ok(())
             }
             GatherKind::Tenant(tenant, row) => match row {
                 Some(row) if row.connections_ever > 0 => {
-                    receipt::write_tenant(&mut body, tenant.as_str(), row.stats(), row.connections, row.users);
+                    let users = row.users;
+                    receipt::write_tenant(&mut body, tenant.as_str(), row.stats(), users, self.covered());
                     Ok(())
                 }
-                _ => Err(ApiError::tenant_not_found(tenant.as_str())),
+                _ => Err(self.unknown_tenant(tenant.as_str())),
             },
+            GatherKind::TenantStatus(tenant, row) => {
+                let (connections, users) = row.map_or((0, 0), |row| (row.connections, row.users));
+                let (server_id, is_clustered) = (&self.config.server_id, self.config.cluster.is_some());
+                receipt::write_tenant_status(&mut body, tenant.as_str(), server_id, is_clustered, connections, users);
+                Ok(())
+            }
             GatherKind::Template { id, status: success, verdict } => {
                 status = success;
                 super::templates::answer(&mut body, &id, verdict)

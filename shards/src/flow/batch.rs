@@ -94,15 +94,16 @@ impl Shard {
         item: PublishRequest,
         effects: &mut Effects,
     ) {
-        let content = match self.content(&tenant, item.content) {
+        let content = self.refuse_colons(&item.target).and_then(|()| self.content(&tenant, item.content));
+        let content = match content {
             Ok(content) => content,
             Err(error) => return self.item_failed(key, index, &error),
         };
         let Some(publication) = self.accept(now, tenant, item.target, &content, &Source::Http) else {
             let id = NotificationId(self.new_uuid(now));
-            return self.item_sent(key, index, id, Receipt::default());
+            return self.item_sent(key, index, id, Receipt::default(), 0);
         };
-        let kind = GatherKind::BatchItem { index, id: publication.id, tally: Receipt::default() };
+        let kind = GatherKind::BatchItem { index, id: publication.id, tally: Receipt::default(), elsewhere: 0 };
         let gather = self.open_gather(now, key, None, kind);
         if let Some((_, batch)) = self.batch_mut(key) {
             batch.under_way += 1;
@@ -112,6 +113,7 @@ impl Shard {
     }
 
     /// Everything about an item came, or its deadline passed.
+    #[expect(clippy::too_many_arguments, reason = "one item, spelled out")]
     pub(crate) fn item_answered(
         &mut self,
         now: Now,
@@ -119,9 +121,10 @@ impl Shard {
         index: usize,
         id: NotificationId,
         receipt: Receipt,
+        elsewhere: u64,
         effects: &mut Effects,
     ) {
-        self.item_sent(key, index, id, receipt);
+        self.item_sent(key, index, id, receipt, elsewhere);
         let Some((_, batch)) = self.batch_mut(key) else { return };
         batch.under_way -= 1;
         if batch.under_way == 0 && !batch.is_beginning {
@@ -130,9 +133,10 @@ impl Shard {
     }
 
     /// An item was dispatched and counted. With `stop_on_error`, one that reached nobody skips the rest.
-    fn item_sent(&mut self, key: ConnKey, index: usize, id: NotificationId, receipt: Receipt) {
+    fn item_sent(&mut self, key: ConnKey, index: usize, id: NotificationId, receipt: Receipt, elsewhere: u64) {
+        let delivered_local = self.config.cluster.map(|_| receipt.delivered_to.saturating_sub(elsewhere));
         let Some((_, batch)) = self.batch_mut(key) else { return };
-        batch.outcomes[index] = Some(ItemOutcome::Sent { id, receipt });
+        batch.outcomes[index] = Some(ItemOutcome::Sent { id, receipt, delivered_local });
         if batch.stop_on_error && receipt.delivered_to == 0 && receipt.queued == 0 {
             for (index, ..) in batch.waiting.drain(..) {
                 batch.outcomes[index] = Some(ItemOutcome::StoppedEarly);

@@ -69,13 +69,21 @@ impl Shard {
         let Live { tenant, tenant_position, user, user_position, transport, decoder, opened_at_ms, .. } = *live;
         self.leave_tenant(tenant, tenant_position);
         self.leave_user(user, user_position, effects);
-        self.node.admitted.fetch_sub(1, Relaxed);
+        self.leave_node(tenant);
         let metrics = self.metrics();
         metrics.closed.add(1);
         metrics.connection_duration_seconds.observe((now.mono_ms() - opened_at_ms) as f64 / 1e3);
         if transport.is_sse() { &metrics.connections_sse } else { &metrics.connections_ws }.add(-1);
         self.schedule(key, now.mono_ms() + limits::WS_CLOSE_DEADLINE_MS);
         Some((transport, decoder))
+    }
+
+    /// Off the counts that all shards have in common.
+    fn leave_node(&self, tenant: u32) {
+        self.node.admitted.fetch_sub(1, Relaxed);
+        if let Some(allowance) = &self.tenants.get(tenant).allowance {
+            allowance.connections.fetch_sub(1, Relaxed);
+        }
     }
 
     fn leave_tenant(&mut self, tenant: u32, position: u32) {

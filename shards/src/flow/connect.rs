@@ -2,19 +2,23 @@
 use super::answer::Dialect;
 use super::refresh::end_of;
 use crate::conn::Phase;
-use crate::conn::live::{Intake, Live, Permit, Welcome};
+use crate::conn::live::{Awaits, Intake, Live, Permit, Welcome};
 use crate::conn::outbox::Transport;
 use crate::effect::Effects;
 use crate::key::ConnKey;
 use crate::shard::{Arrival, Shard};
 use crate::tables::mail::UserMail;
+use crate::tables::tenants::TenantIndex;
 use crate::tables::users::User;
+use crate::tenant_limits::Allowance;
 use protocol::client::event::{self, ErrorCode};
 use protocol::clock::Now;
 use protocol::frame::EventName;
+use protocol::http::Version;
 use protocol::http::error::ApiError;
 use protocol::http::response::Responder;
 use protocol::ids::ConnectionId;
+use protocol::rate_limit::Quota;
 use protocol::sse;
 use protocol::store::MailboxKey;
 use protocol::ws::close::CloseCode;
@@ -22,28 +26,63 @@ use protocol::ws::decoder::Decoder;
 use protocol::ws::encoder::{Opcode, write_frame};
 use std::sync::atomic::Ordering::Relaxed;
 
+/// Who is refused: how the answer has to be written.
+pub(crate) struct Asker<'a> {
+    /// The answer to the WebSocket key; an SSE client has none.
+    accept: Option<&'a str>,
+    version: Version,
+    origin: Option<&'a str>,
+    quota: Option<Quota>,
+}
+
+impl Asker<'_> {
+    fn of(arrival: &Arrival) -> Asker<'_> {
+        let Arrival { accept, version, origin, quota, .. } = arrival;
+        Asker { accept: accept.as_deref(), version: *version, origin: origin.as_deref(), quota: *quota }
+    }
+}
+
+impl Welcome {
+    /// The client, as far as a refusal needs it.
+    pub(crate) fn asker(&self) -> Asker<'_> {
+        let Welcome { accept, version, origin, quota, .. } = self;
+        Asker { accept: accept.as_deref(), version: *version, origin: origin.as_deref(), quota: *quota }
+    }
+}
+
+/// The words of contract §3.2.
+pub(crate) fn over_user_limit(user: &str, held: u64, max: usize) -> String {
+    format!("User {user} connection limit exceeded ({held}/{max})")
+}
+
+/// Likewise.
+pub(crate) fn over_tenant_limit(tenant: &str, held: u64, max: usize) -> String {
+    format!("Tenant {tenant} connection limit exceeded ({held}/{max})")
+}
+
 impl Shard {
     /// Registers a client whose token was good, on its user's home. From here on nothing published to it is missed.
     pub(crate) fn register(&mut self, now: Now, key: ConnKey, arrival: Box<Arrival>, effects: &mut Effects) {
         if self.stopping {
-            return self.refuse(now, key, &arrival, &ApiError::overloaded(), effects);
+            return self.refuse(now, key, &Asker::of(&arrival), &ApiError::overloaded(), effects);
         }
         if self.is_revoked(&arrival.tenant, &arrival.claims) {
             self.metrics().token_refused.add(1);
-            return self.refuse(now, key, &arrival, &ApiError::token_invalid(), effects);
+            return self.refuse(now, key, &Asker::of(&arrival), &ApiError::token_invalid(), effects);
         }
         let tenant = self.tenants.intern(&arrival.tenant);
+        self.obtain_allowance(tenant);
         let held_by_user = self
             .users
             .find(tenant, &arrival.claims.user)
             .and_then(|at| self.users.get(at))
             .map_or(0, |user| user.connections.len());
-        if let Err(refusal) = self.admit(held_by_user, &arrival.claims.user) {
+        if let Err(refusal) = self.admit(tenant, held_by_user, &arrival.claims.user) {
             self.metrics().refused.add(1);
-            return self.refuse_over_limit(now, key, &arrival, &refusal, effects);
+            return self.refuse_over_limit(now, key, &Asker::of(&arrival), &refusal, effects);
         }
         self.settle_fanout(now, effects);
-        let Arrival { transport, tenant: tenant_id, claims, accept, version, origin, channels, .. } = *arrival;
+        let Arrival { transport, tenant: tenant_id, claims, accept, version, origin, quota, channels, .. } = *arrival;
         let expires_at_unix_s = end_of(&claims, now);
         let is_first = held_by_user == 0;
         let user = match self.users.find(tenant, &claims.user) {
@@ -105,12 +144,19 @@ impl Shard {
             connection.phase = Phase::Live(Box::new(live));
         }
         self.note_token_id(key);
-        let welcome = Welcome { accept, version, origin, channels };
-        self.session_changed(key);
-        if self.config.cluster.is_some() && self.awaits_others(now, key, is_first, effects) {
-            self.hold(key, welcome);
-        } else {
+        let mut awaits = Awaits::default();
+        if self.config.cluster.is_some() {
+            awaits.topic = self.awaits_others(now, key, is_first, effects);
+            awaits.admission = self.awaits_admission(now, key, effects);
+        }
+        let welcome = Welcome { awaits, accept, version, origin, quota, channels };
+        if !awaits.admission {
+            self.session_changed(key);
+        }
+        if awaits == Awaits::default() {
             self.welcome(now, key, welcome, effects);
+        } else {
+            self.hold(key, welcome);
         }
         self.schedule_live(now, key);
     }
@@ -149,52 +195,83 @@ impl Shard {
         });
     }
 
-    /// The limits of contract §3.2, in its order. On success the connection is counted on the node.
-    fn admit(&self, held_by_user: usize, user: &str) -> Result<(), String> {
-        let (all_max, user_max) = (self.config.connections_max, self.config.connections_per_user_max);
+    /// What a tenant is held to, from its first connection here on: the only time that the node is asked.
+    fn obtain_allowance(&mut self, tenant: TenantIndex) {
+        let entry = self.tenants.get_mut(tenant);
+        if entry.allowance.is_none() {
+            let limits = self.config.limits_of(&entry.name);
+            entry.allowance = Some(Allowance { limits, connections: self.host.tenant_connections(&entry.name) });
+        }
+    }
+
+    /// The limits of contract §3.2 and §11 on this node. On success the connection is counted, and no count is touched by
+    /// one that another limit refuses.
+    fn admit(&self, tenant: TenantIndex, held_by_user: usize, user: &str) -> Result<(), String> {
+        let all_max = self.config.connections_max;
+        let is_full = |admitted: usize| all_max != 0 && admitted >= all_max;
+        let all = |admitted: usize| format!("Total connection limit exceeded ({admitted}/{all_max})");
+        let admitted = self.node.admitted.load(Relaxed) as usize;
+        if is_full(admitted) {
+            return Err(all(admitted));
+        }
+        let tenant = self.tenants.get(tenant);
+        let Some(Allowance { limits, connections }) = &tenant.allowance else { return Ok(()) };
+        let user_max = limits.connections_per_user_max;
+        if user_max != 0 && held_by_user >= user_max {
+            return Err(over_user_limit(user, held_by_user as u64, user_max));
+        }
+        let of_tenant = connections.fetch_add(1, Relaxed);
+        let tenant_max = limits.connections_max;
+        if tenant_max != 0 && of_tenant >= tenant_max as u64 {
+            connections.fetch_sub(1, Relaxed);
+            return Err(over_tenant_limit(tenant.name.as_str(), of_tenant, tenant_max));
+        }
         let admitted = self.node.admitted.fetch_add(1, Relaxed) as usize;
-        let refusal = if all_max != 0 && admitted >= all_max {
-            format!("Total connection limit exceeded ({admitted}/{all_max})")
-        } else if user_max != 0 && held_by_user >= user_max {
-            format!("User {user} connection limit exceeded ({held_by_user}/{user_max})")
-        } else {
-            return Ok(());
-        };
-        self.node.admitted.fetch_sub(1, Relaxed);
-        Err(refusal)
+        if is_full(admitted) {
+            self.node.admitted.fetch_sub(1, Relaxed);
+            connections.fetch_sub(1, Relaxed);
+            return Err(all(admitted));
+        }
+        Ok(())
     }
 
     /// WebSocket: 101, one `error` frame, Close 1008. SSE: 429 (contract §3.2, §4).
-    fn refuse_over_limit(&mut self, now: Now, key: ConnKey, arrival: &Arrival, refusal: &str, effects: &mut Effects) {
-        let Some(accept) = &arrival.accept else {
-            return self.refuse(now, key, arrival, &ApiError::connection_limit(refusal), effects);
+    pub(crate) fn refuse_over_limit(
+        &mut self,
+        now: Now,
+        key: ConnKey,
+        asker: &Asker<'_>,
+        refusal: &str,
+        effects: &mut Effects,
+    ) {
+        let Some(accept) = asker.accept else {
+            return self.refuse(now, key, asker, &ApiError::connection_limit(refusal), effects);
         };
-        self.answer_arrival(now, key, arrival, |responder, out| {
+        self.answer_asker(now, key, asker, |responder, out| {
             responder.write_switching(out, accept);
             let mut json = Vec::new();
             event::write_error(&mut json, ErrorCode::ConnectionLimit, refusal);
             write_frame(out, Opcode::Text, &json);
         });
-        self.start_closing(now, key, arrival.transport, Decoder::new(), CloseCode::POLICY, effects);
+        self.start_closing(now, key, Transport::WebSocket, Decoder::new(), CloseCode::POLICY, effects);
     }
 
     /// An answer instead of a stream.
-    fn refuse(&mut self, now: Now, key: ConnKey, arrival: &Arrival, error: &ApiError, effects: &mut Effects) {
+    fn refuse(&mut self, now: Now, key: ConnKey, asker: &Asker<'_>, error: &ApiError, effects: &mut Effects) {
         let production = self.config.production;
-        self.answer_arrival(now, key, arrival, |responder, out| responder.write_error(out, error, production));
+        self.answer_asker(now, key, asker, |responder, out| responder.write_error(out, error, production));
         self.finish(now, key, effects);
     }
 
-    fn answer_arrival(
+    fn answer_asker(
         &mut self,
         now: Now,
         key: ConnKey,
-        arrival: &Arrival,
+        asker: &Asker<'_>,
         write: impl FnOnce(&Responder<'_>, &mut Vec<u8>),
     ) {
-        let origin = arrival.origin.as_deref();
-        let dialect =
-            Dialect { version: arrival.version, keep_alive: false, head_only: false, origin, quota: arrival.quota };
+        let Asker { version, origin, quota, .. } = *asker;
+        let dialect = Dialect { version, keep_alive: false, head_only: false, origin, quota };
         self.write_answer(now, key, dialect, write);
     }
 

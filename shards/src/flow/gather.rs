@@ -93,10 +93,10 @@ impl Shard {
             (GatherKind::UserSubscriptions(_, connections, names), Answer::UserSubscriptions(found, found_names)) => {
                 (*connections, *names) = (found, found_names);
             }
-            (GatherKind::UserSessions(_, rows), Answer::UserSessions(found)) => rows.extend(found),
             (GatherKind::Ending { which: Ending::Tokens { is_full, .. }, .. }, Answer::RevocationsFull) => {
                 (*is_full, gather.open_ended, gather.missing) = (true, false, 0);
             }
+            (GatherKind::UserSessions { rows, .. }, Answer::UserSessions(found)) => rows.extend(found),
             (GatherKind::Tenants(rows), Answer::Tenants(found)) => {
                 for row in found {
                     match rows.get_mut(&row.tenant) {
@@ -105,7 +105,7 @@ impl Shard {
                     }
                 }
             }
-            (GatherKind::Tenant(_, sum), Answer::Tenants(found)) => {
+            (GatherKind::Tenant(_, sum) | GatherKind::TenantStatus(_, sum), Answer::Tenants(found)) => {
                 for row in found {
                     match sum {
                         Some(sum) => sum.add(&row),

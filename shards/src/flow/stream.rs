@@ -57,11 +57,16 @@ impl Shard {
             invalid()
         })?;
         let tenant = self.tenant_of(&claims).ok_or_else(invalid)?;
+        // A user of `default` could otherwise be taken for another tenant's where names stand in stored keys (C-8).
+        if self.config.tenancy && claims.user.contains(':') {
+            tracing::debug!(reason = "colon in sub", "token refused");
+            return Err(invalid());
+        }
         let channels = match route::query_value(head.query, "channels") {
             _ if *route == Route::WebSocket => Vec::new(),
             QueryValue::Absent => Vec::new(),
             QueryValue::One(list) => {
-                self.stream_channels(&list).map_err(|message| (ApiError::validation(message), false))?
+                self.stream_channels(&tenant, &list).map_err(|message| (ApiError::validation(message), false))?
             }
             QueryValue::Repeated => return Err(bad("Failed to deserialize query string: duplicate field `channels`")),
             QueryValue::Invalid => return Err(bad("Failed to deserialize query string: bad percent-encoding")),
@@ -99,7 +104,7 @@ impl Shard {
     }
 
     /// `?channels=a,b` (C-16): all of them or none.
-    fn stream_channels(&self, list: &str) -> Result<Vec<Box<str>>, String> {
+    fn stream_channels(&self, tenant: &TenantId, list: &str) -> Result<Vec<Box<str>>, String> {
         let mut channels: Vec<Box<str>> = Vec::new();
         for name in list.split(',').filter(|name| !name.is_empty()) {
             if !ids::is_channel_name(name) {
@@ -109,7 +114,7 @@ impl Shard {
                 channels.push(name.into());
             }
         }
-        let max = match self.config.subscriptions_max {
+        let max = match self.config.limits_of(tenant).subscriptions_max {
             0 => limits::SSE_CHANNELS_MAX,
             max => max.min(limits::SSE_CHANNELS_MAX),
         };

@@ -52,9 +52,10 @@ impl Shard {
 
     /// Adds one subscription; whether the reply must wait for the line's owner. Subscribing again is accepted.
     fn add_subscription(&mut self, now: Now, key: ConnKey, name: &str, effects: &mut Effects) -> Result<bool, String> {
-        let subscriptions_max = self.config.subscriptions_max;
         let Some(live) = self.live(key) else { return Err("Connection not found".into()) };
         let tenant = live.tenant;
+        let subscriptions_max =
+            self.tenants.get(tenant).allowance.as_ref().map_or(0, |allowance| allowance.limits.subscriptions_max);
         let found = self.channels.find(tenant, name);
         let Some(live) = self.live(key) else { return Err("Connection not found".into()) };
         let held = live.subscriptions.len();

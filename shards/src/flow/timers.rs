@@ -33,6 +33,7 @@ impl Shard {
             self.mailroom.due_ms(),
             load_ms,
             self.watches.due_ms(),
+            self.admissions.due_ms(),
             self.claims.due_ms(),
             self.limiter.as_ref().and_then(|limiter| limiter.due_ms()),
             self.revocations.due_ms(),
@@ -47,6 +48,7 @@ impl Shard {
         self.read_in_turn(now, effects);
         self.remove_in_turn(now, effects);
         self.watches_due(now, effects);
+        self.admissions_due(now, effects);
         self.claims_due(now, effects);
         self.sweep_buckets(now);
         self.revocations_due(now);
@@ -116,6 +118,9 @@ impl Shard {
     }
 
     fn live_due(&mut self, now: Now, key: ConnKey, effects: &mut Effects) {
+        if self.is_unadmitted(key) {
+            return self.schedule(key, now.mono_ms() + limits::CLUSTER_ADMISSION_DEADLINE_MS / 4);
+        }
         // Whatever it is told now comes behind its answer.
         self.let_in(now, key, effects);
         let now_ms = now.mono_ms();

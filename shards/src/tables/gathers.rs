@@ -52,6 +52,8 @@ pub enum GatherKind {
         id: NotificationId,
         /// So far.
         tally: Receipt,
+        /// Of it, what other nodes delivered.
+        elsewhere: u64,
     },
     /// Counts of what another node took, on the bridge shard: nobody here waits for them.
     Parcel {
@@ -82,11 +84,20 @@ pub enum GatherKind {
     /// A user's subscriptions.
     UserSubscriptions(Box<str>, u64, Vec<Box<str>>),
     /// A user's connections.
-    UserSessions(Box<str>, Vec<SessionRow>),
+    UserSessions {
+        /// Who is asked for.
+        user: Box<str>,
+        /// So far.
+        rows: Vec<SessionRow>,
+        /// The other nodes could not be asked.
+        is_blind: bool,
+    },
     /// Tenants.
     Tenants(BTreeMap<TenantId, TenantRow>),
     /// One tenant.
     Tenant(TenantId, Option<TenantRow>),
+    /// What a tenant may know of the node.
+    TenantStatus(TenantId, Option<TenantRow>),
     /// A template write.
     Template {
         /// As the caller names it.

@@ -1,6 +1,7 @@
 //! What a shard knows: connections, users, channels, tenants, templates, and what is due.
 //!
 //! Plain data structures, each owned by its shard alone; they know nothing of each other. The flows keep them in step.
+pub mod admissions;
 pub mod buckets;
 pub mod channels;
 pub mod claims;

@@ -1,4 +1,5 @@
 //! Tenants that ever had a connection on this shard or published through it, and the slots of their connections now.
+use crate::tenant_limits::Allowance;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use protocol::ids::TenantId;
@@ -22,6 +23,8 @@ pub struct Tenant {
     pub sent: u64,
     /// Deliveries to its connections.
     pub delivered: u64,
+    /// What it is held to; there from its first connection on.
+    pub allowance: Option<Allowance>,
 }
 
 /// Entries above which a publisher's word makes no more: its dispatches are then not counted by tenant. Signed tokens
@@ -64,6 +67,7 @@ impl Tenants {
             connections_ever: 0,
             sent: 0,
             delivered: 0,
+            allowance: None,
         });
         let Tenants { list, index, hasher } = self;
         let hash = hasher.hash_one(name.as_str());

@@ -13,5 +13,6 @@ mod seeds;
 mod store;
 mod storm;
 mod streams;
+mod tenants;
 mod tokens;
 mod world;

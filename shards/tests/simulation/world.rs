@@ -23,7 +23,8 @@ use shards::metrics::{NodeMetrics, ShardMetrics};
 use shards::shard::{Arrival, Ended, Shard};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 
 const SECRET: &[u8] = b"a secret of the simulated world, 32+";
 const WALL_START_NS: u64 = 1_767_323_045_000_000_000;
@@ -34,8 +35,9 @@ enum Parcel {
     Socket(ClientId, Box<Arrival>),
 }
 
-/// Pages are not under test here.
-struct NoPages;
+/// Pages are not under test here; the counts that shards share are.
+#[derive(Default)]
+struct NoPages(Mutex<BTreeMap<TenantId, Arc<AtomicU64>>>);
 
 impl Host for NoPages {
     fn health(&self, _: Now) -> Vec<u8> {
@@ -49,6 +51,9 @@ impl Host for NoPages {
     }
     fn cluster_status(&self, _: Now) -> Vec<u8> {
         b"{}".to_vec()
+    }
+    fn tenant_connections(&self, tenant: &TenantId) -> Arc<AtomicU64> {
+        Arc::clone(self.0.lock().expect("nobody panics with it").entry(tenant.clone()).or_default())
     }
 }
 
@@ -102,6 +107,7 @@ impl World {
             verifier: Verifier::new(&verifier).expect("the secret is not empty"),
             cors: Cors::any(),
             tenancy: false,
+            tenant_rules: None,
             heartbeat_interval_ms: 30_000,
             connection_timeout_ms: 120_000,
             connections_max: 10_000,
@@ -120,12 +126,13 @@ impl World {
         let metrics = Arc::new(NodeMetrics::new(shards, ROUTE_LABELS.len()));
         let mut rng = fastrand::Rng::with_seed(seed);
         let (templates, counts) = (SharedTemplates::default(), SharedCounts::default());
+        let host = Arc::new(NoPages::default());
         World {
             seed,
             shards: (0..shards)
                 .map(|id| {
-                    let (config, metrics) = (Arc::clone(&config), Arc::clone(&metrics));
-                    Shard::new(ShardId(id as u8), shards, config, metrics, Arc::new(NoPages), rng.u64(..))
+                    let (config, metrics, host) = (Arc::clone(&config), Arc::clone(&metrics), Arc::clone(&host));
+                    Shard::new(ShardId(id as u8), shards, config, metrics, host, rng.u64(..))
                 })
                 .collect(),
             metrics,

@@ -5,6 +5,7 @@
 //! is made. [`mailbox`] and [`acks`] are what is said over it, and
 //! [`store`] is who says it: the backend of a shard. [`counter`] counts requests over a link of its own. [`router`] is a subscription whose names come and go.
 pub mod acks;
+pub mod admissions;
 pub mod commands;
 pub mod counter;
 pub mod feed;

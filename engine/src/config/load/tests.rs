@@ -231,7 +231,13 @@ fn what_is_allowed_but_perhaps_not_meant_is_told() {
         (&[("QUEUE_BACKEND", "postgres")], "DATABASE_URL: not set though"),
         (&[("ACK_ENABLED", "true"), ("ACK_BACKEND", "postgres"), ("SHARDS", "11")], "DATABASE_POOL_SIZE: 10 is less"),
         (&[("OTEL_ENABLED", "true")], "OTEL_ENABLED: this version"),
-        (&[("TENANT_ENABLED", "true")], "TENANT_ENABLED: tenants are kept apart"),
+        (&[("CLUSTER_ENABLED", "true")], "QUEUE_BACKEND: with memory and CLUSTER_ENABLED templates stay"),
+        (
+            &[("CLUSTER_ENABLED", "true"), ("QUEUE_ENABLED", "true")],
+            "QUEUE_BACKEND: with memory and CLUSTER_ENABLED mail and templates stay",
+        ),
+        (&[("CLUSTER_ENABLED", "true"), ("REDIS_CHANNELS", "x,ara:*")], "REDIS_CHANNELS: \"ara:*\" matches"),
+        (&[("CLUSTER_ENABLED", "true"), ("REDIS_CHANNELS", "*:user:*")], "REDIS_CHANNELS: \"*:user:*\" matches"),
     ];
     for (pairs, expected) in rows {
         let said = warnings(pairs);
@@ -242,6 +248,8 @@ fn what_is_allowed_but_perhaps_not_meant_is_told() {
         ("RUN_MODE", "prod"),
         ("CORS_ORIGINS", "https://app.example.com"),
         ("REDIS_URL", "rediss://redis:6380"),
+        ("TENANT_ENABLED", "true"),
+        ("CLUSTER_ENABLED", "true"),
         ("QUEUE_ENABLED", "true"),
         ("QUEUE_BACKEND", "redis"),
         ("ACK_ENABLED", "true"),

@@ -88,18 +88,3 @@ fn both_nodes_tell_of_the_same_cluster() {
         assert_eq!(nobody, json!({"user_id": "nobody", "found": false, "sessions": []}));
     }
 }
-
-/// Contract §3.2 has limits of a node; a cluster has no others.
-#[test]
-fn each_node_counts_the_connections_of_a_user_for_itself() {
-    let redis = Redis::start();
-    let [a, b] = pair(&redis, &[("WEBSOCKET_MAX_CONNECTIONS_PER_USER", "1")]);
-    let (mut here, mut there) = (a.ws("ana"), b.ws("ana"));
-    for server in [&a, &b] {
-        let mut second = server.ws("ana");
-        assert_eq!(second.error("CONNECTION_LIMIT"), "User ana connection limit exceeded (1/1)");
-        assert_eq!(second.await_close(), Some(1008));
-    }
-    assert_eq!(a.send("ana", "1")["delivered_to"], 2);
-    assert_eq!((here.payload(), there.payload()), (json!(1), json!(1)));
-}

@@ -52,8 +52,19 @@ impl Server {
 
     /// With arguments, too.
     pub(crate) fn launch(arguments: &[&str], settings: &[(&str, &str)]) -> Server {
-        let port = Port::free();
+        Server::launch_in(Folder::new("server"), arguments, settings)
+    }
+
+    /// With this text in `config/default.toml`.
+    pub(crate) fn with_file(text: &str, settings: &[(&str, &str)]) -> Server {
         let home = Folder::new("server");
+        std::fs::create_dir(home.path().join("config")).expect("the folder is new");
+        home.write("config/default.toml", text);
+        Server::launch_in(home, &[], settings)
+    }
+
+    fn launch_in(home: Folder, arguments: &[&str], settings: &[(&str, &str)]) -> Server {
+        let port = Port::free();
         let mut command = binary();
         command
             .args(arguments)

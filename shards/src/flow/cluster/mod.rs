@@ -1,5 +1,6 @@
 //! What a node has to do with the others (decision 8): the bridge shard asks the bridge and is told by it; the other shards
 //! reach it over the mesh, in order.
+mod admission;
 mod claims;
 mod hints;
 mod parcels;
@@ -37,6 +38,7 @@ impl Shard {
         match event {
             ClusterEvent::Parcel(parcel) => self.parcel_arrived(now, *parcel, effects),
             ClusterEvent::Watching { shard, .. } => self.tell(now, ShardId(shard), event, effects),
+            ClusterEvent::Admitted { ticket, .. } => self.tell(now, ShardId(ticket.shard), event, effects),
             ClusterEvent::Sent { ticket, .. }
             | ClusterEvent::Receipt { ticket, .. }
             | ClusterEvent::Answer { ticket, .. } => self.tell(now, ShardId(ticket.shard), event, effects),
@@ -66,6 +68,7 @@ impl Shard {
     pub(crate) fn cluster_told(&mut self, now: Now, event: ClusterEvent, effects: &mut Effects) {
         match event {
             ClusterEvent::Watching { topic, serial, .. } => self.watching(now, &topic, serial, effects),
+            ClusterEvent::Admitted { ticket, admission } => self.admission_told(now, ticket, admission, effects),
             ClusterEvent::Sent { ticket, nodes } => self.gather_sent(now, gather_id(ticket), nodes, effects),
             ClusterEvent::Receipt { ticket, receipt } => {
                 self.gather_receipt_from_elsewhere(now, gather_id(ticket), receipt, effects);

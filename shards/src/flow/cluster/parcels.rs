@@ -76,6 +76,9 @@ impl Shard {
         if let GatherKind::Ending { is_unsure, .. } = &mut gather.kind {
             *is_unsure |= nodes.is_none();
         }
+        if let GatherKind::UserSessions { is_blind, .. } = &mut gather.kind {
+            *is_blind |= nodes.is_none();
+        }
         self.answer_if_complete(now, id, effects);
     }
 
@@ -88,7 +91,9 @@ impl Shard {
         effects: &mut Effects,
     ) {
         if let Some(gather) = self.gathers.get_mut(id)
-            && let GatherKind::Publish { elsewhere, .. } | GatherKind::Ending { elsewhere, .. } = &mut gather.kind
+            && let GatherKind::Publish { elsewhere, .. }
+            | GatherKind::BatchItem { elsewhere, .. }
+            | GatherKind::Ending { elsewhere, .. } = &mut gather.kind
         {
             *elsewhere = elsewhere.saturating_add(receipt.delivered_to);
         }

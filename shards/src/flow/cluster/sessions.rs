@@ -58,14 +58,17 @@ impl Shard {
     pub(crate) fn tell_sessions(&mut self, effects: &mut Effects) {
         if !self.sessions.changed.is_empty() {
             for key in std::mem::take(&mut self.sessions.changed) {
-                if let Some(session) = self.session(key) {
+                if !self.is_unadmitted(key)
+                    && let Some(session) = self.session(key)
+                {
                     self.ask_bridge(ClusterRequest::SessionChanged(Box::new(session)), effects);
                 }
             }
         }
         let from = self.sessions.to_refresh.len().saturating_sub(limits::CLUSTER_SESSION_PAGE);
         let keys = self.sessions.to_refresh.split_off(from);
-        let page: Vec<Session> = keys.into_iter().filter_map(|key| self.session(key)).collect();
+        let admitted = keys.into_iter().filter(|key| !self.is_unadmitted(*key));
+        let page: Vec<Session> = admitted.filter_map(|key| self.session(key)).collect();
         if !page.is_empty() {
             self.ask_bridge(ClusterRequest::SessionPage(page), effects);
         }
@@ -97,7 +100,7 @@ impl Shard {
     pub(super) fn gather_sessions(&mut self, now: Now, id: GatherId, sessions: Vec<SessionRow>, effects: &mut Effects) {
         let Some(gather) = self.gathers.get_mut(id) else { return };
         gather.missing -= 1;
-        if let GatherKind::UserSessions(_, rows) = &mut gather.kind {
+        if let GatherKind::UserSessions { rows, .. } = &mut gather.kind {
             rows.extend(sessions);
         }
         self.answer_if_complete(now, id, effects);

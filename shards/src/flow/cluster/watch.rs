@@ -1,6 +1,6 @@
 //! Nobody is answered before the other nodes can reach it: a client of a user whose first connection this is, and a shard
 //! whose first subscriber of a channel this is.
-use crate::conn::live::{Intake, Pending, Welcome};
+use crate::conn::live::{Awaits, Intake, Pending, Welcome};
 use crate::effect::{Effect, Effects};
 use crate::key::{ConnKey, ShardId};
 use crate::mesh::message::{Membership, Message};
@@ -74,7 +74,7 @@ impl Shard {
     fn go_on(&mut self, now: Now, waiters: Vec<Waiter>, effects: &mut Effects) {
         for waiter in waiters {
             match waiter {
-                Waiter::Client(key) => self.let_in(now, key, effects),
+                Waiter::Client(key) => self.go_on_if(now, key, |awaits| awaits.topic = false, effects),
                 Waiter::Shard(shard, membership) if shard == self.me => self.joined(now, &membership, effects),
                 Waiter::Shard(shard, membership) => {
                     effects.push(Effect::Send { to: shard, message: Message::Joined(membership) });
@@ -96,6 +96,25 @@ impl Shard {
         }
     }
 
+    /// Something that a client waits for is so; it is answered when that was the last.
+    pub(super) fn go_on_if(&mut self, now: Now, key: ConnKey, settle: impl FnOnce(&mut Awaits), effects: &mut Effects) {
+        let Some(welcome) = self.held_mut(key) else { return };
+        settle(&mut welcome.awaits);
+        if welcome.awaits == Awaits::default() {
+            self.let_in(now, key, effects);
+        }
+    }
+
+    /// Whether the cluster has yet to say if there is room for this one.
+    pub(crate) fn is_unadmitted(&self, key: ConnKey) -> bool {
+        let welcome = self.live(key).and_then(|live| live.pending.as_ref()?.welcome.as_ref());
+        welcome.is_some_and(|welcome| welcome.awaits.admission)
+    }
+
+    fn held_mut(&mut self, key: ConnKey) -> Option<&mut Welcome> {
+        self.live_mut(key)?.pending.as_mut()?.welcome.as_deref_mut()
+    }
+
     /// Answers a client that waits, if it does.
     pub(crate) fn let_in(&mut self, now: Now, key: ConnKey, effects: &mut Effects) {
         let Some(welcome) = self.take_held(key) else { return };
@@ -110,7 +129,7 @@ impl Shard {
         }
     }
 
-    fn take_held(&mut self, key: ConnKey) -> Option<Box<Welcome>> {
+    pub(super) fn take_held(&mut self, key: ConnKey) -> Option<Box<Welcome>> {
         let live = self.live_mut(key)?;
         let welcome = live.pending.as_mut()?.welcome.take()?;
         live.pending = None;

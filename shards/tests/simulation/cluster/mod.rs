@@ -1,5 +1,6 @@
 //! Several nodes and the Redis between them: it keeps the order of what it sends to one receiver, is late, and loses what was
 //! on its way over a link that breaks.
+mod admission;
 mod live;
 mod mail;
 mod sessions;
@@ -10,7 +11,8 @@ use crate::store::{Kept, SharedTemplates};
 use crate::world::World;
 use protocol::auth::revocation::Revocation;
 use protocol::cluster::wire::{Hello, Parcel, ParcelKind};
-use protocol::cluster::{ClusterEvent, ClusterRequest, Session, Topic};
+use protocol::cluster::{Admission, AdmissionRequest, ClusterEvent, ClusterRequest, Session, Topic};
+use protocol::ids::TenantId;
 use shards::config::{ClusterRules, ShardConfig};
 use shards::key::ShardId;
 use std::cell::RefCell;
@@ -34,6 +36,13 @@ pub(crate) struct Node {
     pub(crate) pages: Vec<Vec<Session>>,
     /// The last hint of each user that could not be sent; the bridge sends it when the links are back.
     unsent: BTreeMap<Topic, Parcel>,
+}
+
+/// How long Redis remembers who was admitted.
+const ADMITTED_US: u64 = 60_000_000;
+
+fn admission_keys(tenant: &TenantId, user: &str) -> [String; 2] {
+    [format!("{tenant}:{user}"), tenant.to_string()]
 }
 
 fn configure(config: &mut ShardConfig, id: &str, bridge: ShardId, change: impl Fn(&mut ShardConfig)) {
@@ -68,6 +77,8 @@ pub(crate) struct Cluster {
     pub(crate) slowness_percent: u8,
     /// The revocations that Redis keeps.
     revocations: Vec<Arc<Revocation>>,
+    /// Connections that Redis found room for, by user and by tenant, and until when it remembers them.
+    admitted: BTreeMap<String, BTreeMap<uuid::Uuid, u64>>,
 }
 
 impl Cluster {
@@ -82,7 +93,8 @@ impl Cluster {
                 Node::new(id.into(), world)
             })
             .collect();
-        let mut cluster = Cluster { seed, rng, nodes, slowness_percent: 0, revocations: Vec::new() };
+        let (revocations, admitted) = (Vec::new(), BTreeMap::new());
+        let mut cluster = Cluster { seed, rng, nodes, slowness_percent: 0, revocations, admitted };
         cluster.share_stores();
         cluster
     }
@@ -231,15 +243,53 @@ impl Cluster {
             ClusterRequest::SessionChanged(session) => {
                 self.nodes[at].sessions.insert(session.connection.0, *session);
             }
+            ClusterRequest::Admit(request) => self.admit(at, &request),
             ClusterRequest::SessionEnded { session, is_last } => {
+                if !self.nodes[at].is_cut {
+                    for key in admission_keys(&session.tenant, &session.user) {
+                        self.admitted.entry(key).or_default().remove(&session.connection.0);
+                    }
+                }
                 let sessions = &mut self.nodes[at].sessions;
                 sessions.remove(&session.connection.0);
                 let is_there = sessions.values().any(|other| other.user == session.user);
                 // Who has just come may not be told yet, who has is.
                 assert!(!(is_last && is_there), "seed {}: {session:?} is not the last", self.seed);
             }
-            ClusterRequest::SessionPage(page) => self.nodes[at].pages.push(page),
+            ClusterRequest::SessionPage(page) => {
+                for session in page.iter().filter(|_| !self.nodes[at].is_cut) {
+                    let until_us = self.nodes[at].world.now_us + ADMITTED_US;
+                    for key in admission_keys(&session.tenant, &session.user) {
+                        self.admitted.entry(key).or_default().insert(session.connection.0, until_us);
+                    }
+                }
+                self.nodes[at].pages.push(page);
+            }
         }
+    }
+
+    /// What the script does.
+    fn admit(&mut self, at: usize, request: &AdmissionRequest) {
+        let AdmissionRequest { ticket, connection, tenant, user, connections_max, connections_per_user_max } = request;
+        let now_us = self.nodes[at].world.now_us;
+        let [of_user, of_tenant] = admission_keys(tenant, user);
+        let mut admission = if self.nodes[at].is_cut { Admission::Unknown } else { Admission::Granted };
+        for (key, max, full) in [
+            (&of_tenant, *connections_max, Admission::TenantIsFull as fn(u64) -> Admission),
+            (&of_user, *connections_per_user_max, Admission::UserIsFull),
+        ] {
+            let admitted = self.admitted.entry(key.clone()).or_default();
+            admitted.retain(|_, until_us| *until_us > now_us);
+            if max != 0 && admitted.len() >= max && admission != Admission::Unknown {
+                admission = full(admitted.len() as u64);
+            }
+        }
+        if admission == Admission::Granted {
+            for key in [of_user, of_tenant] {
+                self.admitted.entry(key).or_default().insert(connection.0, now_us + ADMITTED_US);
+            }
+        }
+        self.nodes[at].answers.push_back(ClusterEvent::Admitted { ticket: *ticket, admission });
     }
 
     fn publish(&mut self, at: usize, topic: &Topic, parcel: &Parcel) {
