@@ -26,6 +26,8 @@ pub struct Connection {
     pub dirty: bool,
     /// The socket takes no more; waits for the rim to say otherwise.
     pub blocked: bool,
+    /// Bytes have left the outbox encrypted, and not the machine.
+    pub sealed: bool,
     /// The rim was told not to read.
     pub deaf: bool,
     /// The peer has sent its FIN.
@@ -56,6 +58,7 @@ impl Connection {
             tick: 0,
             dirty: false,
             blocked: false,
+            sealed: false,
             deaf: false,
             eof: false,
             busy: false,
@@ -69,12 +72,13 @@ impl Connection {
 
     /// Since when what waits for the socket makes no progress; `None` when nothing waits.
     pub fn waiting_since_us(&self) -> Option<u64> {
-        self.outbox.as_ref().filter(|outbox| !outbox.is_empty()).map(|outbox| outbox.waiting_since_us)
+        let waits = |outbox: &&Box<Outbox>| self.sealed || !outbox.is_empty();
+        self.outbox.as_ref().filter(waits).map(|outbox| outbox.waiting_since_us)
     }
 
     /// Whether nothing waits to be written.
     pub fn is_flushed(&self) -> bool {
-        self.outbox.as_ref().is_none_or(|outbox| outbox.is_empty())
+        !self.sealed && self.outbox.as_ref().is_none_or(|outbox| outbox.is_empty())
     }
 }
 

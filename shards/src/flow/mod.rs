@@ -19,6 +19,7 @@ pub(crate) mod mail;
 pub(crate) mod publish;
 mod query;
 mod removals;
+pub(crate) mod sealed;
 mod stream;
 mod subscribe;
 pub(crate) mod templates;
