@@ -85,9 +85,11 @@ impl Shard {
         self.written(now, key, len, true, effects);
     }
 
-    /// The socket took some more of the ciphertext (`moved`), or all that was left of it.
+    /// Instead of [`Shard::output`] and [`Shard::written`] while ciphertext waits: the socket took some more of it (`moved`),
+    /// or all that was left.
     pub fn unsealed(&mut self, now: Now, key: ConnKey, moved: bool, is_all: bool, effects: &mut Effects) {
         let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.dirty = false;
         if moved && let Some(outbox) = &mut connection.outbox {
             outbox.waiting_since_us = now.mono_us;
         }
