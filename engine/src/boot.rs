@@ -149,7 +149,8 @@ pub fn serve(settings: Settings, options: ServeOptions) -> Result<(), ServeError
     let ports = Mesh::new(shards, &metrics).map_err(|error| ServeError::System { what: "the mesh", error })?;
     let stop = Arc::new(StopSignal::new(ports.iter().map(|port| port.bell()).collect()));
     let reload = (!options.ends_with_terminal).then(|| reload(tls.clone()));
-    signals::watch(Arc::clone(&stop), reload).map_err(|error| ServeError::System { what: "the signal watch", error })?;
+    signals::watch(Arc::clone(&stop), reload)
+        .map_err(|error| ServeError::System { what: "the signal watch", error })?;
     let cpus = cpus(shards);
     let bridge = bridge_shard(shards);
     tracing::info!(

@@ -73,9 +73,8 @@ pub fn server_config_from(
     let provider = Arc::new(ring::default_provider());
     check_validity(first, now, &provider).map_err(of_cert.clone())?;
     let pem = read(key).map_err(|error| of_key.clone()(format!("cannot be read: {error}")))?;
-    let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
-        of_key.clone()("must hold a private key in PEM form, not protected by a passphrase".to_owned())
-    })?;
+    let key = PrivateKeyDer::from_pem_slice(&pem)
+        .map_err(|_| of_key.clone()("must hold a private key in PEM form, not protected by a passphrase".to_owned()))?;
     let unusable = |error: Error| match error {
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
             of_key.clone()(format!("must be the key of the first certificate in {CERT}"))
@@ -179,7 +178,8 @@ mod tests {
         folder.write("empty.pem", b"");
         folder.write("cut.pem", b"-----BEGIN CERTIFICATE-----\nMIIB\n");
         folder.write("noise.pem", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
-        folder.write("locked.key", b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n");
+        folder
+            .write("locked.key", b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n");
         folder.write("long.pem", &vec![b'x'; TLS_FILE_BYTES_MAX as usize + 1]);
         let rows = [
             ("none.pem", "ec.key", CERT, "cannot be read: No such file"),

@@ -17,4 +17,5 @@ mod sse;
 mod stores;
 mod support;
 mod tenants;
+mod tls;
 mod websocket;
