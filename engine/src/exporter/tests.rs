@@ -122,6 +122,9 @@ const OWN: &[(&str, &str)] = &[
     ("ara_store_requests_outstanding", "gauge"),
     ("ara_store_well", "gauge"),
     ("ara_subscriptions_active", "gauge"),
+    ("ara_tls_failed_total", "counter"),
+    ("ara_tls_handshakes_total", "counter"),
+    ("ara_tls_resumed_total", "counter"),
 ];
 
 #[test]

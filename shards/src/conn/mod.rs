@@ -36,6 +36,8 @@ pub struct Connection {
     pub busy: bool,
 }
 
+const _: () = assert!(size_of::<Connection>() <= 64, "a connection's slot is one cache line");
+
 /// What is spoken on a connection.
 #[derive(Debug)]
 pub enum Phase {
@@ -72,8 +74,7 @@ impl Connection {
 
     /// Since when what waits for the socket makes no progress; `None` when nothing waits.
     pub fn waiting_since_us(&self) -> Option<u64> {
-        let waits = |outbox: &&Box<Outbox>| self.sealed || !outbox.is_empty();
-        self.outbox.as_ref().filter(waits).map(|outbox| outbox.waiting_since_us)
+        self.outbox.as_deref().filter(|outbox| self.sealed || !outbox.is_empty()).map(|outbox| outbox.waiting_since_us)
     }
 
     /// Whether nothing waits to be written.
