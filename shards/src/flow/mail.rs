@@ -476,7 +476,8 @@ impl Shard {
         self.metrics().outbox_bytes.add(-bytes);
         // What has begun to go out goes on, and is kept in front of the rest all the same: should its end not be taken, it
         // comes again in its place. It is forgotten when it is out.
-        let begun_alone = |tag: &MailTag| !tag.kept.get() && !tag.written.get() && tag.waits_in.get() == 1;
+        let begun_alone =
+            |tag: &MailTag| !tag.kept.get() && !tag.written.get() && tag.waits_in.get() + tag.sealed_for.get() == 1;
         begun.retain(|delivery| why != PutBack::Gone && delivery.mail.as_deref().is_some_and(begun_alone));
         let mut mail = Vec::with_capacity(taken.len() + begun.len());
         for delivery in begun {
@@ -487,7 +488,7 @@ impl Shard {
             self.mailroom.begun.insert(delivery.publication.id, delivery);
         }
         mail.extend(taken.iter().filter_map(|delivery| {
-            let is_elsewhere = |tag: &MailTag| tag.waits_in.get() > 0 || tag.written.get();
+            let is_elsewhere = |tag: &MailTag| tag.waits_in.get() + tag.sealed_for.get() > 0 || tag.written.get();
             let elsewhere = delivery.mail.as_deref().is_some_and(is_elsewhere);
             (why == PutBack::Behind || !elsewhere)
                 .then(|| self.mail(now, &delivery.publication, delivery.places.one(), u32::from(elsewhere)))

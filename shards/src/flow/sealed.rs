@@ -28,8 +28,7 @@ impl SealedMail {
     }
 
     fn hold(&mut self, key: ConnKey, mail: Vec<Rc<Delivery>>) {
-        // It left an outbox, and waits all the same.
-        mail.iter().filter_map(|delivery| delivery.mail.as_ref()).for_each(|tag| tag.waits_in.update(|n| n + 1));
+        mail.iter().filter_map(|delivery| delivery.mail.as_ref()).for_each(|tag| tag.sealed_for.update(|n| n + 1));
         self.0.entry(key).or_default().extend(mail);
     }
 
@@ -39,7 +38,7 @@ impl SealedMail {
             return Vec::new();
         }
         let mail = self.0.remove(&key).unwrap_or_default();
-        mail.iter().filter_map(|delivery| delivery.mail.as_ref()).for_each(|tag| tag.waits_in.update(|n| n - 1));
+        mail.iter().filter_map(|delivery| delivery.mail.as_ref()).for_each(|tag| tag.sealed_for.update(|n| n - 1));
         mail
     }
 
