@@ -4,24 +4,28 @@ use crate::bridge::plan::BridgePlan;
 use crate::bridge::{BridgeError, Flow};
 use crate::config::Settings;
 use crate::config::features::Feature;
-use crate::config::settings::{Backend, JwtAlgorithm};
+use crate::config::settings::{Backend, JwtAlgorithm, TlsSettings};
 use crate::host::{BreakerState, NodeHost, NodeView, RedisOperation, RedisSnapshot, RedisState, RedisView};
 use crate::ingress::Ingress;
 use crate::keeper::place::{PlaceError, RedisPlace};
 use crate::keeper::plan::{self, StoreError, StorePlan};
 use crate::random;
 use crate::signals;
+use crate::tls::{self, TlsFault};
 use protocol::auth::token::{Algorithm, KeyError, Verifier, VerifierConfig};
 use protocol::http::client_address::TrustedProxies;
 use protocol::http::cors::Cors;
 use protocol::http::route::ROUTE_LABELS;
 use protocol::ids::DEFAULT_TENANT;
 use protocol::rate_limit::Rate;
+use rustls::pki_types::UnixTime;
 use shards::config::{AckRules, ClusterRules, QueueRules, RateLimitRules, ShardConfig};
 use shards::key::ShardId;
 use shards::mesh::Mesh;
 use shards::metrics::NodeMetrics;
-use shards::reactor::{self, DriverKind, ListenerFd, MakeGuest, ReactorError, ShardSeat, StopSignal, clock, nofile};
+use shards::reactor::{
+    self, DriverKind, ListenerFd, MakeGuest, ReactorError, ShardSeat, StopSignal, TlsSource, clock, nofile,
+};
 use shards::shard::Shard;
 use shards::tables::placement;
 use shards::tenant_limits::{TenantLimits, TenantRules};
@@ -40,6 +44,8 @@ use storage::redis::status::{FeedStatus, LinkState};
 pub struct ServeOptions {
     /// Called once, when every shard listens and the first request would be answered.
     pub on_ready: Option<Box<dyn FnOnce(SocketAddr) + Send>>,
+    /// It belongs to a terminal: SIGHUP ends it, and reads nothing again.
+    pub ends_with_terminal: bool,
 }
 
 impl fmt::Debug for ServeOptions {
@@ -68,6 +74,8 @@ pub enum ServeError {
     Store(StoreError),
     /// The bridge to other nodes cannot be made as configured.
     Bridge(BridgeError),
+    /// Clients cannot be served with the certificate and key that are configured.
+    Tls(TlsFault),
     /// The system refused something every node needs.
     System {
         /// What was being made.
@@ -90,6 +98,7 @@ impl fmt::Display for ServeError {
             ServeError::Feed(error) => error.fmt(f),
             ServeError::Store(error) => error.fmt(f),
             ServeError::Bridge(error) => error.fmt(f),
+            ServeError::Tls(fault) => fault.fmt(f),
             ServeError::System { what, error } => write!(f, "cannot make {what}: {error}"),
             ServeError::Shard(error) => error.fmt(f),
         }
@@ -111,6 +120,7 @@ pub fn serve(settings: Settings, options: ServeOptions) -> Result<(), ServeError
     let metrics = Arc::new(NodeMetrics::new(shards, ROUTE_LABELS.len()));
     let seed =
         u64::from_ne_bytes(random::bytes::<8>().map_err(|error| ServeError::System { what: "randomness", error })?);
+    let tls = tls_source(&settings).map_err(ServeError::Tls)?;
     let place = RedisPlace::new(&settings, seed).map_err(ServeError::RedisUrl)?;
     let (feed, redis) = redis_link(&settings, &place, &config.server_id)?;
     let bridge_plan = Feature::Cluster
@@ -141,7 +151,9 @@ pub fn serve(settings: Settings, options: ServeOptions) -> Result<(), ServeError
     }
     let ports = Mesh::new(shards, &metrics).map_err(|error| ServeError::System { what: "the mesh", error })?;
     let stop = Arc::new(StopSignal::new(ports.iter().map(|port| port.bell()).collect()));
-    signals::watch(Arc::clone(&stop)).map_err(|error| ServeError::System { what: "the signal watch", error })?;
+    let reload = (!options.ends_with_terminal).then(|| reload(tls.clone()));
+    signals::watch(Arc::clone(&stop), reload)
+        .map_err(|error| ServeError::System { what: "the signal watch", error })?;
     let cpus = cpus(shards);
     let bridge = bridge_shard(shards);
     tracing::info!(
@@ -152,6 +164,7 @@ pub fn serve(settings: Settings, options: ServeOptions) -> Result<(), ServeError
         nofile_hard = limit.hard,
         connections_max = config.connections_max,
         sockets_max = config.sockets_max,
+        tls = tls.is_some(),
         kept,
         "starting"
     );
@@ -168,6 +181,7 @@ pub fn serve(settings: Settings, options: ServeOptions) -> Result<(), ServeError
             id,
             cpu: cpus.as_ref().map(|cpus| cpus[index]),
             listener,
+            tls: tls.as_ref().map(|(source, _)| Arc::clone(source)),
             mesh,
             guests,
             store: stores.door(id, Arc::clone(&metrics), seed),
@@ -310,6 +324,23 @@ fn tenant_rules(settings: &Settings) -> TenantRules {
         default_limits: limits(&tenant.default_limits),
         overrides: tenant.overrides.iter().map(|(name, given)| (name.as_str().into(), limits(given))).collect(),
     }
+}
+
+/// What clients are encrypted with, and where that is read again.
+type Tls = Option<(Arc<TlsSource>, TlsSettings)>;
+
+fn tls_source(settings: &Settings) -> Result<Tls, TlsFault> {
+    let Some(files) = &settings.server.tls else { return Ok(None) };
+    let config = tls::server_config(files, UnixTime::now())?;
+    Ok(Some((Arc::new(TlsSource::new(Arc::new(config))), files.clone())))
+}
+
+/// What SIGHUP does.
+fn reload(tls: Tls) -> Box<dyn Fn() + Send> {
+    Box::new(move || match &tls {
+        Some((source, files)) => tls::reload(files, source),
+        None => tracing::info!("SIGHUP: there is nothing to read again, TLS_CERT is not set"),
+    })
 }
 
 /// The shard with the links to Redis: where the default tenant's line is, so that most of what comes in is there already.

@@ -11,6 +11,7 @@
 //! | [`bridge`] | the other nodes of a cluster; whether messages flow |
 //! | `ingress`, `keeper` | Redis and the store, as the shards see them |
 //! | `signals` | how a run ends |
+//! | [`tls`] | what clients are encrypted with |
 //! | [`random`] | names and secrets made up at start |
 pub mod args;
 pub mod boot;
@@ -24,3 +25,4 @@ mod keeper;
 pub mod logging;
 pub mod random;
 mod signals;
+pub mod tls;

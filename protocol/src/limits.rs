@@ -178,6 +178,21 @@ pub const LISTEN_BACKLOG: i32 = 4_096;
 /// File descriptors kept for listeners, links, eventfds and the log when the connection limit is derived.
 pub const FDS_RESERVED: u64 = 64;
 
+// --- TLS for clients -------------------------------------------------------------------------------------------------
+
+/// From the accept to the end of the handshake. Later: the connection closes without a word.
+pub const TLS_HANDSHAKE_DEADLINE_MS: u64 = 10_000;
+/// What is kept of a client's ciphertext while a record, or a message of the handshake, is not whole: one record (RFC 5246
+/// §6.2.3). More: the connection closes.
+pub const TLS_INPUT_BYTES_MAX: usize = 5 + 16_384 + 2_048;
+/// Ciphertext that waits for one socket: that of one write, and what TLS itself has to say. More: the connection closes.
+pub const TLS_PENDING_BYTES_MAX: usize = 128 * 1024;
+/// Handshakes that one turn answers, at up to a millisecond each; the others are read in the next turns. So a storm of
+/// newcomers delays those who are connected by a few milliseconds.
+pub const TURN_HANDSHAKES_MAX: usize = 8;
+/// Bytes of `TLS_CERT` and of `TLS_KEY`. More: not read.
+pub const TLS_FILE_BYTES_MAX: u64 = 1024 * 1024;
+
 // --- Redis link ------------------------------------------------------------------------------------------------------
 
 /// Patterns and channels in `REDIS_CHANNELS`.
@@ -384,6 +399,9 @@ const _: () = assert!(HTTP_HEAD_BYTES_MAX <= READ_BYTES_MAX);
 const _: () = assert!(TOKEN_BYTES_MAX < HTTP_HEAD_BYTES_MAX);
 // A connection is told its new token in one message.
 const _: () = assert!(TOKEN_BYTES_MAX + 64 < WS_MESSAGE_BYTES_MAX);
+// What is kept of a record leaves room in the receive buffer for its end; what is sealed at once fits what may wait.
+const _: () =
+    assert!(2 * TLS_INPUT_BYTES_MAX <= READ_BYTES_MAX && WRITE_BYTES_MAX + 16 * 1024 <= TLS_PENDING_BYTES_MAX);
 // A WebSocket message may arrive in several reads but never needs more than its bound and one read in memory.
 const _: () = assert!(WS_MESSAGE_BYTES_MAX <= READ_BYTES_MAX);
 // Hysteresis needs a gap, and a turn must not be able to jump a lane from relieved to twice congested.

@@ -207,6 +207,12 @@ pub struct ShardMetrics {
     pub client_messages: [Counter; 6],
     /// Connections closed because they did not read.
     pub slow_closed: Counter,
+    /// TLS handshakes that came to their end.
+    pub tls_handshakes: Counter,
+    /// Of them, those that took up an earlier session.
+    pub tls_resumed: Counter,
+    /// TLS that failed, in the handshake or later.
+    pub tls_failed: Counter,
     /// Connections closed because no pong or message came in time.
     pub heartbeat_timeouts: Counter,
     /// Connections ended with their token.
@@ -338,6 +344,9 @@ impl ShardMetrics {
             connection_duration_seconds: Histogram::new(&CONNECTION_DURATION_BOUNDS),
             client_messages: std::array::from_fn(|_| Counter::default()),
             slow_closed: Counter::default(),
+            tls_handshakes: Counter::default(),
+            tls_resumed: Counter::default(),
+            tls_failed: Counter::default(),
             heartbeat_timeouts: Counter::default(),
             token_expired: Counter::default(),
             token_revoked: Counter::default(),

@@ -16,6 +16,7 @@ use crate::flow::cluster::sessions::Sessions;
 use crate::flow::deliver::Fanout;
 use crate::flow::limit::Limiter;
 use crate::flow::publish::Origin;
+use crate::flow::sealed::SealedMail;
 use crate::flow::templates::TemplateWrites;
 use crate::guest::Submission;
 use crate::host::Host;
@@ -140,6 +141,8 @@ pub struct Shard {
     pub(crate) assembly: Assembly,
     /// Mail that the write at hand took; empty between calls.
     mail_out: Vec<Rc<Delivery>>,
+    /// Mail that was encrypted and has not left yet.
+    pub(crate) sealed_mail: SealedMail,
     /// Empty outboxes, kept so that a busy turn allocates nothing.
     pub(crate) outboxes: OutboxPool,
     pub(crate) stopping: bool,
@@ -197,6 +200,7 @@ impl Shard {
             dirty: Vec::new(),
             assembly: Assembly::default(),
             mail_out: Vec::new(),
+            sealed_mail: SealedMail::default(),
             outboxes: OutboxPool::default(),
             stopping: false,
             date: (u64::MAX, Vec::new()),
@@ -496,7 +500,7 @@ impl Shard {
         }
         if self.config.queue.is_some() {
             let mail = std::mem::take(&mut self.mail_out);
-            self.mail_written(now, key, &mail, effects);
+            self.mail_taken(now, key, mail, effects);
         }
         self.resume_if_relieved(now, key, effects);
     }

@@ -1,5 +1,6 @@
 //! A small HTTP client for asking one's own service: one request, one answer, bounded in time and size.
 use super::Failure;
+use super::trust::{self, Trust};
 use crate::config::Sources;
 use crate::config::layers::Values;
 use std::io::{Read, Write};
@@ -16,16 +17,20 @@ pub struct Address {
     pub authority: String,
     /// From the slash on; empty when the URL had none.
     pub path: String,
+    /// Whom to take for it when it speaks TLS; `None` is plain text.
+    pub tls: Option<Trust>,
 }
 
 impl Address {
-    /// Reads `http://host[:port][/path]`.
+    /// Reads `http://host[:port][/path]` or `https://…`.
     ///
     /// # Errors
-    /// It is something else; `https://` is said to be so.
+    /// It is something else.
     pub fn parse(url: &str) -> Result<Address, Failure> {
-        let Some(rest) = url.strip_prefix("http://") else {
-            return Err(Failure(format!("{url:?} must start with http:// (this command does not speak TLS)")));
+        let (rest, tls, port) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
+            (Some(rest), _) => (rest, None, ":80"),
+            (_, Some(rest)) => (rest, Some(Trust::Authorities), ":443"),
+            _ => return Err(Failure(format!("{url:?} must start with http:// or https://"))),
         };
         let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
         let host_end = authority.rfind(']').map_or(0, |at| at + 1);
@@ -33,8 +38,8 @@ impl Address {
         if authority.is_empty() || authority.contains(is_bad) || path.contains(is_bad) {
             return Err(Failure(format!("{url:?} must be http://host:port/path")));
         }
-        let port = if authority[host_end..].contains(':') { "" } else { ":80" };
-        Ok(Address { authority: format!("{authority}{port}"), path: path.to_owned() })
+        let port = if authority[host_end..].contains(':') { "" } else { port };
+        Ok(Address { authority: format!("{authority}{port}"), path: path.to_owned(), tls })
     }
 
     /// The service that runs with these settings on this machine.
@@ -48,7 +53,14 @@ impl Address {
             host if host.contains(':') && !host.starts_with('[') => format!("[{host}]:{port}"),
             host => format!("{host}:{port}"),
         };
-        Address { authority, path: String::new() }
+        let tls = values.text("TLS_CERT").map(|_| Trust::OwnPort);
+        Address { authority, path: String::new(), tls }
+    }
+
+    /// The part of the authority that a certificate would name.
+    fn host(&self) -> &str {
+        let host = self.authority.rfind(':').map_or(&*self.authority, |at| &self.authority[..at]);
+        host.trim_start_matches('[').trim_end_matches(']')
     }
 }
 
@@ -92,22 +104,32 @@ pub fn is_header_value(text: &str) -> bool {
 fn exchange(address: &Address, question: Question<'_>) -> std::io::Result<Answer> {
     let Question { method, path, headers, body, patience } = question;
     let until = Instant::now() + patience;
-    let mut stream = connect(&address.authority, until)?;
+    // Its time limits are set here; what goes over it may be encrypted.
+    let socket = connect(&address.authority, until)?;
+    socket.set_write_timeout(Some(left(until)?))?;
+    socket.set_read_timeout(Some(left(until)?))?;
+    let mut stream: Box<dyn Stream> = match address.tls {
+        None => Box::new(socket.try_clone()?),
+        Some(trust) => {
+            let tls = trust::connection(address.host(), trust).map_err(|failure| bad(&failure.0))?;
+            Box::new(rustls::StreamOwned::new(tls, socket.try_clone()?))
+        }
+    };
     let head = format!(
         "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-length: {}\r\n{headers}\r\n",
         address.authority,
         body.len()
     );
-    stream.set_write_timeout(Some(left(until)?))?;
     stream.write_all(head.as_bytes())?;
     stream.write_all(body)?;
+    stream.flush()?;
     let mut answer = Vec::new();
     let mut buffer = [0; 8 * 1024];
     loop {
         if let Some(answer) = read_answer(&answer, false)? {
             return Ok(answer);
         }
-        stream.set_read_timeout(Some(left(until)?))?;
+        socket.set_read_timeout(Some(left(until)?))?;
         let count = match stream.read(&mut buffer) {
             Ok(count) => count,
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Err(too_late()),
@@ -119,6 +141,11 @@ fn exchange(address: &Address, question: Question<'_>) -> std::io::Result<Answer
         }
     }
 }
+
+/// A socket, encrypted or not.
+trait Stream: Read + Write {}
+
+impl<S: Read + Write> Stream for S {}
 
 fn connect(authority: &str, until: Instant) -> std::io::Result<TcpStream> {
     let mut failure = bad("the name has no address");
@@ -199,7 +226,7 @@ pub(crate) mod tests {
             stream.write_all(answer.as_bytes()).unwrap();
             text
         });
-        (Address { authority, path: String::new() }, asked)
+        (Address { authority, path: String::new(), tls: None }, asked)
     }
 
     #[test]
@@ -209,7 +236,9 @@ pub(crate) mod tests {
             ("http://localhost:8081/health", Some(("localhost:8081", "/health"))),
             ("http://[::1]:8081/a/b?c=d", Some(("[::1]:8081", "/a/b?c=d"))),
             ("http://[::1]", Some(("[::1]:80", ""))),
-            ("https://localhost", None),
+            ("https://localhost", Some(("localhost:443", ""))),
+            ("https://[::1]:8443/a", Some(("[::1]:8443", "/a"))),
+            ("ftp://localhost", None),
             ("localhost:8081", None),
             ("http://", None),
             ("http:///health", None),
@@ -220,6 +249,14 @@ pub(crate) mod tests {
             let read = Address::parse(url).ok();
             let read = read.as_ref().map(|address| (&*address.authority, &*address.path));
             assert_eq!(read, expected, "{url}");
+        }
+        for (url, tls, host) in [
+            ("http://localhost", None, "localhost"),
+            ("https://ara.example/health", Some(Trust::Authorities), "ara.example"),
+            ("https://[::1]:8443", Some(Trust::Authorities), "::1"),
+        ] {
+            let address = Address::parse(url).unwrap();
+            assert_eq!((address.tls, address.host()), (tls, host));
         }
     }
 
@@ -232,9 +269,12 @@ pub(crate) mod tests {
             (&[("SERVER_HOST", "::")], "[::1]:8081"),
             (&[("SERVER_HOST", "fd00::1")], "[fd00::1]:8081"),
         ];
+        let encrypted = Sources::from_environment([("TLS_CERT", "ara.pem"), ("TLS_KEY", "ara.key")]);
+        assert_eq!(Address::of_own_service(&encrypted).tls, Some(Trust::OwnPort));
         for (pairs, authority) in rows {
             let sources = Sources::from_environment(pairs.iter().copied());
-            assert_eq!(Address::of_own_service(&sources).authority, *authority);
+            let address = Address::of_own_service(&sources);
+            assert_eq!((&*address.authority, address.tls), (*authority, None));
         }
     }
 

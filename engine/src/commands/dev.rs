@@ -29,7 +29,8 @@ pub fn run(sources: &Sources, args: &DevArgs) -> Result<(), Failure> {
     let claims = Claims { sub: "ana", iat: now, exp: now + TOKEN_SECONDS, ..Claims::default() };
     let token = sign(JwtAlgorithm::Hs256, &secret, &claims)?;
     let on_ready = move |address: SocketAddr| print(guide(address, &token, &api_key));
-    boot::serve(settings, ServeOptions { on_ready: Some(Box::new(on_ready)) }).map_err(Failure::new)
+    boot::serve(settings, ServeOptions { on_ready: Some(Box::new(on_ready)), ends_with_terminal: true })
+        .map_err(Failure::new)
 }
 
 /// The defaults, but on loopback, with these secrets and without Redis. Of the sources only what is logged counts: a

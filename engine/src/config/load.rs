@@ -8,9 +8,11 @@ use super::settings::*;
 use super::sources::Sources;
 use super::variables::Secrecy;
 use crate::keeper::place;
+use crate::tls;
 use protocol::ids::is_server_id;
+use rustls::pki_types::UnixTime;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use storage::postgres::url::PostgresUrl;
 
 /// Settings that may be used, and what to say about them.
@@ -114,6 +116,7 @@ fn read(sources: &Sources, values: &Values, problems: &mut Vec<Problem>) -> Sett
             port: reader.number("SERVER_PORT"),
             cors_origins: reader.list("CORS_ORIGINS"),
             trusted_proxies: rule::networks(&reader.text("SERVER_TRUSTED_PROXIES")).unwrap_or_default(),
+            tls: read_tls(sources, values, problems),
         },
         api_key: reader.secret("API_KEY"),
         jwt: read_jwt(sources, values, problems),
@@ -199,6 +202,25 @@ fn read_overrides(values: &Values, default_limits: TenantLimits) -> BTreeMap<Str
         }
     };
     values.overrides.iter().map(|(tenant, given)| (tenant.clone(), limits(given))).collect()
+}
+
+fn read_tls(sources: &Sources, values: &Values, problems: &mut Vec<Problem>) -> Option<TlsSettings> {
+    let (certificate, key) = match (values.text("TLS_CERT"), values.text("TLS_KEY")) {
+        (Some(certificate), Some(key)) => (PathBuf::from(certificate), PathBuf::from(key)),
+        (None, None) => return None,
+        (Some(_), None) => {
+            problems.push(Problem::new("TLS_KEY", "is required with TLS_CERT: the path of its private key (PEM)"));
+            return None;
+        }
+        (None, Some(_)) => {
+            problems.push(Problem::new("TLS_CERT", "is required with TLS_KEY: the path of its certificate (PEM)"));
+            return None;
+        }
+    };
+    if let Err(fault) = tls::server_config_from(&certificate, &key, UnixTime::now(), &sources.read_file) {
+        problems.push(Problem::with_value(fault.setting, &fault.file, Secrecy::Open, fault.cause));
+    }
+    Some(TlsSettings { certificate, key })
 }
 
 fn read_jwt(sources: &Sources, values: &Values, problems: &mut Vec<Problem>) -> JwtSettings {

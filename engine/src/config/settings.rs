@@ -3,6 +3,7 @@
 use super::problem::Secret;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// Everything that can be set.
 #[derive(Clone, Debug)]
@@ -113,6 +114,17 @@ pub struct ServerSettings {
     pub cors_origins: Vec<String>,
     /// `SERVER_TRUSTED_PROXIES` (C-10).
     pub trusted_proxies: Vec<IpNet>,
+    /// `TLS_CERT`, `TLS_KEY`; absent while clients are served in plain text.
+    pub tls: Option<TlsSettings>,
+}
+
+/// Whose certificate clients see: PEM files, read at start and whenever SIGHUP says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// `TLS_CERT`: the server's own first, then those that vouch for it.
+    pub certificate: PathBuf,
+    /// `TLS_KEY`.
+    pub key: PathBuf,
 }
 
 /// How tokens may be signed (C-7).

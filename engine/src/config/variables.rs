@@ -79,6 +79,7 @@ pub const PREFIXES: &[&str] = &[
     "DATABASE_",
     "JWT_",
     "SERVER_",
+    "TLS_",
 ];
 
 const DAY_SECONDS: u64 = 86_400;
@@ -129,6 +130,20 @@ pub static VARIABLES: &[Variable] = &[
         Some("127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7"),
         Rule::Networks,
         "peers whose X-Real-IP and X-Forwarded-For are believed, as a list of networks; `none` for nobody",
+    ),
+    Variable::new(
+        "TLS_CERT",
+        &["server.tls_cert"],
+        None,
+        Rule::Text,
+        "PEM file with the server's certificate and those that vouch for it; with TLS_KEY, the port speaks TLS only",
+    ),
+    Variable::new(
+        "TLS_KEY",
+        &["server.tls_key"],
+        None,
+        Rule::Text,
+        "PEM file with the certificate's private key; both files are read again on SIGHUP",
     ),
     Variable::new(
         "CORS_ORIGINS",

@@ -139,6 +139,14 @@ impl NodeCollector {
         )?;
         let slow = self.sum(|shard| shard.slow_closed.get());
         out.counter("ara_slow_consumers_closed_total", "Connections closed because they did not read.", slow)?;
+        let [handshakes, resumed, failed] = [
+            self.sum(|shard| shard.tls_handshakes.get()),
+            self.sum(|shard| shard.tls_resumed.get()),
+            self.sum(|shard| shard.tls_failed.get()),
+        ];
+        out.counter("ara_tls_handshakes_total", "TLS handshakes that came to their end.", handshakes)?;
+        out.counter("ara_tls_resumed_total", "Of them, those that took up an earlier session.", resumed)?;
+        out.counter("ara_tls_failed_total", "TLS connections that failed.", failed)?;
         let beats = self.sum(|shard| shard.heartbeats.get());
         out.counter("ara_heartbeats_sent_total", "Heartbeats sent.", beats)?;
         let ended: [(Labels, u64); 3] = [

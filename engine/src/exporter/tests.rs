@@ -128,6 +128,9 @@ const OWN: &[(&str, &str)] = &[
     ("ara_subscriptions_active", "gauge"),
     ("ara_token_revocations", "gauge"),
     ("ara_tokens_refused_revoked_total", "counter"),
+    ("ara_tls_failed_total", "counter"),
+    ("ara_tls_handshakes_total", "counter"),
+    ("ara_tls_resumed_total", "counter"),
 ];
 
 #[test]

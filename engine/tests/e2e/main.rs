@@ -19,5 +19,6 @@ mod sse;
 mod stores;
 mod support;
 mod tenants;
+mod tls;
 mod tokens;
 mod websocket;

@@ -26,6 +26,8 @@ pub struct Connection {
     pub dirty: bool,
     /// The socket takes no more; waits for the rim to say otherwise.
     pub blocked: bool,
+    /// Bytes have left the outbox encrypted, and not the machine.
+    pub sealed: bool,
     /// The rim was told not to read.
     pub deaf: bool,
     /// The peer has sent its FIN.
@@ -33,6 +35,8 @@ pub struct Connection {
     /// Its input is being worked through: who is called from there leaves the rest of it alone.
     pub busy: bool,
 }
+
+const _: () = assert!(size_of::<Connection>() <= 64, "a connection's slot is one cache line");
 
 /// What is spoken on a connection.
 #[derive(Debug)]
@@ -56,6 +60,7 @@ impl Connection {
             tick: 0,
             dirty: false,
             blocked: false,
+            sealed: false,
             deaf: false,
             eof: false,
             busy: false,
@@ -69,12 +74,12 @@ impl Connection {
 
     /// Since when what waits for the socket makes no progress; `None` when nothing waits.
     pub fn waiting_since_us(&self) -> Option<u64> {
-        self.outbox.as_ref().filter(|outbox| !outbox.is_empty()).map(|outbox| outbox.waiting_since_us)
+        self.outbox.as_deref().filter(|outbox| self.sealed || !outbox.is_empty()).map(|outbox| outbox.waiting_since_us)
     }
 
     /// Whether nothing waits to be written.
     pub fn is_flushed(&self) -> bool {
-        self.outbox.as_ref().is_none_or(|outbox| outbox.is_empty())
+        !self.sealed && self.outbox.as_ref().is_none_or(|outbox| outbox.is_empty())
     }
 }
 

@@ -39,6 +39,8 @@ pub struct MailTag {
     pub written: Cell<bool>,
     /// Outboxes it waits in.
     pub waits_in: Cell<u32>,
+    /// Connections for which it is encrypted and whose sockets have not taken it yet.
+    pub sealed_for: Cell<u32>,
 }
 
 impl MailTag {

@@ -97,11 +97,10 @@ impl Shard {
         let Intake::Behind { after, overdue_ms, .. } = live.intake else { return };
         let (mut after, user) = (after, live.user);
         let Some(mailbox) = self.mailbox_at(key) else { return };
-        let begun = self.begun(key);
         let mut room = true;
         for entry in entries {
             // What the store could not be made to forget yet is done with, and what is half out comes to its end.
-            if self.mailroom.removals.holds(&mailbox, entry.position) || begun == Some(entry.mail.id) {
+            if self.mailroom.removals.holds(&mailbox, entry.position) || self.has_begun(key, entry.mail.id) {
                 after = Some(entry.position);
                 continue;
             }

@@ -23,6 +23,8 @@ impl Shard {
             assert!(self.wheel.holds(key, connection.tick), "no deadline: {}", words());
             self.check_input(key);
             let (transport, held) = connection.reads();
+            let is_sealed = connection.sealed && connection.outbox.is_some();
+            assert!(is_sealed || self.sealed_mail.of(key).is_empty(), "mail that nobody sends: {}", words());
             if let Some(outbox) = &connection.outbox {
                 outbox.check(transport);
                 waiting_bytes += (outbox.frame_bytes() + outbox.control_bytes()) as u64;

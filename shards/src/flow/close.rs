@@ -214,6 +214,7 @@ impl Shard {
             None => return,
         };
         self.rescue_mail(now, key, PutBack::Gone, effects);
+        self.sealed_mail.forget(key);
         self.drop_frames(key, transport);
         self.unregister(now, key, effects);
         if let Some(connection) = self.connections.remove(key) {

@@ -455,10 +455,11 @@ impl Shard {
         }
     }
 
-    /// The notification of which a connection has a part.
-    pub(crate) fn begun(&self, key: ConnKey) -> Option<NotificationId> {
-        let outbox = self.connections.get(key)?.outbox.as_ref()?;
-        outbox.begun().map(|delivery| delivery.publication.id)
+    /// Whether a connection has a part of this notification, or will have it whatever comes.
+    pub(crate) fn has_begun(&self, key: ConnKey, id: NotificationId) -> bool {
+        let outbox = self.connections.get(key).and_then(|connection| connection.outbox.as_ref());
+        let begun = outbox.and_then(|outbox| outbox.begun());
+        self.sealed_mail.of(key).iter().chain(begun).any(|delivery| delivery.publication.id == id)
     }
 
     /// Takes mail that stands in no mailbox out of a connection's outbox and keeps it, in order.
@@ -467,16 +468,19 @@ impl Shard {
         let transport = connection.reads().0;
         let Some(outbox) = connection.outbox.as_deref_mut() else { return };
         let before = outbox.frame_bytes();
-        let begun = outbox.begun().cloned();
-        let taken = outbox.take_unkept(transport, why == PutBack::Gone);
+        let mut begun = self.sealed_mail.of(key).to_vec();
+        begun.extend(outbox.begun().cloned());
+        let mut taken = if why == PutBack::Gone { self.sealed_mail.take_unkept(key) } else { Vec::new() };
+        taken.extend(outbox.take_unkept(transport, why == PutBack::Gone));
         let bytes = before as i64 - outbox.frame_bytes() as i64;
         self.metrics().outbox_bytes.add(-bytes);
         // What has begun to go out goes on, and is kept in front of the rest all the same: should its end not be taken, it
         // comes again in its place. It is forgotten when it is out.
-        let begun_alone = |tag: &MailTag| !tag.kept.get() && !tag.written.get() && tag.waits_in.get() == 1;
-        let begun = begun.filter(|delivery| why != PutBack::Gone && delivery.mail.as_deref().is_some_and(begun_alone));
-        let mut mail = Vec::with_capacity(taken.len() + 1);
-        if let Some(delivery) = begun {
+        let begun_alone =
+            |tag: &MailTag| !tag.kept.get() && !tag.written.get() && tag.waits_in.get() + tag.sealed_for.get() == 1;
+        begun.retain(|delivery| why != PutBack::Gone && delivery.mail.as_deref().is_some_and(begun_alone));
+        let mut mail = Vec::with_capacity(taken.len() + begun.len());
+        for delivery in begun {
             mail.push(self.mail(now, &delivery.publication, delivery.places.one(), 1));
             if let Some(tag) = &delivery.mail {
                 tag.kept.set(true);
@@ -484,7 +488,7 @@ impl Shard {
             self.mailroom.begun.insert(delivery.publication.id, delivery);
         }
         mail.extend(taken.iter().filter_map(|delivery| {
-            let is_elsewhere = |tag: &MailTag| tag.waits_in.get() > 0 || tag.written.get();
+            let is_elsewhere = |tag: &MailTag| tag.waits_in.get() + tag.sealed_for.get() > 0 || tag.written.get();
             let elsewhere = delivery.mail.as_deref().is_some_and(is_elsewhere);
             (why == PutBack::Behind || !elsewhere)
                 .then(|| self.mail(now, &delivery.publication, delivery.places.one(), u32::from(elsewhere)))

@@ -22,6 +22,7 @@ mod query;
 mod refresh;
 mod removals;
 mod revoke;
+pub(crate) mod sealed;
 mod stream;
 mod subscribe;
 pub(crate) mod templates;

@@ -19,6 +19,7 @@ pub use bell::Bell;
 
 use crate::key::ShardId;
 use crate::metrics::NodeMetrics;
+use crate::reactor::Session;
 use crate::shard::Arrival;
 use lane::{Inlet, Outlet, lane, lane_messages};
 use message::Message;
@@ -43,6 +44,8 @@ pub enum Envelope {
     Socket {
         /// Non-blocking, in no epoll set.
         socket: OwnedFd,
+        /// Its TLS, where clients speak it.
+        session: Option<Box<Session>>,
         /// Who comes.
         arrival: Box<Arrival>,
     },

@@ -1,5 +1,6 @@
 //! How a shard's effects are carried out, and how a panic stays with the connection it came from.
 use super::Shard;
+use super::tls::Session;
 use super::turn::Reactor;
 use crate::effect::{Effect, Effects};
 use crate::key::{ConnKey, ShardId};
@@ -52,6 +53,7 @@ impl Reactor {
             match effect {
                 Effect::Send { to, message } => self.mesh.send(to, Envelope::Message(message)),
                 Effect::HandOver { key, to, arrival } => self.hand_over(key, to, arrival),
+                Effect::Shutdown(key) if self.secure.is_some() => self.shutdown_secure(key),
                 Effect::Shutdown(key) => self.sockets.shutdown(key),
                 Effect::Close(key) => self.close(key),
                 Effect::Read { key, on } => self.sockets.set_reads(&self.poller, key, on),
@@ -72,15 +74,18 @@ impl Reactor {
 
     fn hand_over(&mut self, key: ConnKey, to: ShardId, arrival: Box<Arrival>) {
         // A socket that broke in this very turn has nobody behind it: the home is not told, as nobody comes.
-        if let Some(socket) = self.sockets.take(&self.poller, key) {
+        if let Some((socket, session)) = self.take_stream(key) {
             self.count_sockets();
-            self.mesh.send(to, Envelope::Socket { socket, arrival });
+            self.mesh.send(to, Envelope::Socket { socket, session, arrival });
         } else {
             self.node_metrics.sockets.fetch_sub(1, Relaxed);
         }
     }
 
     fn close(&mut self, key: ConnKey) {
+        if self.secure.is_some() {
+            self.end_session(key);
+        }
         self.sockets.close(key);
         self.count_sockets();
     }
@@ -91,8 +96,11 @@ impl Reactor {
 
     /// Puts a new connection's socket into the table, before the effects of its arrival are carried out. When it
     /// cannot be watched it is closed, and the shard hears that it was reset.
-    pub(super) fn seat(&mut self, key: ConnKey, socket: OwnedFd) {
+    pub(super) fn seat(&mut self, key: ConnKey, socket: OwnedFd, session: Option<Box<Session>>) {
         let seated = self.sockets.insert(&self.poller, key, socket);
+        if let Some(session) = session {
+            self.seat_session(key, session);
+        }
         self.count_sockets();
         self.carry_out();
         if let Err(error) = seated {

@@ -16,7 +16,7 @@ use std::os::fd::OwnedFd;
 const PAUSE_US: u64 = 100_000;
 
 /// What a connect hears when the node is full; written to a socket that is closed right after.
-const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
+pub(super) const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     content-type: application/json\r\n\
     content-length: 80\r\n\
     retry-after: 1\r\n\
@@ -142,12 +142,12 @@ impl Listener {
 }
 
 /// Tells a peer that the node is full, as far as that is possible without waiting, and closes.
-pub(super) fn refuse(socket: OwnedFd) {
+pub(super) fn refuse(socket: OwnedFd, refusal: &[u8]) {
     // What has arrived is read, because closing over unread bytes resets the connection and the peer would not see the
     // answer. All of it is best effort: a fresh socket has room for 200 bytes.
     let mut request = [0u8; 4096];
     let _ = recv(&socket, &mut request, RecvFlags::DONTWAIT);
-    let _ = send(&socket, REFUSAL, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+    let _ = send(&socket, refusal, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
     let _ = shutdown(&socket, Shutdown::Write);
 }
 
@@ -215,7 +215,7 @@ mod tests {
         let mut client = TcpStream::connect(bound).unwrap();
         client.write_all(b"GET /ws HTTP/1.1\r\n\r\n").unwrap();
         let Accepted::Socket(socket, _) = listener.accept(0, &poller) else { panic!("nobody came") };
-        refuse(socket);
+        refuse(socket, REFUSAL);
         let mut answer = String::new();
         client.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();

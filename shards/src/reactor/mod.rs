@@ -6,6 +6,7 @@
 //! | `turn` | the loop: one turn after another, each step with a budget |
 //! | `acts` | carries out effects; keeps a panic with its connection |
 //! | `sockets`, `listener` | the connections' descriptors; accepting and refusing |
+//! | `tls` | between sockets and shard where clients speak TLS |
 //! | `guests`, `descriptor` | links to other servers in the shard's epoll set |
 //! | `poller`, `park`, `driver` | the epoll set; sleeping on it; what the sleep is built on |
 //! | [`StopSignal`], [`clock`], [`nofile`] | the end, the time, the file-descriptor limit |
@@ -28,11 +29,13 @@ mod stand_in;
 mod stop;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod turn;
 
 pub use driver::DriverKind;
 pub use listener::ListenerFd;
 pub use stop::StopSignal;
+pub use tls::{Session, TlsSource};
 
 // The tests of this module drive a small shard of their own, with the same methods.
 #[cfg(not(test))]
@@ -55,6 +58,7 @@ use sockets::Sockets;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::{fmt, io};
+use tls::Secure;
 use turn::{Reactor, Scratch};
 
 /// Makes a guest, on its shard's thread. Its helper threads ring the bell when they have left something for it.
@@ -90,6 +94,8 @@ pub struct ShardSeat {
     pub cpu: Option<usize>,
     /// Where it accepts; the shards of a node share one address.
     pub listener: ListenerFd,
+    /// What its clients are encrypted with; `None` serves plain text.
+    pub tls: Option<Arc<TlsSource>>,
     /// Its place in the mesh.
     pub mesh: MeshPort,
     /// Links that live on this shard; 256 at most, with those of the store.
@@ -170,7 +176,7 @@ fn run_on(seat: ShardSeat, make_shard: impl FnOnce() -> Shard, uring: bool) -> R
 }
 
 fn live(seat: ShardSeat, make_shard: impl FnOnce() -> Shard, uring: bool) -> Result<(), ReactorError> {
-    let ShardSeat { id, cpu, listener, mesh, guests, store, cluster, stop, metrics, ready } = seat;
+    let ShardSeat { id, cpu, listener, tls, mesh, guests, store, cluster, stop, metrics, ready } = seat;
     if let Some(cpu) = cpu {
         pin(id, cpu);
     }
@@ -209,6 +215,7 @@ fn live(seat: ShardSeat, make_shard: impl FnOnce() -> Shard, uring: bool) -> Res
             bell,
             listener: Some(listener),
             sockets: Sockets::default(),
+            secure: tls.map(|source| Box::new(Secure::new(source))),
             guests,
             now: clock::now(),
             progress: false,

@@ -169,8 +169,7 @@ impl Sockets {
         }
         let read = match recv(socket, &mut *buffer, RecvFlags::DONTWAIT) {
             Ok((0, _)) => {
-                *flags = *flags & !READS | ENDED;
-                watch(poller, key, socket, flags, WATCHED_IN, false);
+                self.end_reads(poller, key);
                 Read::Ended
             }
             Ok((len, _)) => Read::Bytes(len),
@@ -203,6 +202,20 @@ impl Sockets {
         let _ = poller.remove(socket);
         *flags = BROKEN;
         true
+    }
+
+    /// As if a write had not gone through: the epoll set tells when the socket takes bytes.
+    pub(super) fn await_room(&mut self, poller: &Poller, key: ConnKey) {
+        let Some((socket, flags)) = self.live(key) else { return };
+        *flags |= BLOCKED;
+        watch(poller, key, socket, flags, WATCHED_OUT, true);
+    }
+
+    /// Nothing more is read: the peer has said otherwise than by FIN that it has ended its output.
+    pub(super) fn end_reads(&mut self, poller: &Poller, key: ConnKey) {
+        let Some((socket, flags)) = self.live(key) else { return };
+        *flags = *flags & !READS | ENDED;
+        watch(poller, key, socket, flags, WATCHED_IN, false);
     }
 
     /// The entry of an open socket.

@@ -31,6 +31,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 /// How long `mute` lasts.
 const MUTE_US: u64 = 2_000;
+/// How long a handshake may take.
+const GREETING_US: u64 = 3_000_000;
 
 /// Somebody on the way; the real arrival tells more, the rim looks at none of it.
 pub(super) fn arrival() -> Box<Arrival> {
@@ -76,6 +78,7 @@ struct Conn {
     input: Vec<u8>,
     output: Vec<u8>,
     blocked: bool,
+    sealed: bool,
     closing: bool,
     panics: bool,
 }
@@ -88,6 +91,7 @@ pub struct Shard {
     generation: u32,
     dirty: VecDeque<ConnKey>,
     muted: Vec<(u64, ConnKey)>,
+    ungreeted: Vec<(u64, ConnKey)>,
     last_arrival: Option<Box<Arrival>>,
     counted: usize,
     published: usize,
@@ -103,6 +107,7 @@ impl Shard {
             generation: 0,
             dirty: VecDeque::new(),
             muted: Vec::new(),
+            ungreeted: Vec::new(),
             last_arrival: None,
             counted: 0,
             published: 0,
@@ -141,6 +146,26 @@ impl Shard {
         (self.connections.len() < self.connections_max).then(|| self.open())
     }
 
+    pub(super) fn await_greeting(&mut self, now: Now, key: ConnKey) {
+        self.ungreeted.push((now.mono_us + GREETING_US, key));
+    }
+
+    pub(super) fn greeted(&mut self, _now: Now, key: ConnKey) {
+        self.ungreeted.retain(|waiting| waiting.1 != key);
+    }
+
+    pub(super) fn sealed(&mut self, now: Now, key: ConnKey, len: usize, effects: &mut Effects) {
+        let Some(conn) = self.find(key) else { return };
+        conn.sealed = true;
+        self.written(now, key, len, true, effects);
+    }
+
+    pub(super) fn unsealed(&mut self, now: Now, key: ConnKey, _moved: bool, is_all: bool, effects: &mut Effects) {
+        let Some(conn) = self.find(key) else { return };
+        conn.sealed &= !is_all;
+        self.written(now, key, 0, !is_all, effects);
+    }
+
     pub(super) fn arrived(&mut self, _now: Now, arrival: Box<Arrival>, _effects: &mut Effects) -> ConnKey {
         self.last_arrival = Some(arrival);
         let key = self.open();
@@ -170,8 +195,9 @@ impl Shard {
                 self.find(key).unwrap().closing = true;
             }
             "home" => {
-                self.connections.remove(&key.slot);
-                effects.push(Effect::HandOver { key, to: ShardId(rest.parse().unwrap()), arrival: arrival() });
+                let mut arrival = arrival();
+                arrival.rest = self.connections.remove(&key.slot).unwrap().1.input;
+                effects.push(Effect::HandOver { key, to: ShardId(rest.parse().unwrap()), arrival });
             }
             "tell" => effects.push(Effect::Send { to: ShardId(rest.parse().unwrap()), message: message() }),
             "count" => self.say(key, &format!("{} {}\n", self.counted, self.published)),
@@ -229,6 +255,12 @@ impl Shard {
             self.say(key, "heard\n");
             effects.push(Effect::Read { key, on: true });
         }
+        let due: Vec<ConnKey> =
+            self.ungreeted.extract_if(.., |waiting| waiting.0 <= now.mono_us).map(|waiting| waiting.1).collect();
+        for key in due {
+            effects.push(Effect::Shutdown(key));
+            self.close(key, effects);
+        }
     }
 
     pub(super) fn work(&mut self, _now: Now, _effects: &mut Effects) -> bool {
@@ -236,7 +268,7 @@ impl Shard {
     }
 
     pub(super) fn next_deadline_us(&self) -> Option<u64> {
-        self.muted.iter().map(|muted| muted.0).min()
+        self.muted.iter().chain(&self.ungreeted).map(|due| due.0).min()
     }
 
     pub(super) fn take_dirty(&mut self, out: &mut Vec<ConnKey>) {
@@ -257,7 +289,7 @@ impl Shard {
         conn.blocked = blocked;
         if !conn.output.is_empty() && !blocked {
             self.dirty.push_back(key);
-        } else if conn.output.is_empty() && conn.closing {
+        } else if conn.output.is_empty() && conn.closing && !conn.sealed {
             effects.push(Effect::Shutdown(key));
             self.close(key, effects);
         }

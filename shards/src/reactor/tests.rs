@@ -1,6 +1,6 @@
 //! The reactor end to end: real threads, real sockets on the loopback, both drivers, and the stand-in shard.
 use super::stand_in::{self, Shard};
-use super::{DriverKind, ListenerFd, MakeGuest, ShardSeat, StopSignal, StoreSeat, run_on};
+use super::{DriverKind, ListenerFd, MakeGuest, ShardSeat, StopSignal, StoreSeat, TlsSource, run_on};
 use crate::guest::{Guest, Port, Ready, Wants};
 use crate::host::StorePort;
 use crate::key::ShardId;
@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// After so long without an answer a test has failed; a reactor that works never comes near it.
-const SILENCE: Duration = Duration::from_secs(60);
+pub(super) const SILENCE: Duration = Duration::from_secs(60);
 
 /// A store with one helper thread: answers come late, from elsewhere, with a ring.
 struct HelperStore {
@@ -50,16 +50,26 @@ impl StorePort for HelperStore {
 }
 
 /// A node of stand-in shards.
-struct Node {
-    address: SocketAddr,
-    metrics: Arc<NodeMetrics>,
+pub(super) struct Node {
+    pub(super) address: SocketAddr,
+    pub(super) metrics: Arc<NodeMetrics>,
     stop: Arc<StopSignal>,
     threads: Vec<JoinHandle<()>>,
     drivers: Vec<DriverKind>,
 }
 
 impl Node {
-    fn start(shards: usize, uring: bool, connections_max: usize, mut guests: Vec<MakeGuest>) -> Node {
+    fn start(shards: usize, uring: bool, connections_max: usize, guests: Vec<MakeGuest>) -> Node {
+        Node::start_with(shards, uring, connections_max, guests, None)
+    }
+
+    pub(super) fn start_with(
+        shards: usize,
+        uring: bool,
+        connections_max: usize,
+        mut guests: Vec<MakeGuest>,
+        tls: Option<Arc<TlsSource>>,
+    ) -> Node {
         let metrics = Arc::new(NodeMetrics::new(shards, 0));
         let ports: Vec<MeshPort> = Mesh::new(shards, &metrics).unwrap();
         let stop = Arc::new(StopSignal::new(ports.iter().map(MeshPort::bell).collect()));
@@ -70,9 +80,11 @@ impl Node {
         let drivers = Arc::new(Mutex::new(Vec::new()));
         let (up, all_up) = channel();
         let threads = ports.into_iter().zip(listeners).map(|(mesh, listener)| {
+            let tls = tls.clone();
             let (bell, drivers, up) = (mesh.bell(), drivers.clone(), up.clone());
             let seat = ShardSeat {
                 id: mesh.id(),
+                tls,
                 cpu: Some(0),
                 listener,
                 mesh,
@@ -103,7 +115,7 @@ impl Node {
         Client(BufReader::new(stream))
     }
 
-    fn end(self) -> Arc<NodeMetrics> {
+    pub(super) fn end(self) -> Arc<NodeMetrics> {
         self.stop.raise();
         for thread in self.threads {
             thread.join().unwrap();
@@ -112,16 +124,16 @@ impl Node {
     }
 }
 
-struct Client(BufReader<TcpStream>);
+pub(super) struct Client<S: Read = TcpStream>(pub(super) BufReader<S>);
 
-impl Client {
-    fn say(&mut self, line: &str) -> &mut Client {
+impl<S: Read + Write> Client<S> {
+    pub(super) fn say(&mut self, line: &str) -> &mut Client<S> {
         self.0.get_mut().write_all(format!("{line}\n").as_bytes()).unwrap();
         self
     }
 
     /// The next line; empty at the end of the connection, however it came.
-    fn hear(&mut self) -> String {
+    pub(super) fn hear(&mut self) -> String {
         let mut line = String::new();
         match self.0.read_line(&mut line) {
             Ok(_) => line.trim_end().to_owned(),
@@ -130,11 +142,11 @@ impl Client {
         }
     }
 
-    fn ask(&mut self, line: &str) -> String {
+    pub(super) fn ask(&mut self, line: &str) -> String {
         self.say(line).hear()
     }
 
-    fn take(&mut self, len: usize) {
+    pub(super) fn take(&mut self, len: usize) {
         let mut bytes = vec![0; len];
         self.0.read_exact(&mut bytes).unwrap();
         assert!(bytes.iter().all(|byte| *byte == b'x'));
@@ -142,7 +154,7 @@ impl Client {
 }
 
 /// Runs a story on both drivers.
-fn on_both_drivers(story: impl Fn(bool)) {
+pub(super) fn on_both_drivers(story: impl Fn(bool)) {
     story(true);
     story(false);
 }

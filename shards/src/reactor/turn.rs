@@ -9,11 +9,12 @@
 //! epoll set per turn is all the kernel hears of its waiting.
 use super::acts::contain;
 use super::guests::GuestSeat;
-use super::listener::{Accepted, Listener, refuse};
+use super::listener::{Accepted, Listener, REFUSAL, refuse};
 use super::park::{Bed, Timer};
 use super::poller::{Poller, Token, read_event};
 use super::sockets::{Read, Readiness, Sockets, Written};
 use super::stop::{Leaving, StopSignal, Verdict};
+use super::tls::{FULL_REFUSAL, Secure};
 use super::{Shard, clock};
 use crate::effect::Effects;
 use crate::guest::{Port, Submission};
@@ -28,6 +29,8 @@ use protocol::limits::{READ_BYTES_MAX, TURN_ACCEPTS_MAX, TURN_MESSAGES_MAX, TURN
 use protocol::store::{StoreReply, StoreTicket};
 use rustix::event::epoll::Event;
 use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 /// After so much unbroken load monoio's other tasks get a chance; a shard has none of its own, so this is a courtesy
@@ -52,6 +55,8 @@ pub(super) struct Reactor {
     /// `None` once the node stops.
     pub(super) listener: Option<Listener>,
     pub(super) sockets: Sockets,
+    /// `None` while clients are served in plain text.
+    pub(super) secure: Option<Box<Secure>>,
     pub(super) guests: Vec<GuestSeat>,
     /// The turn's reading of the clock.
     pub(super) now: Now,
@@ -66,7 +71,7 @@ pub(super) struct Reactor {
 /// Room that is used in every turn and empty between them.
 pub(super) struct Scratch {
     events: Vec<Event>,
-    readable: Box<[u8]>,
+    pub(super) readable: Box<[u8]>,
     replies: Vec<(StoreTicket, StoreReply)>,
     cluster_events: Vec<ClusterEvent>,
     newly_dirty: Vec<ConnKey>,
@@ -123,6 +128,9 @@ impl Reactor {
         let mut events = std::mem::take(&mut self.scratch.events);
         self.poller.poll(&mut events);
         self.progress |= !events.is_empty();
+        if let Some(secure) = &mut self.secure {
+            secure.begin_turn();
+        }
         for event in &events {
             self.note_own(event);
         }
@@ -178,10 +186,7 @@ impl Reactor {
         for _ in 0..TURN_ACCEPTS_MAX {
             let Some(listener) = &mut self.listener else { return };
             match listener.accept(self.now.mono_us, &self.poller) {
-                Accepted::Socket(socket, peer) => match self.shard.accepted(self.now, peer) {
-                    Some(key) => self.seat(key, socket),
-                    None => refuse(socket),
-                },
+                Accepted::Socket(socket, peer) => self.seat_accepted(socket, peer),
                 Accepted::Gone => {}
                 Accepted::Nobody => return,
             }
@@ -189,8 +194,24 @@ impl Reactor {
         }
     }
 
+    fn seat_accepted(&mut self, socket: OwnedFd, peer: IpAddr) {
+        let Ok(session) = self.new_session() else { return };
+        match self.shard.accepted(self.now, peer) {
+            Some(key) => {
+                if session.is_some() {
+                    self.shard.await_greeting(self.now, key);
+                }
+                self.seat(key, socket, session);
+            }
+            None => refuse(socket, if session.is_some() { FULL_REFUSAL } else { REFUSAL }),
+        }
+    }
+
     /// What an event of a connection's socket asks for: at most one read.
     fn serve(&mut self, key: ConnKey, readiness: Readiness) {
+        if self.secure.is_some() {
+            return self.serve_secure(key, readiness);
+        }
         if readiness.write {
             self.on_connection(key, |shard, now, _| shard.writable(now, key));
         }
@@ -228,12 +249,15 @@ impl Reactor {
                     self.shard.message(self.now, from, message, &mut self.effects);
                     self.carry_out();
                 }
-                Envelope::Socket { socket, mut arrival } => {
+                Envelope::Socket { socket, session, mut arrival } => {
                     let mut rest = std::mem::take(&mut arrival.rest);
                     let key = self.shard.arrived(self.now, arrival, &mut self.effects);
-                    self.seat(key, socket);
+                    self.seat(key, socket, session);
                     if !rest.is_empty() {
                         self.on_connection(key, |shard, now, effects| shard.received(now, key, &mut rest, effects));
+                    }
+                    if self.secure.is_some() {
+                        self.heed_closed(key);
                     }
                 }
             }
@@ -328,6 +352,9 @@ impl Reactor {
 
     /// One write to one connection: how many bytes it took, `None` when nothing was tried.
     fn write(&mut self, key: ConnKey) -> Option<usize> {
+        if self.secure.is_some() {
+            return self.write_secure(key);
+        }
         let now = self.now;
         let Reactor { shard, sockets, poller, effects, .. } = self;
         let written = contain(shard, now, key, effects, |shard, _| match shard.output(now, key) {

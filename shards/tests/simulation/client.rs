@@ -21,6 +21,8 @@ pub(crate) struct Client {
     pub(crate) said_eof: bool,
     /// It is gone without a word; its socket tells that at the next event.
     pub(crate) reset: bool,
+    /// What the rim has encrypted and its socket has not taken; lost with the socket.
+    pub(crate) sealed: Vec<u8>,
     /// The server has sent FIN or closed.
     pub(crate) ended: bool,
 }
@@ -38,6 +40,7 @@ impl Client {
             hang_up: false,
             said_eof: false,
             reset: false,
+            sealed: Vec::new(),
             ended: false,
         }
     }

@@ -77,6 +77,8 @@ pub(crate) struct World {
     pub(crate) checks: bool,
     /// Whether what waits is noted in `seen` before each write.
     pub(crate) watches: bool,
+    /// Whether sockets are encrypted: what a write shows goes out as it is, however long it takes.
+    pub(crate) encrypts: bool,
     /// Which shard has the bridge to other nodes, and what it is asked.
     pub(crate) bridge: Option<usize>,
     pub(crate) to_bridge: VecDeque<ClusterRequest>,
@@ -145,6 +147,8 @@ impl World {
             dirty: (0..shards).map(|_| VecDeque::new()).collect(),
             checks: false,
             watches: false,
+            // Every other seed, whatever else it draws.
+            encrypts: seed.count_ones() % 2 == 1,
             bridge: config.cluster.map(|rules| rules.bridge.index()),
             to_bridge: VecDeque::new(),
             now_us: 1_000_000,
@@ -469,8 +473,12 @@ impl World {
 
     fn write(&mut self, at: usize, key: ConnKey) {
         let now = self.now();
-        let shown = self.shards[at].output(now, key).to_vec();
         let Some(id) = self.sockets.get(&(at as u8, key)).copied() else { return };
+        let was_sealed = !self.clients[id].sealed.is_empty();
+        let shown = match was_sealed {
+            true => std::mem::take(&mut self.clients[id].sealed),
+            false => self.shards[at].output(now, key).to_vec(),
+        };
         if self.watches {
             let waiting = self.shards[at].waiting(key);
             let seen = self.seen.entry(id).or_default();
@@ -492,7 +500,15 @@ impl World {
         client.from_server.extend_from_slice(&shown[..takes]);
         let blocked = takes < shown.len();
         client.blocked = blocked;
-        self.call(at, |shard, now, effects| shard.written(now, key, takes, blocked, effects));
+        if self.encrypts && blocked {
+            client.sealed = shown[takes..].to_vec();
+        }
+        let (len, encrypts) = (shown.len(), self.encrypts);
+        self.call(at, |shard, now, effects| match (was_sealed, encrypts && blocked) {
+            (true, _) => shard.unsealed(now, key, takes > 0, !blocked, effects),
+            (false, true) => shard.sealed(now, key, len, effects),
+            (false, false) => shard.written(now, key, takes, blocked, effects),
+        });
     }
 
     pub(crate) fn call(&mut self, at: usize, act: impl FnOnce(&mut Shard, Now, &mut Vec<Effect>)) {
@@ -518,6 +534,7 @@ impl World {
                 }
                 Effect::Shutdown(key) => {
                     if let Some(id) = self.sockets.get(&(at as u8, key)) {
+                        assert!(self.clients[*id].sealed.is_empty(), "seed {}: FIN before what was said", self.seed);
                         self.clients[*id].ended = true;
                     }
                 }

@@ -6,8 +6,8 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpStream};
 
 /// One connection, with what was read beyond the last answer.
 #[derive(Debug)]
-pub(crate) struct Connection {
-    pub(crate) stream: TcpStream,
+pub(crate) struct Connection<S = TcpStream> {
+    pub(crate) stream: S,
     ahead: Vec<u8>,
 }
 
@@ -84,16 +84,24 @@ impl Connection {
         stream.set_nodelay(true).expect("a fresh socket takes options");
         stream.set_read_timeout(Some(DEADLINE)).expect("a fresh socket takes options");
         stream.set_write_timeout(Some(DEADLINE)).expect("a fresh socket takes options");
-        Connection { stream, ahead: Vec::new() }
-    }
-
-    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.stream.write_all(bytes.as_ref()).expect("the server reads");
+        Connection::on(stream)
     }
 
     /// Ends our half.
     pub(crate) fn finish(&self) {
         self.stream.shutdown(Shutdown::Write).expect("the connection is open");
+    }
+}
+
+impl<S: Read + Write> Connection<S> {
+    /// Over anything that brings its own deadlines.
+    pub(crate) fn on(stream: S) -> Connection<S> {
+        Connection { stream, ahead: Vec::new() }
+    }
+
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).expect("the server reads");
+        self.stream.flush().expect("the server reads");
     }
 
     /// More bytes into `ahead`; false at the end.

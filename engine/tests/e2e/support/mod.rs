@@ -9,6 +9,7 @@ pub(crate) mod redis;
 pub(crate) mod server;
 pub(crate) mod service;
 pub(crate) mod sse;
+pub(crate) mod tls;
 pub(crate) mod token;
 pub(crate) mod ws;
 

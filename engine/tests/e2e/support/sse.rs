@@ -1,6 +1,8 @@
 //! A reader of event streams, over chunked HTTP/1.1 and over HTTP/1.0 alike.
 use super::http::{Connection, Response};
 use serde_json::Value;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 
 /// One event, its fields as the EventSource algorithm reads them; `text` is the block as it came.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,13 +15,13 @@ pub(crate) struct Event {
 
 /// An open stream.
 #[derive(Debug)]
-pub(crate) struct Sse {
+pub(crate) struct Sse<S = TcpStream> {
     pub(crate) head: Response,
     /// The first event.
     pub(crate) connected: Event,
     /// The last `retry:` line, in an event or between two.
     pub(crate) retry: Option<String>,
-    connection: Connection,
+    connection: Connection<S>,
     chunked: bool,
     ahead: String,
 }
@@ -36,10 +38,12 @@ impl Sse {
     pub(crate) fn open(port: u16, request: &str) -> Sse {
         Sse::open_over(Connection::open(port), request)
     }
+}
 
+impl<S: Read + Write> Sse<S> {
     /// The same over a connection that has said nothing yet.
     #[track_caller]
-    pub(crate) fn open_over(mut connection: Connection, request: &str) -> Sse {
+    pub(crate) fn open_over(mut connection: Connection<S>, request: &str) -> Sse<S> {
         connection.send(request);
         let head = connection.read_head();
         assert_eq!(head.status, 200, "{head:?}");

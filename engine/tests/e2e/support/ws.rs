@@ -1,6 +1,7 @@
 //! WebSocket clients: tungstenite for well-behaved conversations, bare frames for the rest.
 use super::http::Connection;
 use serde_json::Value;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use tungstenite::client::IntoClientRequest;
 use tungstenite::handshake::HandshakeError;
@@ -10,7 +11,7 @@ use tungstenite::{Message, WebSocket};
 pub(crate) const HEARTBEAT: &str = r#"{"type":"heartbeat"}"#;
 
 /// A client that reads by tungstenite, with a deadline on every read.
-pub(crate) struct Ws(pub(crate) WebSocket<TcpStream>);
+pub(crate) struct Ws<S = TcpStream>(pub(crate) WebSocket<S>);
 
 impl Ws {
     /// `/ws?token=…`, which must be accepted.
@@ -33,9 +34,21 @@ impl Ws {
         path: &str,
         headers: &[(&'static str, &str)],
     ) -> Result<Ws, (u16, String)> {
-        let stream = connection.stream;
-        let to = stream.peer_addr().expect("it is connected");
-        let mut request = format!("ws://{to}{path}").into_client_request().expect("a good URL");
+        let to = connection.stream.peer_addr().expect("it is connected");
+        Ws::open_on(connection.stream, &to.to_string(), path, headers)
+    }
+}
+
+impl<S: Read + Write> Ws<S> {
+    /// The opening handshake over any stream, with the host that the server is told.
+    #[track_caller]
+    pub(crate) fn open_on(
+        stream: S,
+        host: &str,
+        path: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Ws<S>, (u16, String)> {
+        let mut request = format!("ws://{host}{path}").into_client_request().expect("a good URL");
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse().expect("a good header"));
         }
