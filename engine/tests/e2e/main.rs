@@ -5,7 +5,9 @@
 
 mod chaos;
 mod cluster;
+mod conformance;
 mod hostile;
+mod hostile_frames;
 mod http;
 mod lifecycle;
 mod main_job;
