@@ -212,6 +212,28 @@ fn groups_of_names_are_seen_through() {
 }
 
 #[test]
+fn tables_of_names_that_strangers_choose_are_seeded() {
+    // A hash that everybody can compute lets a stranger choose names that all fall into one bucket. Two places need the
+    // same answer everywhere: which shard is a user's home, and which node keeps a piece of mail. They are no tables.
+    let known = ["shards/src/tables/placement.rs", "shards/src/flow/cluster/claims.rs"];
+    let root = root();
+    let mut seen: BTreeSet<&str> = BTreeSet::new();
+    for member in ["protocol/src", "shards/src", "storage/src", "engine/src"] {
+        for path in files(&root.join(member), &|path| path.extension().is_some_and(|extension| extension == "rs")) {
+            let code = shipped_code(&read(&path));
+            let inner = path.strip_prefix(&root).expect("a file below it").to_string_lossy().into_owned();
+            for unseeded in ["FixedState", "BuildHasherDefault", "DefaultHasher::new", "FxHash", "Fnv"] {
+                if code.contains(unseeded) && !known.contains(&inner.as_str()) {
+                    panic!("{inner} hashes by {unseeded}");
+                }
+            }
+            seen.extend(known.iter().find(|known| **known == inner && code.contains("FixedState")));
+        }
+    }
+    assert_eq!(seen.len(), known.len(), "one of them hashes differently now: {seen:?}");
+}
+
+#[test]
 fn the_top_shows_the_architecture() {
     let entries = std::fs::read_dir(root()).expect("the repository can be read");
     let shown: BTreeSet<String> = entries

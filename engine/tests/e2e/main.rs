@@ -8,6 +8,8 @@ mod cluster;
 mod conformance;
 mod hostile;
 mod hostile_frames;
+mod hostile_http;
+mod hostile_pace;
 mod http;
 mod lifecycle;
 mod main_job;
