@@ -212,6 +212,31 @@ fn groups_of_names_are_seen_through() {
 }
 
 #[test]
+fn tables_of_names_that_strangers_choose_are_seeded() {
+    // A hash that everybody can compute lets a stranger choose names that all fall into one bucket. These need the same
+    // answer everywhere and are no tables: which shard is a user's home, which node keeps a piece of mail, which lock of
+    // PostgreSQL is a mailbox's.
+    let known = [
+        "shards/src/flow/cluster/claims.rs",
+        "shards/src/tables/placement.rs",
+        "storage/src/postgres/store/requests.rs",
+    ];
+    let unseeded = ["FixedState", "BuildHasherDefault", "DefaultHasher::new", "FxHash", "Fnv"];
+    let root = root();
+    let mut seen: BTreeSet<&str> = BTreeSet::new();
+    for member in ["protocol/src", "shards/src", "storage/src", "engine/src"] {
+        for path in files(&root.join(member), &|path| path.extension().is_some_and(|extension| extension == "rs")) {
+            let code = shipped_code(&read(&path));
+            let inner = path.strip_prefix(&root).expect("a file below it").to_string_lossy().into_owned();
+            let Some(named) = unseeded.iter().find(|name| code.contains(**name)) else { continue };
+            let place = known.iter().find(|known| **known == inner);
+            seen.insert(place.unwrap_or_else(|| panic!("{inner} hashes by {named}")));
+        }
+    }
+    assert_eq!(seen.len(), known.len(), "one of them hashes differently now; these do not: {seen:?}");
+}
+
+#[test]
 fn the_top_shows_the_architecture() {
     let entries = std::fs::read_dir(root()).expect("the repository can be read");
     let shown: BTreeSet<String> = entries

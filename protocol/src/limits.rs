@@ -30,6 +30,11 @@ pub const HTTP_IDLE_DEADLINE_MS: u64 = 75_000;
 pub const HTTP_WRITE_DEADLINE_MS: u64 = 30_000;
 /// After the last byte was sent, how long the peer may take to close before we do.
 pub const CLOSE_LINGER_MS: u64 = 2_000;
+/// What waits for a connection that ends is written out at this rate at least, in bytes a second, after a grace of
+/// [`CLOSE_FLUSH_MS`]. A peer that reads slower is dropped, though it never stalls.
+pub const CLOSE_BYTES_PER_SECOND_MIN: usize = 16 * 1024;
+/// See [`CLOSE_BYTES_PER_SECOND_MIN`].
+pub const CLOSE_FLUSH_MS: u64 = 60_000;
 
 // --- WebSocket and SSE -----------------------------------------------------------------------------------------------
 

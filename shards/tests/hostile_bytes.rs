@@ -12,7 +12,7 @@ mod harness;
 mod mutate;
 
 use fastrand::Rng;
-use harness::{Heard, connection_bytes};
+use harness::{Happened, Heard, connection_bytes, shard_events};
 use mutate::{Mutator, assert_holds};
 use std::path::{Path, PathBuf};
 
@@ -54,8 +54,8 @@ fn run(seed: u64, input: &[u8], seen: &mut Seen) {
 }
 
 /// The seeds that are kept with the sources, in the order of their names; not what a fuzzer has left beside them.
-fn seeds() -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/connection_bytes");
+fn seeds(name: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
     let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("the folder can be read").path()).collect();
     paths.retain(|path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"seed-")));
@@ -65,7 +65,7 @@ fn seeds() -> Vec<Vec<u8>> {
 
 #[test]
 fn seeds_are_heard_and_damaged_ones_do_no_harm() {
-    let (seeds, mut seen) = (seeds(), Seen::default());
+    let (seeds, mut seen) = (seeds("connection_bytes"), Seen::default());
     // Under many schedules: the first two bytes.
     for seed in 0..40 {
         for stream in &seeds {
@@ -102,6 +102,34 @@ fn right_and_wrong_talk_does_no_harm() {
     assert!(seen.answers > 500 && seen.websockets > 500 && seen.event_streams > 200, "{seen:?}");
     assert!(seen.messages > 2_000 && seen.normal > 50 && seen.protocol_errors > 100, "{seen:?}");
     assert!(seen.too_big > 5 && seen.expired > 5 && seen.slow > 0 && seen.refused > 5, "{seen:?}");
+}
+
+#[test]
+fn events_in_any_order_leave_the_tables_in_agreement() {
+    let (seeds, mut all) = (seeds("shard_events"), Happened::default());
+    let mut run = |seed: u64, input: &[u8]| {
+        assert_holds("shard_events", seed, input, || {
+            let Happened { events, streams, asked, written, handed_over } = shard_events(input);
+            all.events += events;
+            all.streams += streams;
+            all.asked += asked;
+            all.written += written;
+            all.handed_over += handed_over;
+        });
+    };
+    for (at, seed) in seeds.iter().enumerate() {
+        run(at as u64, seed);
+    }
+    for seed in 0..900 {
+        run(seed, &Mutator::with_seed(seed).mutated(&seeds));
+    }
+    for seed in 0..400 {
+        let mut rng = Rng::with_seed(seed);
+        let program: Vec<u8> = (0..rng.usize(0..1_200)).map(|_| rng.u8(..)).collect();
+        run(seed, &program);
+    }
+    assert!(all.events > 30_000 && all.streams > 600 && all.asked > 1_500, "{all:?}");
+    assert!(all.written > 300_000 && all.handed_over > 300, "{all:?}");
 }
 
 /// A client that mostly knows how to talk.

@@ -24,6 +24,7 @@
 pub mod backend;
 pub mod backoff;
 pub mod breaker;
+mod event;
 pub mod figures;
 pub mod link;
 pub mod memory;

@@ -55,11 +55,19 @@ fn mailbox() -> Arc<MailboxKey> {
     Arc::new(MailboxKey { tenant: TenantId::default_tenant(), user: "u1".into() })
 }
 
+fn event(id: NotificationId, payload: &str) -> Vec<u8> {
+    format!(
+        r#"{{"id":"{id}","occurred_at":"t","event_type":"e","payload":{payload},"metadata":{{"source":"s","priority":"Low"}}}}"#
+    )
+    .into_bytes()
+}
+
 fn mail(store: &Store, number: u64) -> Mail {
     let unix_ns = store.now().unix_ns;
+    let id = NotificationId(uuid_v7(number, [0; 10]));
     Mail {
-        id: NotificationId(uuid_v7(number, [0; 10])),
-        event: format!("{{\"payload\":{number}}}").into_bytes().into(),
+        id,
+        event: event(id, &number.to_string()).into(),
         queued_at_unix_ns: unix_ns,
         expires_at_unix_ns: unix_ns + 3_600_000_000_000,
         attempts: 0,
@@ -150,7 +158,7 @@ fn every_request_is_done_and_answered_once() {
     assert_eq!((first.len(), next), (2, Some(positions[1])));
     assert_eq!(
         (first[0].position, first[0].mail.attempts, &*first[0].mail.event),
-        (positions[0], 1, &b"{\"payload\":1}"[..])
+        (positions[0], 1, &*event(first[0].mail.id, "1"))
     );
     let (rest, next) = page(store.ask(read(next, 3)));
     assert_eq!((rest.len(), next), (3, None), "nothing is behind a page that ends with the last one");
@@ -519,8 +527,9 @@ fn an_outbox_that_is_put_back_is_kept_wholly_however_large_it_is() {
     let request = append(&store, 1..=limits::OUTBOX_FRAMES_MAX as u64);
     assert_eq!(appended(store.ask(request)).0.len(), limits::OUTBOX_FRAMES_MAX);
     // Several commands: more than an outbox ever holds.
-    let event: Arc<[u8]> = format!("{{\"payload\":\"{}\"}}", "x".repeat(1_000_000)).into_bytes().into();
-    let large: Vec<Mail> = (1..=20).map(|number| Mail { event: Arc::clone(&event), ..mail(&store, number) }).collect();
+    let payload = format!("\"{}\"", "x".repeat(1_000_000));
+    let larger = |mail: Mail| Mail { event: event(mail.id, &payload).into(), ..mail };
+    let large: Vec<Mail> = (1..=20).map(|number| larger(mail(&store, number))).collect();
     let (positions, dropped) =
         appended(store.ask(StoreRequest::AppendMail { mailbox: mailbox(), mail: large, claim: None }));
     assert_eq!((positions.len(), dropped, positions.is_sorted()), (20, 0, true));

@@ -5,7 +5,11 @@
 
 mod chaos;
 mod cluster;
+mod conformance;
 mod hostile;
+mod hostile_frames;
+mod hostile_http;
+mod hostile_pace;
 mod http;
 mod lifecycle;
 mod limits;

@@ -6,12 +6,14 @@
 use super::close::{self, CloseCode};
 use super::encoder::Opcode;
 use super::header::{CONTINUES_NOTHING, Header, MASK_BYTES, Stop};
+use super::message::{Message, unmask, utf8};
 use std::fmt;
 
 /// What of a client's stream must be remembered between frames: nothing, or the message that is under way.
 ///
-/// Eight bytes while no fragmented message is open; one allocation of at most the message's bound while one is. After
-/// an error the stream means nothing any more: what follows is thrown away, not decoded.
+/// Eight bytes between messages; a small allocation while a text frame is not whole, and one of at most the message's
+/// bound while a message comes in fragments. After an error the stream means nothing any more: what follows is thrown
+/// away, not decoded.
 #[derive(Debug, Default)]
 pub struct Decoder {
     open: Option<Box<Message>>,
@@ -111,8 +113,10 @@ impl Decoder {
 
     /// Decodes the first frame of `input`, unmasking its payload in place.
     ///
-    /// [`Decoded::NeedMore`] changed and consumed nothing, so the caller may move the bytes; only the header is looked
-    /// at again. `bytes_max` bounds a whole message, inclusive; control frames have their own bound.
+    /// [`Decoded::NeedMore`] changed and consumed nothing, so the caller may move the bytes and must bring them again;
+    /// only the header is looked at twice. Of a text, what has come is checked already: it is refused at the first byte
+    /// that cannot be UTF-8, not at the end of its frame (RFC 6455 §8.1 lets us wait; a sender would only send on).
+    /// `bytes_max` bounds a whole message, inclusive; control frames have their own bound.
     ///
     /// A message that came in fragments is lent from the decoder and given back to the allocator by the next call:
     /// call until [`Decoded::NeedMore`], be it with an empty input, before the connection goes idle.
@@ -120,8 +124,9 @@ impl Decoder {
         if self.open.as_ref().is_some_and(|message| message.is_whole) {
             self.open = None;
         }
-        let held_bytes = self.open.as_ref().map_or(0, |message| message.bytes.len());
-        let header = match Header::read(input, self.open.is_some(), bytes_max.saturating_sub(held_bytes)) {
+        let open = self.open.as_ref().filter(|message| message.is_open);
+        let held_bytes = open.map_or(0, |message| message.bytes.len());
+        let header = match Header::read(input, open.is_some(), bytes_max.saturating_sub(held_bytes)) {
             Ok(header) => header,
             Err(Stop::NeedMore { frame_bytes }) => return Ok(Decoded::NeedMore { frame_bytes }),
             Err(Stop::Protocol(reason)) => return Err(DecodeError::Protocol(reason)),
@@ -129,16 +134,18 @@ impl Decoder {
         };
         let consumed = header.header_bytes.saturating_add(header.payload_bytes);
         if input.len() < consumed {
+            self.look(&header, input)?;
             return Ok(Decoded::NeedMore { frame_bytes: consumed });
         }
         let (head, payload) = input[..consumed].split_at_mut(header.header_bytes);
-        let mut key = [0; MASK_BYTES];
-        key.copy_from_slice(&head[header.header_bytes - MASK_BYTES..]);
-        unmask(payload, key);
+        unmask(payload, key_of(head));
         let payload: &'a [u8] = payload;
 
         let event = match header.opcode {
-            Opcode::Text if header.is_final => WsEvent::Text(utf8(payload)?),
+            Opcode::Text if header.is_final => {
+                self.open = None;
+                WsEvent::Text(utf8(payload)?)
+            }
             Opcode::Binary if header.is_final => WsEvent::Binary(payload),
             Opcode::Text | Opcode::Binary => {
                 let mut message = Box::new(Message::new(header.opcode == Opcode::Text));
@@ -157,52 +164,23 @@ impl Decoder {
         };
         Ok(Decoded::Frame { consumed, event })
     }
-}
 
-/// A message under way in fragments.
-#[derive(Debug)]
-struct Message {
-    is_text: bool,
-    /// Its last fragment came and it was lent to the caller; the next call drops it.
-    is_whole: bool,
-    /// Of a text, how much is known to be UTF-8: all but the begun character at the end of the last fragment.
-    utf8_bytes: usize,
-    bytes: Vec<u8>,
-}
-
-impl Message {
-    fn new(is_text: bool) -> Message {
-        Message { is_text, is_whole: false, utf8_bytes: 0, bytes: Vec::new() }
-    }
-
-    /// Takes a fragment's payload; the header's check has made sure that it fits `bytes_max`.
-    fn append(&mut self, payload: &[u8], bytes_max: usize) -> Result<(), DecodeError> {
-        let needed = self.bytes.len() + payload.len();
-        if needed > self.bytes.capacity() {
-            // Doubled, so that many small fragments do not copy the message once each, but never past the bound.
-            let target = needed.max(self.bytes.capacity() * 2).min(bytes_max).max(needed);
-            self.bytes.reserve_exact(target - self.bytes.len());
-        }
-        self.bytes.extend_from_slice(payload);
-        if self.is_text {
-            match std::str::from_utf8(&self.bytes[self.utf8_bytes..]) {
-                Ok(_) => self.utf8_bytes = self.bytes.len(),
-                Err(error) if error.error_len().is_none() => self.utf8_bytes += error.valid_up_to(),
-                Err(_) => return Err(DecodeError::InvalidUtf8),
-            }
-        }
-        Ok(())
-    }
-
-    /// Lends the whole message, once.
-    fn finish(&mut self) -> Result<WsEvent<'_>, DecodeError> {
-        self.is_whole = true;
-        Ok(if self.is_text { WsEvent::Text(utf8(&self.bytes)?) } else { WsEvent::Binary(&self.bytes) })
+    /// Looks at what has come of a frame that is not whole.
+    fn look(&mut self, header: &Header, input: &[u8]) -> Result<(), DecodeError> {
+        let Some((head, masked)) = input.split_at_checked(header.header_bytes) else { return Ok(()) };
+        let message = match (header.opcode, &mut self.open) {
+            (_, _) if masked.is_empty() => return Ok(()),
+            (Opcode::Text, open) => open.get_or_insert_with(|| Box::new(Message::new(true))),
+            (Opcode::Continuation, Some(message)) => message,
+            _ => return Ok(()),
+        };
+        message.look(masked, key_of(head))
     }
 }
 
-fn utf8(bytes: &[u8]) -> Result<&str, DecodeError> {
-    std::str::from_utf8(bytes).map_err(|_| DecodeError::InvalidUtf8)
+/// The masking key: the last bytes of a client's header.
+fn key_of(head: &[u8]) -> [u8; MASK_BYTES] {
+    head.last_chunk().copied().unwrap_or_default()
 }
 
 /// RFC 6455 §5.5.1: nothing, or a code and perhaps words.
@@ -217,19 +195,6 @@ fn close_event(payload: &[u8]) -> Result<WsEvent<'_>, DecodeError> {
             }
             Ok(WsEvent::Close { code: Some(code), reason: utf8(reason)? })
         }
-    }
-}
-
-/// RFC 6455 §5.3, eight bytes at a time: two turns of the key.
-fn unmask(payload: &mut [u8], key: [u8; MASK_BYTES]) {
-    let [a, b, c, d] = key;
-    let key_twice = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
-    let (words, tail) = payload.as_chunks_mut::<8>();
-    for word in words {
-        *word = (u64::from_ne_bytes(*word) ^ key_twice).to_ne_bytes();
-    }
-    for (byte, key_byte) in tail.iter_mut().zip(key.iter().cycle()) {
-        *byte ^= key_byte;
     }
 }
 
@@ -385,6 +350,63 @@ mod tests {
         for (said, heard) in rows {
             assert_eq!(converse(said, 100), heard);
         }
+    }
+
+    #[test]
+    fn a_text_is_refused_at_the_first_byte_that_cannot_be() {
+        // Unfragmented, and with a character that the fragment before it began.
+        let texts: [(&[u8], &[u8]); 6] = [
+            (b"", b"\xce\xba\xe1\xbd\xb9\xcf\x83\xf4\x90\x80\x80edited"),
+            (b"", b"\xed\xa0\x80"),
+            (b"", &[[b'x'; 700].as_slice(), b"\xe8\xa8\x8a\xc1", &[b'y'; 20]].concat()),
+            (b"\xf4", b"\x8f\xbf\xbf\xe8\xa8z and on"),
+            (b"ab\xf0\x90", b"\x80a and on"),
+            (b"\xe8\xa8", &"訊息😀".as_bytes()[2..]),
+        ];
+        for (begun, payload) in texts {
+            let text = [begun, payload].concat();
+            let is_wrong =
+                |end: usize| std::str::from_utf8(&text[..end]).is_err_and(|error| error.error_len().is_some());
+            let refused_at = (0..=text.len()).find(|end| is_wrong(*end)).map(|end| end - begun.len());
+            let first = if begun.is_empty() { 1 } else { 0 };
+            let whole = frame(first, payload);
+            let header_bytes = whole.len() - payload.len();
+            for step in [1, 2, 3, 255, 256, 1_000] {
+                let mut decoder = Decoder::new();
+                if !begun.is_empty() {
+                    decoder.decode(&mut frame(1, begun), 2_000).unwrap();
+                }
+                let mut ends: Vec<usize> = (header_bytes..whole.len()).step_by(step).collect();
+                ends.extend(refused_at.map(|at| header_bytes + at));
+                ends.sort_unstable();
+                for end in ends {
+                    let mut input = whole[..end].to_vec();
+                    let decoded = decoder.decode(&mut input, 2_000);
+                    if refused_at.is_some_and(|at| end >= header_bytes + at) {
+                        assert_eq!(decoded, Err(DecodeError::InvalidUtf8), "{end} of {text:x?}");
+                        break;
+                    }
+                    assert_eq!(decoded, Ok(Decoded::NeedMore { frame_bytes: whole.len() }), "{end} of {text:x?}");
+                    assert_eq!(input, whole[..end], "an incomplete frame was changed");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_text_in_pieces_leaves_nothing_behind() {
+        let whole = frame(FIN | 1, "訊息".as_bytes());
+        let mut decoder = Decoder::new();
+        for end in 0..whole.len() {
+            assert!(matches!(decoder.decode(&mut whole[..end].to_vec(), 10), Ok(Decoded::NeedMore { .. })));
+        }
+        let event = WsEvent::Text("訊息");
+        assert_eq!(decoder.decode(&mut whole.clone(), 10), Ok(Decoded::Frame { consumed: 12, event }));
+        assert!(decoder.open.is_none());
+        assert_eq!(
+            converse(&[whole, frame(0, b"a")], 10).last().unwrap(),
+            "1002 continuation frame without a message to continue"
+        );
     }
 
     #[test]

@@ -4,3 +4,4 @@ pub mod decoder;
 pub mod encoder;
 pub mod handshake;
 mod header;
+mod message;

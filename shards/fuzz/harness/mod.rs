@@ -1,10 +1,13 @@
-//! One shard with two connections: a peer that sends anything, and one beside it that behaves and must not notice.
+//! Two worlds: one shard with two connections, and a node of two with a store (`events`). Of the first:
+//! one shard with two connections: a peer that sends anything, and one beside it that behaves and must not notice.
 //!
 //! The sockets are imaginary, the clock is virtual. What happens when is drawn from the first two bytes of the input,
 //! the rest is what the peer sends; so a seed of the corpus is a stream that one can read behind two digits.
+mod events;
 mod output;
 mod world;
 
+pub use events::{Happened, shard_events};
 pub use output::Heard;
 pub use world::token;
 

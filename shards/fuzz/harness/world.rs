@@ -25,7 +25,7 @@ use std::sync::atomic::Ordering::Relaxed;
 /// Signs the tokens of this world; opens nothing.
 const SECRET: &[u8] = b"a secret of the hostile world, 32+";
 /// When the world begins, in seconds since the Unix epoch.
-const NOW_S: u64 = 1_767_323_045;
+pub(super) const NOW_S: u64 = 1_767_323_045;
 
 /// The peer under test, and the one beside it.
 const PEER: usize = 0;
@@ -38,7 +38,7 @@ pub fn token(user: &str, seconds: u64) -> String {
     mint_hs256(SECRET, &claims)
 }
 
-struct Pages;
+pub(super) struct Pages;
 
 impl Host for Pages {
     fn health(&self, _: Now) -> Vec<u8> {
@@ -69,6 +69,38 @@ struct Socket {
     is_blocked: bool,
 }
 
+/// Everything small, and nothing that is kept.
+pub(super) fn config() -> ShardConfig {
+    let verifier = VerifierConfig {
+        algorithm: Algorithm::Hs256,
+        secret: Some(SECRET),
+        public_key_pem: None,
+        issuer: None,
+        audience: None,
+    };
+    ShardConfig {
+        server_id: "world".into(),
+        production: false,
+        api_key: None,
+        verifier: Verifier::new(&verifier).expect("the secret is not empty"),
+        cors: Cors::any(),
+        tenancy: false,
+        heartbeat_interval_ms: 30_000,
+        connection_timeout_ms: 120_000,
+        connections_max: 10,
+        sockets_max: 2,
+        connections_per_user_max: 1,
+        subscriptions_max: 5,
+        templates_kept: false,
+        queue: None,
+        ack: None,
+        cluster: None,
+        tenant_rules: None,
+        trusted_proxies: TrustedProxies::default(),
+        rate_limits: None,
+    }
+}
+
 pub(super) struct World {
     shard: Shard,
     node: Arc<NodeMetrics>,
@@ -83,32 +115,10 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(seed: u64) -> World {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let verifier = VerifierConfig {
-            algorithm: Algorithm::Hs256,
-            secret: Some(SECRET),
-            public_key_pem: None,
-            issuer: None,
-            audience: None,
-        };
         let config = ShardConfig {
-            server_id: "world".into(),
-            production: false,
             api_key: (rng.u8(0..8) == 0).then(|| Box::from(&b"key"[..])),
-            verifier: Verifier::new(&verifier).expect("the secret is not empty"),
-            cors: Cors::any(),
             tenancy: rng.u8(0..8) == 0,
-            tenant_rules: None,
-            heartbeat_interval_ms: 30_000,
-            connection_timeout_ms: 120_000,
             connections_max: if rng.u8(0..16) == 0 { 1 } else { 10 },
-            sockets_max: 2,
-            connections_per_user_max: 1,
-            subscriptions_max: 5,
-            templates_kept: false,
-            queue: None,
-            ack: None,
-            cluster: None,
-            trusted_proxies: TrustedProxies::default(),
             rate_limits: (rng.u8(0..4) == 0).then(|| RateLimitRules {
                 requests: Rate::per_second(2, 2),
                 connects: Rate::per_minute(2),
@@ -116,6 +126,7 @@ impl World {
                 sweep_interval_ms: 1_000,
                 is_shared: false,
             }),
+            ..config()
         };
         let node = Arc::new(NodeMetrics::new(1, ROUTE_LABELS.len()));
         let mut shard = Shard::new(ShardId(0), 1, Arc::new(config), Arc::clone(&node), Arc::new(Pages), rng.u64(..));

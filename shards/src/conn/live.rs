@@ -166,6 +166,8 @@ pub struct Closing {
     pub deadline_ms: u64,
     /// How long it may take none.
     pub patience_ms: u64,
+    /// The socket is dropped then, however steadily it takes bytes (see [`super::Connection::flush_by_ms`]).
+    pub flush_by_ms: u64,
     /// For the client's own Close.
     pub decoder: Decoder,
     /// Where mail goes that is not written in the end.

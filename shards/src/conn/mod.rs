@@ -8,6 +8,7 @@ use crate::tables::wheel::Tick;
 use http::HttpState;
 use live::{Closing, Live};
 use outbox::Outbox;
+use protocol::limits;
 
 /// One connection's slot. Small and flat: an idle subscriber holds no buffer at all.
 #[derive(Debug)]
@@ -77,6 +78,16 @@ impl Connection {
         self.outbox.as_deref().filter(|outbox| self.sealed || !outbox.is_empty()).map(|outbox| outbox.waiting_since_us)
     }
 
+    /// When all that waits must be out if the connection ends now; of one that ends already, as it was told when its end
+    /// began.
+    pub fn flush_by_ms(&self, now_ms: u64) -> u64 {
+        if let Phase::Closing(closing) = &self.phase {
+            return closing.flush_by_ms;
+        }
+        let waiting_bytes = self.outbox.as_ref().map_or(0, |outbox| outbox.frame_bytes() + outbox.control_bytes());
+        now_ms + limits::CLOSE_FLUSH_MS + waiting_bytes as u64 * 1_000 / limits::CLOSE_BYTES_PER_SECOND_MIN as u64
+    }
+
     /// Whether nothing waits to be written.
     pub fn is_flushed(&self) -> bool {
         !self.sealed && self.outbox.as_ref().is_none_or(|outbox| outbox.is_empty())
@@ -86,7 +97,7 @@ impl Connection {
 impl Connection {
     /// Whether its input may be used now.
     pub fn wants_input(&self) -> bool {
-        if self.control_bytes() > protocol::limits::OUTBOX_CONTROL_BYTES_MAX {
+        if self.control_bytes() > limits::OUTBOX_CONTROL_BYTES_MAX {
             return false;
         }
         match &self.phase {

@@ -55,11 +55,13 @@ impl Shard {
             self.remove_subscription(now, key, last, effects);
         }
         let connection = self.connections.get_mut(key)?;
+        let flush_by_ms = connection.flush_by_ms(now.mono_ms());
         let closing = Closing {
             transport: connection.reads().0,
             stage: Stage::Finishing,
             deadline_ms: now.mono_ms() + limits::WS_CLOSE_DEADLINE_MS,
             patience_ms: limits::WS_CLOSE_DEADLINE_MS,
+            flush_by_ms,
             decoder: Decoder::new(),
             mailbox,
         };
@@ -134,8 +136,8 @@ impl Shard {
         let deadline_ms = now.mono_ms() + limits::WS_CLOSE_DEADLINE_MS;
         let Some(connection) = self.connections.get_mut(key) else { return };
         let (patience_ms, mailbox) = (limits::WS_CLOSE_DEADLINE_MS, connection.closing_mailbox());
-        let stage = Stage::Flushing(code);
-        let closing = Closing { transport, stage, deadline_ms, patience_ms, decoder, mailbox };
+        let (stage, flush_by_ms) = (Stage::Flushing(code), connection.flush_by_ms(now.mono_ms()));
+        let closing = Closing { transport, stage, deadline_ms, patience_ms, flush_by_ms, decoder, mailbox };
         connection.phase = Phase::Closing(Box::new(closing));
         let is_flushed = connection.is_flushed();
         self.schedule(key, deadline_ms);
@@ -156,7 +158,8 @@ impl Shard {
         };
         let (transport, deadline_ms) = (connection.reads().0, now.mono_ms() + patience_ms);
         let (decoder, mailbox) = (Decoder::new(), connection.closing_mailbox());
-        let closing = Closing { transport, stage: Stage::Finishing, deadline_ms, patience_ms, decoder, mailbox };
+        let (stage, flush_by_ms) = (Stage::Finishing, connection.flush_by_ms(now.mono_ms()));
+        let closing = Closing { transport, stage, deadline_ms, patience_ms, flush_by_ms, decoder, mailbox };
         connection.phase = Phase::Closing(Box::new(closing));
         connection.tail = Vec::new();
         let is_flushed = connection.is_flushed();

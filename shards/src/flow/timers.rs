@@ -108,6 +108,7 @@ impl Shard {
             Phase::Closing(closing) => {
                 let taken_at_ms = connection.waiting_since_us().map(|since_us| since_us / 1_000);
                 let deadline_ms = taken_at_ms.map_or(0, |at_ms| at_ms + closing.patience_ms).max(closing.deadline_ms);
+                let deadline_ms = deadline_ms.min(closing.flush_by_ms);
                 if now_ms < deadline_ms {
                     self.schedule(key, deadline_ms);
                 } else {

@@ -3,6 +3,7 @@
 //! Every failure names its seed; the same seed replays the same world.
 mod client;
 mod cluster;
+mod deadlines;
 mod fanout;
 mod http;
 mod limits;

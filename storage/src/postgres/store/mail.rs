@@ -160,7 +160,8 @@ impl Page {
 }
 
 fn mail(row: &Row<'_>) -> Option<Mail> {
-    let (id, event) = event::read(row.bytes(8)?)?;
+    let (id, event) = crate::event::read(row.bytes(8)?)?;
+    let event = event.into();
     Some(Mail {
         id,
         event,

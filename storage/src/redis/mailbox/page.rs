@@ -1,10 +1,12 @@
 //! What a mailbox answers, read where it lies.
+use crate::event;
 use crate::redis::commands::reply::{Items, Reply};
 use protocol::clock::{self, Now};
 use protocol::ids::NotificationId;
 use protocol::json::Json;
 use protocol::store::{Entry, Mail, Position};
 use protocol::stream::StreamSeq;
+use std::borrow::Cow;
 use std::fmt;
 use uuid::Uuid;
 
@@ -177,6 +179,26 @@ impl Page {
             Some(page)
         })
     }
+
+    /// Leaves among the entries what clients can be given. An event that another writer put there in a form of its own is
+    /// put into that of contract §5, so that no text of a stranger ends a line of an event stream; one that is none, or
+    /// another one than its entry says, is undecodable.
+    #[must_use]
+    pub fn fit_for_clients(mut self) -> Page {
+        let undecodable = &mut self.undecodable;
+        self.entries.retain_mut(|entry| {
+            let in_form = event::read(&entry.mail.event).filter(|(id, _)| *id == entry.mail.id);
+            let Some((_, event)) = in_form else {
+                undecodable.push(entry.position);
+                return false;
+            };
+            if let Cow::Owned(event) = event {
+                entry.mail.event = event.into();
+            }
+            true
+        });
+        self
+    }
 }
 
 /// The value of `data`.
@@ -310,6 +332,24 @@ mod tests {
         };
         assert_eq!(page.entries[1].mail, anothers);
         assert_eq!(page.entries[2].mail.attempts, 1, "a damaged mark is none");
+    }
+
+    #[test]
+    fn what_clients_are_given_is_an_event_on_one_line() {
+        let event = |id: &str| {
+            format!(
+                r#"{{"id":"{id}","occurred_at":"t","event_type":"e","payload":1,"metadata":{{"source":"s","priority":"Low"}}}}"#
+            )
+        };
+        let good = stored(&event(ID));
+        let others = stored(&event(ID).replace(",\"payload", ",\n\n\"payload"));
+        let (none, anothers) = (stored("{}"), stored(&event("0190a000-0000-7000-8000-000000000002")));
+        let mark = Some("7:40:200000000000:1");
+        let entries = [&good, &others, &none, &anothers].map(|data| ("1-0", mark, Some(data.as_str())));
+        let page = read(&page_text(&entries)).unwrap().fit_for_clients();
+        let events: Vec<&[u8]> = page.entries.iter().map(|entry| &*entry.mail.event).collect();
+        assert_eq!(events, [event(ID).as_bytes(); 2]);
+        assert_eq!(page.undecodable.len(), 2);
     }
 
     #[test]

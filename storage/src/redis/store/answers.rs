@@ -171,7 +171,7 @@ impl Desk {
                 Ok(())
             }),
             What::Page(ticket, mailbox) => {
-                let page = Page::read(reply, now, self.ttl_seconds);
+                let page = Page::read(reply, now, self.ttl_seconds).map(Page::fit_for_clients);
                 if let Ok(page) = &page {
                     self.tidy(now, &mailbox, page);
                 }
