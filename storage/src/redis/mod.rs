@@ -4,11 +4,13 @@
 //! [`commands`] is another link, for commands and their answers; it shares nothing with the subscription but the way it
 //! is made. [`mailbox`] and [`acks`] are what is said over it, and
 //! [`store`] is who says it: the backend of a shard. [`router`] is a subscription whose names come and go.
+//! [`partitions`] is where keys lie in a Redis Cluster.
 pub mod acks;
 pub mod commands;
 pub mod feed;
 mod link;
 pub mod mailbox;
+pub mod partitions;
 mod reply;
 pub mod router;
 pub mod session;

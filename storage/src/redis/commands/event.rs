@@ -109,6 +109,11 @@ pub enum Event<'a> {
         /// Its words, printable.
         text: String,
     },
+    /// The server does not have the slot of a command, which is kept for the next connection.
+    Elsewhere {
+        /// Its words: who has it, perhaps.
+        text: String,
+    },
     /// The greeting was refused; the session is of no use until it is begun again.
     GreetingRefused {
         /// What was refused.

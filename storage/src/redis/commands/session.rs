@@ -15,6 +15,9 @@
 //! So one command never overtakes another that was taken before, except that a command without a script, or with a
 //! script the server still had, is executed where it stood.
 //!
+//! **Slots.** A server of a cluster that does not have a command's slot does not execute it. Such a command keeps its place
+//! before those that were taken after it, and waits for a connection to the server that has it, within its time.
+//!
 //! Commands are encoded once, when they are taken, and kept in the output until they are answered: sending one again
 //! costs a copy. Time is an argument; the session keeps deadlines and does nothing about them.
 use crate::redis::commands::answer::{Failure, Refusal, RefusalCode};
@@ -61,6 +64,8 @@ pub struct CommandSession {
     peer: Option<Peer>,
     /// A connection before this one, whose last commands may still be executed.
     fence: Option<Peer>,
+    /// A server that does not have the slot is left: see [`CommandSession::follow_slots`].
+    follows_slots: bool,
 }
 
 /// A connection as its server knows it.
@@ -161,7 +166,14 @@ impl CommandSession {
             commands: 0,
             peer: None,
             fence: None,
+            follows_slots: false,
         }
+    }
+
+    /// The server is one of a cluster: commands that it does not execute because it does not have their slot are kept
+    /// for the connection that follows ([`Event::Elsewhere`], [`CommandSession::pause`]).
+    pub fn follow_slots(&mut self) {
+        self.follows_slots = true;
     }
 
     /// There is a connection: the first words are ready to be sent. What the one before left behind is forgotten, but
@@ -378,6 +390,7 @@ impl CommandSession {
                 Heard::NotFenced { text } => Some(Event::NotFenced { text }),
                 Heard::GreetingRefused { text } => Some(Event::GreetingRefused { step, text }),
                 Heard::Done { ask } => Some(Event::Answered { ask, answer: Answer::Done(reply) }),
+                Heard::Elsewhere { text } => Some(Event::Elsewhere { text }),
                 Heard::Refused { ask, refusal } => Some(Event::Answered { ask, answer: Answer::Refused(refusal) }),
                 Heard::Failed { ask, failure } => Some(Event::Answered { ask, answer: Answer::Failed(failure) }),
             });
@@ -405,6 +418,18 @@ impl CommandSession {
             queue.asks.into_iter().for_each(|ask| on_end(ask, Fate::NotSent));
         }
         self.commands = 0;
+        self.forget_connection();
+    }
+
+    /// The connection is over, and nothing is on its way: what was kept, and what waits behind it, stays for the next.
+    pub fn pause(&mut self) {
+        debug_assert!(self.is_quiet(), "what is on its way must be answered");
+        let mut kept = Queue::default();
+        for queue in [std::mem::take(&mut self.again), std::mem::take(&mut self.waiting)] {
+            kept.bytes.extend_from_slice(&queue.bytes[queue.gone..]);
+            kept.asks.extend(queue.asks);
+        }
+        self.waiting = kept;
         self.forget_connection();
     }
 
@@ -453,6 +478,10 @@ impl CommandSession {
                     self.send_again(ask, bytes);
                     Heard::Nothing
                 }
+                Some(_) if self.follows_slots && error.is_some_and(Refusal::is_of_slot) => {
+                    self.keep_for_later(ask, bytes);
+                    Heard::Elsewhere { text }
+                }
                 Some(code) => Heard::Refused { ask, refusal: Refusal { code, text } },
                 None => Heard::Failed { ask, failure: Failure::of(text) },
             },
@@ -485,11 +514,16 @@ impl CommandSession {
     /// Keeps a command whose script was lost, until everything else is answered.
     fn send_again(&mut self, mut ask: Ask, bytes: usize) {
         ask.reloads += 1;
-        self.again.asks.push_back(ask);
-        self.again.bytes.extend_from_slice(&self.output[self.answered..self.answered + bytes]);
+        self.keep_for_later(ask, bytes);
         if self.gate == Gate::Open {
             self.gate = Gate::Reloading;
         }
+    }
+
+    /// Keeps the command in front of the output.
+    fn keep_for_later(&mut self, ask: Ask, bytes: usize) {
+        self.again.asks.push_back(ask);
+        self.again.bytes.extend_from_slice(&self.output[self.answered..self.answered + bytes]);
     }
 
     /// The server does not take a script: what needs it is not sent a third time.
@@ -559,6 +593,7 @@ enum Heard {
     NotFenced { text: String },
     GreetingRefused { text: String },
     Done { ask: Ask },
+    Elsewhere { text: String },
     Refused { ask: Ask, refusal: Refusal },
     Failed { ask: Ask, failure: Failure },
 }
