@@ -15,7 +15,6 @@ pub(crate) const MASTERS: usize = 3;
 /// Three masters with a third of the slots each, and perhaps a replica of each behind them in the list; and who knows it.
 pub(crate) struct Cluster {
     pub(crate) nodes: Vec<RedisServer>,
-    bus_ports: Vec<u16>,
     pub(crate) whereabouts: Whereabouts,
     /// Nobody is at its place, but it has the login.
     pub(crate) url: RedisUrl,
@@ -47,55 +46,19 @@ impl Cluster {
             nodes.push(node);
             bus_ports.push(bus_port);
         }
+        join(&nodes, &bus_ports);
         let address = format!("redis-cluster://127.0.0.1:{}", nodes[0].port);
         let address = RedisAddress::parse(&address).expect("a valid address");
         let url = address.url_of(&Node { host: "nowhere.invalid".to_owned(), port: 1 });
         let timing = FinderTiming { round_gap_ms: 10, ..FinderTiming::default() };
         let whereabouts = Whereabouts::look(FinderConfig { timing, ..FinderConfig::new(address) }, 7);
         let whereabouts = whereabouts.expect("the system has a thread left");
-        let cluster = Cluster { nodes, bus_ports, whereabouts, url };
-        cluster.join();
-        cluster
-    }
-
-    fn join(&self) {
-        let third = SLOTS / MASTERS as u16;
-        for (nth, node) in self.nodes.iter().enumerate() {
-            let mut client = node.client();
-            if nth < MASTERS {
-                let from = third * nth as u16;
-                let to = if nth + 1 == MASTERS { SLOTS - 1 } else { from + third - 1 };
-                client.must(&["CLUSTER", "ADDSLOTSRANGE", &from.to_string(), &to.to_string()]);
-            }
-            if nth > 0 {
-                let (port, bus_port) = (self.nodes[0].port.to_string(), self.bus_ports[0].to_string());
-                client.must(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus_port]);
-            }
-        }
-        let known = format!("cluster_known_nodes:{}\r", self.nodes.len());
-        for node in &self.nodes {
-            until("every node to know every other, and all slots", || {
-                let info = text(node.client().command(&["CLUSTER", "INFO"]));
-                ["cluster_state:ok", &known, "cluster_slots_assigned:16384"].iter().all(|line| info.contains(line))
-            });
-        }
-        for nth in MASTERS..self.nodes.len() {
-            let master = self.id(nth % MASTERS);
-            let replicate = ["CLUSTER", "REPLICATE", &master];
-            until("the replica to follow", || {
-                self.nodes[nth].client().command(&replicate) == OwnedFrame::SimpleString(b"OK".to_vec())
-            });
-            until("the replica to be in step, and known", || {
-                let link = text(self.nodes[nth].client().command(&["INFO", "replication"]));
-                let told = self.nodes[0].client().command(&["CLUSTER", "REPLICAS", &master]);
-                link.contains("master_link_status:up") && matches!(told, OwnedFrame::Array(all) if all.len() == 1)
-            });
-        }
+        Cluster { nodes, whereabouts, url }
     }
 
     /// What a node calls itself.
     pub(crate) fn id(&self, nth: usize) -> String {
-        text(self.nodes[nth].client().command(&["CLUSTER", "MYID"]))
+        id_of(&self.nodes[nth])
     }
 
     /// Which node was given the slot of a key at the start.
@@ -134,6 +97,46 @@ impl Cluster {
             client.must(&["CLUSTER", "SETSLOT", &slot, "NODE", &target_id]);
         }
     }
+}
+
+/// Makes one of them.
+fn join(nodes: &[RedisServer], bus_ports: &[u16]) {
+    let third = SLOTS / MASTERS as u16;
+    for (nth, node) in nodes.iter().enumerate() {
+        let mut client = node.client();
+        if nth < MASTERS {
+            let from = third * nth as u16;
+            let to = if nth + 1 == MASTERS { SLOTS - 1 } else { from + third - 1 };
+            client.must(&["CLUSTER", "ADDSLOTSRANGE", &from.to_string(), &to.to_string()]);
+        }
+        if nth > 0 {
+            let (port, bus_port) = (nodes[0].port.to_string(), bus_ports[0].to_string());
+            client.must(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus_port]);
+        }
+    }
+    let known = format!("cluster_known_nodes:{}\r", nodes.len());
+    for node in nodes {
+        until("every node to know every other, and all slots", || {
+            let info = text(node.client().command(&["CLUSTER", "INFO"]));
+            ["cluster_state:ok", &known, "cluster_slots_assigned:16384"].iter().all(|line| info.contains(line))
+        });
+    }
+    for nth in MASTERS..nodes.len() {
+        let master = id_of(&nodes[nth % MASTERS]);
+        let replicate = ["CLUSTER", "REPLICATE", &master];
+        until("the replica to follow", || {
+            nodes[nth].client().command(&replicate) == OwnedFrame::SimpleString(b"OK".to_vec())
+        });
+        until("the replica to be in step, and known", || {
+            let link = text(nodes[nth].client().command(&["INFO", "replication"]));
+            let told = nodes[0].client().command(&["CLUSTER", "REPLICAS", &master]);
+            link.contains("master_link_status:up") && matches!(told, OwnedFrame::Array(all) if all.len() == 1)
+        });
+    }
+}
+
+fn id_of(node: &RedisServer) -> String {
+    text(node.client().command(&["CLUSTER", "MYID"]))
 }
 
 impl Drop for Cluster {

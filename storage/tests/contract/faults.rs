@@ -159,17 +159,18 @@ fn postgres_sessions_that_stood_still_do_nothing_behind_their_successors() {
 #[test]
 fn slots_that_move_to_other_masters_fail_nobody() {
     let told = under_load(Kind::RedisCluster, 600_000, |bench, load| {
+        let connections = bench.store.figures.connections.get();
         for hop in 0..2 {
             for partition in (0..PARTITIONS).step_by(2) {
-                let connections = bench.store.figures.connections.get();
                 let Server::RedisCluster(cluster) = &bench.server else { panic!("this is asked of a cluster") };
                 let key = prefix_of("", partition);
                 let (from, to) = (Cluster::owner(&key) + hop, Cluster::owner(&key) + hop + 1);
                 let store = &mut bench.store;
                 cluster.move_slot(&key, from % MASTERS, to % MASTERS, || load.step(store));
-                until_felt(bench, load, connections);
+                load.until_all_work(store);
             }
         }
+        until_felt(bench, load, connections + PARTITIONS as u64 / 2);
     });
     assert_eq!(told[1..], [0, 0], "failed and unknown");
 }

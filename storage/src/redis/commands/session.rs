@@ -16,7 +16,10 @@
 //! script the server still had, is executed where it stood.
 //!
 //! **Slots.** A server of a cluster that does not have a command's slot does not execute it. Such a command keeps its place
-//! before those that were taken after it, and waits for a connection to the server that has it, within its time.
+//! before those that were taken after it, and waits for a connection to the server that has it, within its time. While the
+//! keys of a slot move one by one, a server may execute a later command whose keys are all there: what it overtook, of
+//! those with the same first key, is not executed any more, and told as not sent before it. Commands about the same that name the same
+//! keys are refused alike, so that this does not happen to them.
 //!
 //! Commands are encoded once, when they are taken, and kept in the output until they are answered: sending one again
 //! costs a copy. Time is an argument; the session keeps deadlines and does nothing about them.
@@ -142,6 +145,14 @@ impl Queue {
         }
         Some(ask)
     }
+
+    /// Takes out one that is not the first, perhaps; rare.
+    fn remove(&mut self, at: usize) -> Option<Ask> {
+        let from = self.gone + self.asks.iter().take(at).map(|ask| ask.bytes).sum::<usize>();
+        let ask = self.asks.remove(at)?;
+        self.bytes.drain(from..from + ask.bytes);
+        Some(ask)
+    }
 }
 
 impl CommandSession {
@@ -250,7 +261,8 @@ impl CommandSession {
         let before = out.len();
         words.encode(out);
         let bytes = out.len() - before;
-        let ask = Ask { ticket, operation, asked_us: now_us, deadline_us, script, reloads: 0, bytes };
+        let subject = if self.follows_slots { words.subject() } else { 0 };
+        let ask = Ask { ticket, operation, asked_us: now_us, deadline_us, script, subject, reloads: 0, bytes };
         match open {
             true => self.expected.push_back(Expected { due: Due::Command(ask), bytes, deadline_us }),
             false => self.waiting.asks.push_back(ask),
@@ -367,6 +379,9 @@ impl CommandSession {
             let decoded = self.decoder.decode(&self.input[self.start..self.end]).map_err(SessionError::Reply)?;
             let Some(reply_bytes) = decoded else { return Ok(None) };
             let step = self.step();
+            if let Some(ask) = self.overtaken_by_next() {
+                return Ok(Some(Event::Overtaken { ask }));
+            }
             match self.expected.front() {
                 None => return Err(SessionError::Unexpected("nothing was asked")),
                 Some(expected) if self.answered + expected.bytes > self.sent => {
@@ -518,6 +533,26 @@ impl CommandSession {
         if self.gate == Gate::Open {
             self.gate = Gate::Reloading;
         }
+    }
+
+    /// The reply at hand answers a command for good: one before it that was refused and is about the same must not be
+    /// executed any more, and is answered before it.
+    fn overtaken_by_next(&mut self) -> Option<Ask> {
+        if self.again.asks.is_empty() || !self.follows_slots {
+            return None;
+        }
+        let Due::Command(next) = &self.expected.front()?.due else { return None };
+        let error = self.decoder.reply(&self.input[self.start..self.end]).error();
+        let is_kept =
+            |error: &[u8]| Refusal::is_of_slot(error) || RefusalCode::of(error) == Some(RefusalCode::NoScript);
+        if error.is_some_and(is_kept) {
+            return None;
+        }
+        let at = self.again.asks.iter().position(|ask| ask.subject == next.subject)?;
+        // The reply is looked at again.
+        self.decoder.reset();
+        self.commands -= 1;
+        self.again.remove(at)
     }
 
     /// Keeps the command in front of the output.

@@ -115,7 +115,13 @@ impl Located {
         match found {
             Some(found) if found == *url => Next::Same,
             Some(found) => Next::Other(Box::new(found)),
-            None => Next::Unknown,
+            None => {
+                if self.is_of_slots() {
+                    // A slot that nobody has: somebody will.
+                    self.whereabouts.lost();
+                }
+                Next::Unknown
+            }
         }
     }
 

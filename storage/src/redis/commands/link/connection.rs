@@ -154,6 +154,10 @@ impl CommandLink {
                     }
                     connection.leaving.get_or_insert(Ended::Elsewhere { text });
                 }
+                Event::Overtaken { ask } => {
+                    self.status.counted(ask.operation, OperationResult::NotSent);
+                    on_reply(ask.ticket, Outcome::NotSent);
+                }
                 Event::GreetingRefused { step, text } => {
                     return Err(match step {
                         Step::Auth => Trouble::Server { step: subscription::Step::Auth, text }.into(),
