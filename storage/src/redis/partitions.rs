@@ -1,8 +1,8 @@
 //! The keys of one prefix in a Redis Cluster: sixteen partitions, each in one slot (`docs/decisions/0009-redis-cluster.md`).
 //!
 //! A script may touch keys of one slot only. So a partition has a prefix of its own, with a hash tag behind the one that
-//! is configured, and below it everything that stands below the prefix on an ordinary server: `ara:queue:{63}:default:u1`
-//! where that has `ara:queue:default:u1`, and `ara:queue:{63}:users`, one for each partition.
+//! is configured, and below it everything that stands below the prefix on an ordinary server: `ara:queue:{11}:default:u1`
+//! where that has `ara:queue:default:u1`, and `ara:queue:{11}:users`, one for each partition.
 //!
 //! The tags are the least numbers whose slots lie in the first, the second, … sixteenth of all slots, so that masters with
 //! equal shares of the slots have equal shares of the partitions. A user's partition is the sixteenth in which the slot of

@@ -114,10 +114,10 @@ impl RefusalCode {
 }
 
 impl Refusal {
-    /// Whether an error says that the server does not have the command's slot, or not now: then it was not executed. What
-    /// a script meets on its way is no such error, for it may have written before.
+    /// Whether an error says that the server does not have the command's slot, or not all of it: then it was not executed.
+    /// What a script meets on its way is no such error, for it may have written before.
     pub(crate) fn is_of_slot(error: &[u8]) -> bool {
-        let words: [&[u8]; 4] = [b"MOVED ", b"ASK ", b"TRYAGAIN ", b"CLUSTERDOWN "];
+        let words: [&[u8]; 3] = [b"MOVED ", b"ASK ", b"TRYAGAIN "];
         words.iter().any(|word| error.starts_with(word)) && !error.windows(9).any(|text| text == b" script: ")
     }
 }
@@ -193,8 +193,8 @@ mod tests {
             ("MOVED 3999 127.0.0.1:6381", true),
             ("ASK 3999 127.0.0.1:6381", true),
             ("TRYAGAIN Multiple keys request during rehashing of slot", true),
-            ("CLUSTERDOWN The cluster is down", true),
-            ("CLUSTERDOWN The cluster is down script: 0a, on @user_script:3.", false),
+            ("CLUSTERDOWN The cluster is down", false),
+            ("MOVED 3999 127.0.0.1:6381 script: 0a, on @user_script:3.", false),
             ("ERR Error running script (call to f_0a): @user_script:3: -MOVED 1 a:1", false),
             ("READONLY You can't write against a read only replica.", false),
         ];

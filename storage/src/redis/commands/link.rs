@@ -16,11 +16,11 @@
 //! **Reconnecting.** Commands wait for the next attempt, within their time and the link's bounds; when the attempt
 //! fails they are answered [`Outcome::NotSent`]. While the breaker is open none are taken.
 //!
-//! **Slots.** A server of a cluster that answers MOVED, ASK, TRYAGAIN or CLUSTERDOWN has not executed the command. The
+//! **Slots.** A server of a cluster that answers MOVED, ASK or TRYAGAIN has not executed the command. The
 //! link lets it answer what is on its way and is made anew, to whom the table of slots names, at once if that is another,
 //! else after the back-off. What was refused so goes first there, within its time; a link is to speak of one slot only, so
-//! its order stands. ASK is not followed to the server that takes a slot over: while a slot is being moved, what it
-//! refuses waits, too.
+//! its order stands. ASK is not followed to the server that takes a slot over: while a slot is being moved, what is
+//! refused waits, too. CLUSTERDOWN is a refusal like others, at which the table is asked for again.
 //!
 //! **Failover.** A server that answers READONLY is not the master any more. The link lets it answer what is on its
 //! way and is made anew, its name looked up again.

@@ -177,6 +177,11 @@ impl CommandLink {
                             (OperationResult::Done, Outcome::Done(reply))
                         }
                         Answer::Refused(refusal) => {
+                            if refusal.code == RefusalCode::ClusterDown
+                                && let Some(located) = &self.config.located
+                            {
+                                located.refused(&self.config.url, &refusal.text);
+                            }
                             if refusal.code == RefusalCode::ReadOnly && connection.leaving.is_none() {
                                 connection.leaving = Some(Ended::ReadOnly { text: refusal.text.clone() });
                             }

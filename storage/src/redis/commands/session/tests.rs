@@ -377,7 +377,7 @@ fn what_a_server_without_the_slot_refused_was_not_sent_when_the_link_ends_in_bet
     session.follow_slots();
     (1..=2).for_each(|ticket| get(&mut session, ticket));
     said(&mut session);
-    hear(&mut session, "-CLUSTERDOWN The cluster is down\r\n");
+    hear(&mut session, "-MOVED 7 127.0.0.1:7001\r\n");
     session.close();
     get(&mut session, 3);
     assert_eq!(ended(&mut session), [(2, Fate::Unknown), (1, Fate::NotSent), (3, Fate::NotSent)]);
