@@ -293,20 +293,18 @@ impl CommandLink {
 
     /// The server is another now. One of a cluster still answers what is on its way: a slot that moves fails nobody.
     fn move_on(&mut self, now_us: u64, on_reply: &mut OnReply<'_>) {
-        if let Phase::Connected(connection) = &mut self.phase
-            && self.config.located.as_ref().is_some_and(Located::is_of_slots)
-            && matches!(connection.stage, Stage::Live { .. })
-        {
-            let elsewhere = || Ended::Elsewhere { text: "another server has its slot now".to_owned() };
-            if !self.session.is_quiet() {
-                connection.leaving.get_or_insert_with(elsewhere);
-                self.session.close();
-                return;
-            }
-            self.end(now_us, elsewhere(), on_reply);
+        if !self.config.located.as_ref().is_some_and(Located::is_of_slots) {
+            self.end(now_us, Ended::Link(Trouble::Moved), on_reply);
             return;
         }
-        self.end(now_us, Ended::Link(Trouble::Moved), on_reply);
+        let elsewhere = || Ended::Elsewhere { text: "another server has its slot now".to_owned() };
+        match &mut self.phase {
+            Phase::Connected(connection) if !self.session.is_idle() => {
+                connection.leaving.get_or_insert_with(elsewhere);
+                self.session.close();
+            }
+            _ => _ = self.end(now_us, elsewhere(), on_reply),
+        }
     }
 
     /// Begins an attempt if the breaker grants one.
@@ -433,7 +431,7 @@ impl CommandLink {
             circuit = self.breaker.state().as_str(),
             "Redis commands are down"
         );
-        match is_elsewhere && self.session.is_quiet() {
+        match is_elsewhere && self.session.is_idle() {
             true => self.session.pause(),
             false => self.give_up(on_reply),
         }

@@ -190,7 +190,7 @@ impl CommandSession {
     /// There is a connection: the first words are ready to be sent. What the one before left behind is forgotten, but
     /// not the commands that wait; end that one first ([`CommandSession::end`]) unless its greeting failed.
     pub fn begin(&mut self) {
-        debug_assert!(!self.expected.iter().any(|expected| matches!(expected.due, Due::Command(_))));
+        debug_assert!(self.is_idle());
         self.forget_connection();
         self.gate = Gate::Greeting;
         let RedisUrl { user, password, database, .. } = &self.credentials;
@@ -289,6 +289,11 @@ impl CommandSession {
     /// Whether nothing is on its way.
     pub fn is_quiet(&self) -> bool {
         self.expected.is_empty()
+    }
+
+    /// Whether no command is on its way.
+    pub fn is_idle(&self) -> bool {
+        !self.expected.iter().any(|expected| matches!(expected.due, Due::Command(_)))
     }
 
     /// How far the conversation is.
@@ -436,9 +441,9 @@ impl CommandSession {
         self.forget_connection();
     }
 
-    /// The connection is over, and nothing is on its way: what was kept, and what waits behind it, stays for the next.
+    /// The connection is over, and no command is on its way: what was kept, and what waits behind it, stays for the next.
     pub fn pause(&mut self) {
-        debug_assert!(self.is_quiet(), "what is on its way must be answered");
+        debug_assert!(self.is_idle(), "what is on its way must be answered");
         let mut kept = Queue::default();
         for queue in [std::mem::take(&mut self.again), std::mem::take(&mut self.waiting)] {
             kept.bytes.extend_from_slice(&queue.bytes[queue.gone..]);
