@@ -23,6 +23,8 @@
 //!
 //! Commands are encoded once, when they are taken, and kept in the output until they are answered: sending one again
 //! costs a copy. Time is an argument; the session keeps deadlines and does nothing about them.
+mod queue;
+
 use crate::redis::commands::answer::{Failure, Refusal, RefusalCode};
 use crate::redis::commands::event::{Answer, Ask, Bounds, Event, Fate, NotTaken, SessionError, Step};
 use crate::redis::commands::reply::Decoder;
@@ -31,6 +33,7 @@ use crate::redis::commands::{Command, Ticket, encode};
 use crate::redis::session::printable_error;
 use crate::redis::url::RedisUrl;
 use protocol::limits;
+use queue::Queue;
 use std::collections::VecDeque;
 
 /// Output that is answered and lies before what is not, above which it is thrown away.
@@ -118,41 +121,6 @@ enum Due {
     Hello,
     Ping,
     Command(Ask),
-}
-
-/// Encoded commands that are not in the output.
-#[derive(Default)]
-struct Queue {
-    asks: VecDeque<Ask>,
-    bytes: Vec<u8>,
-    /// Bytes of those that were taken out in front.
-    gone: usize,
-}
-
-impl Queue {
-    fn len_bytes(&self) -> usize {
-        self.bytes.len() - self.gone
-    }
-
-    fn pop_front(&mut self) -> Option<Ask> {
-        let ask = self.asks.pop_front()?;
-        self.gone += ask.bytes;
-        if self.asks.is_empty() {
-            *self = Queue::default();
-        } else if self.gone > ANSWERED_BYTES_MAX && self.gone > self.bytes.len() / 2 {
-            self.bytes.drain(..self.gone);
-            self.gone = 0;
-        }
-        Some(ask)
-    }
-
-    /// Takes out one that is not the first, perhaps; rare.
-    fn remove(&mut self, at: usize) -> Option<Ask> {
-        let from = self.gone + self.asks.iter().take(at).map(|ask| ask.bytes).sum::<usize>();
-        let ask = self.asks.remove(at)?;
-        self.bytes.drain(from..from + ask.bytes);
-        Some(ask)
-    }
 }
 
 impl CommandSession {
