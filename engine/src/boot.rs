@@ -378,7 +378,7 @@ fn redis_link(
         breaker: plan::breaker(settings),
         backoff: plan::backoff(settings),
         timing: FeedTiming::default(),
-        located: place.located(redis.channels.first().map_or("", String::as_str)),
+        located: place.anywhere(redis.channels.first().map_or("", String::as_str)),
     };
     let status = Arc::new(FeedStatus::new());
     // What a feed would refuse is refused here, before anything runs.

@@ -307,6 +307,10 @@ pub const REDIS_TOPOLOGY_REFRESH_MS: u64 = 60_000;
 pub const REDIS_TOPOLOGY_ROUND_GAP_MS: u64 = 100;
 /// The longest wait after a round that found nothing: a fail-over is over in seconds.
 pub const REDIS_TOPOLOGY_BACKOFF_MS_MAX: u64 = 2_000;
+/// After a server of a cluster was lost, how long it is asked again and again who has its slots.
+pub const REDIS_TOPOLOGY_LOOK_MS: u64 = 60_000;
+/// Redirections that the finder has not looked at yet: above it the whole table is asked for instead.
+pub const REDIS_REDIRECTS_MAX: usize = 64;
 /// Name lookups under way at once, each a thread: above it a server counts as not reached.
 pub const REDIS_TOPOLOGY_LOOKUPS_MAX: usize = 16;
 

@@ -11,6 +11,7 @@
 //! | [`redis::feed`] | the subscription that is always there: connects, proves, reconnects for ever | yes |
 //! | [`redis::router`] | a subscription whose names come and go: the topics of a cluster | yes |
 //! | [`redis::sessions`] | the keys of contract §12.1: who is connected where | no |
+//! | [`redis::partitions`] | what keys are called in a Redis Cluster | no |
 //! | [`redis::store`] | the backend in Redis: a shard's requests over one pipelined link | yes |
 //! | [`postgres`] | the PostgreSQL client: links that come back, commands pipelined over them, the tables; and the store over it | yes |
 //! | [`link`] | what every link has in common: lookup, connect, socket, state | yes |

@@ -215,6 +215,8 @@ fn listen(session: &mut CommandSession, heard: &mut Vec<String>) -> bool {
             Event::Pong => "pong".to_owned(),
             Event::NotLoaded { script, text } => format!("not loaded {}: {text}", script.name()),
             Event::NotFenced { text } => format!("not fenced: {text}"),
+            Event::Overtaken { ask } => format!("{} overtaken", ask.ticket.0),
+            Event::Elsewhere { text } => format!("elsewhere: {text}"),
             Event::GreetingRefused { step, text } => format!("refused {step:?}: {text}"),
             Event::Answered { ask, answer } => match answer {
                 Answer::Done(reply) => format!("{} {reply:?}", ask.ticket.0),

@@ -1,12 +1,18 @@
 //! The finder over encrypted connections, with certificates made for the test.
 mod common;
+mod redis_commands_driver;
 mod redis_topology_driver;
 
+use redis_commands_driver::{CommandDriver, Told, done};
 use redis_topology_driver::{FinderDriver, Kind, Server, config};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use storage::redis::commands::answer::RefusalCode;
 use storage::redis::topology::finder::FinderConfig;
+use storage::redis::topology::node::Node;
+use storage::redis::topology::scout::{Located, Whereabouts};
 use storage::redis::topology::slots::SLOTS;
+use storage::redis::topology::url::RedisAddress;
 
 /// A directory that is removed when it goes out of scope.
 struct Folder(PathBuf);
@@ -25,7 +31,7 @@ fn openssl(folder: &Path, arguments: &str) {
 
 /// A server that is `127.0.0.1` by the word of `ca.pem`; `other.pem` does not know it.
 fn certificates() -> Folder {
-    let path = std::env::temp_dir().join(format!("ara-topology-certificates-{}", std::process::id()));
+    let path = std::env::temp_dir().join(format!("ara-topology-certificates-{}", common::free_port()));
     std::fs::create_dir_all(&path).expect("a directory for the certificates");
     let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
     for authority in ["ca", "other"] {
@@ -65,6 +71,33 @@ fn an_encrypted_cluster_is_learned_and_one_that_nobody_vouches_for_is_not() {
     let table = driver.table().unwrap();
     assert_eq!((table.covered(), table.masters()), (SLOTS, &[node.node()][..]));
     assert!(driver.finder.url_of(&node.node()).tls);
+}
+
+#[test]
+fn commands_go_to_an_encrypted_cluster_that_the_url_vouches_for() {
+    let folder = certificates();
+    let node = Server::start(&Kind::EncryptedNode(folder.0.clone()));
+    give_slots(&folder.0, node.port);
+    let authority = folder.0.join("ca.pem");
+    let address =
+        RedisAddress::parse(&format!("rediss-cluster://127.0.0.1:{}?ssl_ca={}", node.port, authority.display()))
+            .unwrap();
+    let url = address.url_of(&Node { host: "nowhere.invalid".to_owned(), port: 1 });
+    let whereabouts = Whereabouts::look(FinderConfig::new(address), 7).unwrap();
+    let mut settings =
+        redis_commands_driver::config(&format!("rediss://nowhere.invalid?ssl_ca={}", authority.display()), &[]);
+    (settings.url, settings.located) = (url, Some(Located::new(&whereabouts, b"key")));
+    let mut commands = CommandDriver::new(settings);
+    commands.until_healthy(1);
+    let begun = std::time::Instant::now();
+    loop {
+        match commands.command(&["SET", "key", "value"]) {
+            // It has its slots and takes a moment to believe it.
+            Told::Refused(RefusalCode::ClusterDown) => assert!(begun.elapsed() < common::PATIENCE),
+            told => break assert_eq!(told, done("OK")),
+        }
+    }
+    whereabouts.stop();
 }
 
 fn give_slots(folder: &Path, port: u16) {

@@ -81,6 +81,8 @@ impl BridgePlan {
         metrics: Arc<NodeMetrics>,
     ) -> Result<BridgePlan, BridgeError> {
         let (cluster, server_id) = (&settings.cluster, &*rules.server_id);
+        // In a Redis Cluster all of it is at one master: a PUBLISH counts who listens there, and no more.
+        let sessions = place.together(&cluster.session_prefix);
         let name = |topic: Topic| {
             let mut name = Vec::new();
             topic.write(&mut name, &cluster.routing_channel);
@@ -93,10 +95,10 @@ impl BridgePlan {
             breaker: links::breaker(settings),
             backoff: links::backoff(settings),
             timing: FeedTiming { ping_interval_ms: PING_INTERVAL_MS, ..FeedTiming::default() },
-            located: place.located(&cluster.routing_channel),
+            located: place.located(&sessions),
         };
         let mut commands = CommandConfig::new(place.url.clone(), &SCRIPTS).map_err(BridgeError::Tls)?;
-        commands.located = place.located(&cluster.routing_channel);
+        commands.located = place.located(&sessions);
         (commands.breaker, commands.backoff) = (links::breaker(settings), links::backoff(settings));
         commands.timing.command_timeout_ms = COMMAND_TIMEOUT_MS;
         let figures = Arc::new(BridgeFigures::new());
@@ -107,9 +109,9 @@ impl BridgePlan {
             route: cluster.routing_channel.as_str().into(),
             router,
             commands,
-            sessions: Sessions::new(&cluster.session_prefix, server_id, cluster.session_ttl_seconds),
-            revocations: Revocations::new(&cluster.session_prefix),
-            admissions: Admissions::new(&cluster.session_prefix, cluster.session_ttl_seconds),
+            revocations: Revocations::new(&sessions),
+            admissions: Admissions::new(&sessions, cluster.session_ttl_seconds),
+            sessions: Sessions::new(&sessions, server_id, cluster.session_ttl_seconds),
             session_ttl_seconds: cluster.session_ttl_seconds,
             rules,
             metrics,

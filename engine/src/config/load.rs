@@ -334,6 +334,17 @@ fn check(settings: &Settings, problems: &mut Vec<Problem>) {
         let rule = format!("must have 1 to {bytes_max} bytes, and neither a colon nor blanks");
         problems.push(Problem::with_value("CLUSTER_SERVER_ID", server_id, Secrecy::Open, rule));
     }
+    let prefixes = [
+        ("QUEUE_REDIS_PREFIX", &settings.queue.redis_prefix),
+        ("ACK_REDIS_PREFIX", &settings.ack.redis_prefix),
+        ("RATELIMIT_REDIS_PREFIX", &settings.rate_limit.redis_prefix),
+        ("CLUSTER_SESSION_PREFIX", &cluster.session_prefix),
+    ];
+    for (name, prefix) in prefixes {
+        if let Some(rule) = place::prefix_rule(settings.redis.url.expose(), prefix) {
+            problems.push(Problem::with_value(name, prefix, Secrecy::Open, rule.to_owned()));
+        }
+    }
 }
 
 /// Addresses that are used must be ones; what the words of a scheme's rule let through is looked at here.

@@ -189,7 +189,14 @@ pub static VARIABLES: &[Variable] = &[
         "REDIS_URL",
         &["redis.url"],
         Some("redis://localhost:6379"),
-        Rule::Url(&["redis://", "rediss://", "redis+sentinel://", "rediss+sentinel://"]),
+        Rule::Url(&[
+            "redis://",
+            "rediss://",
+            "redis+sentinel://",
+            "rediss+sentinel://",
+            "redis-cluster://",
+            "rediss-cluster://",
+        ]),
         "Redis to take notifications from",
     )
     .shown_as(Secrecy::Address),

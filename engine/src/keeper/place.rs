@@ -1,6 +1,7 @@
-//! Where Redis is: one server, or the master that sentinels tell of.
+//! Where Redis is: one server, the master that sentinels tell of, or the masters of a cluster.
 use crate::config::Settings;
 use std::fmt;
+use storage::redis::partitions;
 use storage::redis::topology::finder::FinderConfig;
 use storage::redis::topology::node::Node;
 use storage::redis::topology::scout::{Located, ScoutError, Whereabouts};
@@ -12,8 +13,6 @@ use storage::redis::url::RedisUrl;
 pub enum PlaceError {
     /// `REDIS_URL` is no address.
     Address(RedisAddressError),
-    /// `redis-cluster://` is known and not served.
-    Cluster,
     /// Nobody can look.
     Scout(ScoutError),
 }
@@ -22,9 +21,6 @@ impl fmt::Display for PlaceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PlaceError::Address(error) => error.fmt(f),
-            PlaceError::Cluster => {
-                f.write_str("this version does not serve redis-cluster://; name one server, or sentinels")
-            }
             PlaceError::Scout(error) => error.fmt(f),
         }
     }
@@ -35,9 +31,10 @@ impl std::error::Error for PlaceError {}
 /// Where the links of a node connect to.
 #[derive(Debug)]
 pub(crate) struct RedisPlace {
-    /// The server, or with sentinels its login at a place that is replaced by the master.
+    /// The server, or the login of what sentinels or a cluster name, at a place that is replaced by it.
     pub(crate) url: RedisUrl,
     whereabouts: Option<Whereabouts>,
+    is_cluster: bool,
 }
 
 /// Takes `REDIS_URL` apart.
@@ -45,29 +42,50 @@ pub(crate) struct RedisPlace {
 /// # Errors
 /// [`PlaceError`]; the operator's to put right.
 pub(crate) fn parse(text: &str) -> Result<RedisAddress, PlaceError> {
-    match RedisAddress::parse(text).map_err(PlaceError::Address)? {
-        RedisAddress::Cluster(_) => Err(PlaceError::Cluster),
-        address => Ok(address),
-    }
+    RedisAddress::parse(text).map_err(PlaceError::Address)
+}
+
+/// What is wrong with a prefix of keys at this `REDIS_URL`, if anything is.
+pub(crate) fn prefix_rule(url: &str, prefix: &str) -> Option<&'static str> {
+    let is_cluster = matches!(parse(url), Ok(RedisAddress::Cluster(_)));
+    (is_cluster && !partitions::is_prefix(prefix))
+        .then_some("must have no braces with redis-cluster://, where the service gives its keys hash tags of its own")
 }
 
 impl RedisPlace {
-    /// What the settings say; with sentinels, the search begins.
+    /// What the settings say; with sentinels or a cluster, the search begins.
     ///
     /// # Errors
     /// [`PlaceError`].
     pub(crate) fn new(settings: &Settings, seed: u64) -> Result<RedisPlace, PlaceError> {
         let address = parse(settings.redis.url.expose())?;
         if let RedisAddress::Single(url) = address {
-            return Ok(RedisPlace { url, whereabouts: None });
+            return Ok(RedisPlace { url, whereabouts: None, is_cluster: false });
         }
-        // Nobody connects there before the sentinels have spoken.
+        let is_cluster = matches!(address, RedisAddress::Cluster(_));
+        // Nobody connects there before the sentinels, or a node of the cluster, have spoken.
         let url = address.url_of(&Node { host: "redis".to_owned(), port: 6379 });
         let whereabouts = Whereabouts::look(FinderConfig::new(address), seed).map_err(PlaceError::Scout)?;
-        Ok(RedisPlace { url, whereabouts: Some(whereabouts) })
+        Ok(RedisPlace { url, whereabouts: Some(whereabouts), is_cluster })
     }
 
-    /// For a link that uses this key, or channel.
+    /// Whether it is a Redis Cluster: a link then speaks of one slot only.
+    pub(crate) fn is_cluster(&self) -> bool {
+        self.is_cluster
+    }
+
+    /// A prefix as configured, or in a cluster with a hash tag behind it, the same for every prefix: all keys below it,
+    /// and below every other that was asked for, are in one slot.
+    pub(crate) fn together(&self, prefix: &str) -> String {
+        if self.is_cluster { partitions::meeting(prefix) } else { prefix.to_owned() }
+    }
+
+    /// For a link that is not about keys: in a cluster any master will do, and at first it is the same for all nodes.
+    pub(crate) fn anywhere(&self, channel: &str) -> Option<Located> {
+        self.whereabouts.as_ref().map(|whereabouts| Located::anywhere(whereabouts, channel.as_bytes()))
+    }
+
+    /// For a link that uses this key, or channel, and in a cluster others of its slot.
     pub(crate) fn located(&self, key: &str) -> Option<Located> {
         self.whereabouts.as_ref().map(|whereabouts| Located::new(whereabouts, key.as_bytes()))
     }

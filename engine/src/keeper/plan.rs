@@ -24,6 +24,7 @@ use storage::postgres::store::{PostgresAcks, PostgresQueue, PostgresStore, Postg
 use storage::postgres::url::{PostgresUrl, PostgresUrlError};
 use storage::redis::commands::link::CommandConfig;
 use storage::redis::counter::{RedisCounter, RedisCounterConfig};
+use storage::redis::store::partitioned::{self, PartitionedStore};
 use storage::redis::store::{RedisAcks, RedisQueue, RedisStore, RedisStoreConfig};
 
 /// From asking a store to its answer. A publisher waits [`protocol::limits::GATHER_DEADLINE_MS`], and must hear of a
@@ -72,13 +73,21 @@ pub(crate) struct StorePlan {
 struct Kept {
     keeps: Keeps,
     server: Server,
-    /// By shard.
+    /// By shard, and of a shard by partition.
     figures: Vec<Arc<StoreFigures>>,
+}
+
+impl Kept {
+    fn figures_of(&self, shard: ShardId) -> &[Arc<StoreFigures>] {
+        let of_shard = self.server.partitions();
+        &self.figures[shard.index() * of_shard..][..of_shard]
+    }
 }
 
 #[derive(Clone)]
 enum Server {
     Redis(Box<RedisStoreConfig>),
+    RedisCluster(Box<RedisStoreConfig>),
     Postgres(PostgresStoreConfig),
 }
 
@@ -99,10 +108,12 @@ impl StorePlan {
             }
             let server = match backend {
                 Backend::Memory => continue,
+                Backend::Redis if place.is_cluster() => Server::RedisCluster(Box::new(redis(settings, place, keeps)?)),
                 Backend::Redis => Server::Redis(Box::new(redis(settings, place, keeps)?)),
                 Backend::Postgres => Server::Postgres(postgres(settings, keeps)?),
             };
-            let figures = (0..settings.shards).map(|_| Arc::new(StoreFigures::new(backend.as_str()))).collect();
+            let figures = 0..settings.shards * server.partitions();
+            let figures = figures.map(|_| Arc::new(StoreFigures::new(backend.as_str()))).collect();
             kept.push(Kept { keeps, server, figures });
         }
         Ok(StorePlan {
@@ -121,7 +132,7 @@ impl StorePlan {
     /// What pages may tell about them.
     pub(crate) fn views(&self) -> Vec<StoreView> {
         let view = |kept: &Kept| match &kept.server {
-            Server::Redis(_) => StoreView::new(Backend::Redis, 1, kept.figures.clone()),
+            Server::Redis(_) | Server::RedisCluster(_) => StoreView::new(Backend::Redis, 1, kept.figures.clone()),
             Server::Postgres(config) => StoreView::new(Backend::Postgres, config.links, kept.figures.clone()),
         };
         self.kept.iter().map(view).collect()
@@ -133,7 +144,7 @@ impl StorePlan {
         let (limits, sweep_interval_us) = (self.limits, self.sweep_interval_us);
         let kept = self.kept.iter().zip(1_u64..);
         let kept = kept.map(|(kept, number)| {
-            let figures = Arc::clone(&kept.figures[shard.index()]);
+            let figures = kept.figures_of(shard).to_vec();
             // Links that come back together must not come back in step.
             (kept.keeps, kept.server.clone(), figures, seed.wrapping_add(number << 32))
         });
@@ -141,8 +152,8 @@ impl StorePlan {
         let counter = self.counter.clone();
         Box::new(move |bell| {
             let wake: Arc<dyn Fn() + Send + Sync> = Arc::new(move || bell.ring());
-            let open = |(keeps, server, figures, seed): (Keeps, Server, _, _)| {
-                (keeps, server.open(chores, figures, seed, Arc::clone(&wake)))
+            let open = |(keeps, server, figures, seed): (Keeps, Server, Vec<_>, _)| {
+                (keeps, server.open(chores, &figures, seed, Arc::clone(&wake)))
             };
             let mut backends: Vec<_> = kept.into_iter().map(open).collect();
             if let Some(config) = counter {
@@ -155,20 +166,32 @@ impl StorePlan {
 }
 
 impl Server {
+    /// Stores of one shard, each with figures of its own.
+    fn partitions(&self) -> usize {
+        match self {
+            Server::RedisCluster(config) => partitioned::partitions(config),
+            Server::Redis(_) | Server::Postgres(_) => 1,
+        }
+    }
+
     /// One shard's share of it.
     fn open(
         self,
         chores: Option<Chores>,
-        figures: Arc<StoreFigures>,
+        figures: &[Arc<StoreFigures>],
         seed: u64,
         wake: Arc<dyn Fn() + Send + Sync>,
     ) -> Box<dyn Store> {
+        let first = || Arc::clone(&figures[0]);
         match self {
             Server::Redis(config) => {
-                Box::new(RedisStore::new(RedisStoreConfig { chores, ..*config }, figures, seed, wake))
+                Box::new(RedisStore::new(RedisStoreConfig { chores, ..*config }, first(), seed, wake))
+            }
+            Server::RedisCluster(config) => {
+                Box::new(PartitionedStore::new(&RedisStoreConfig { chores, ..*config }, figures, seed, &wake))
             }
             Server::Postgres(config) => {
-                Box::new(PostgresStore::new(PostgresStoreConfig { chores, ..config }, figures, seed, wake))
+                Box::new(PostgresStore::new(PostgresStoreConfig { chores, ..config }, first(), seed, wake))
             }
         }
     }
@@ -202,12 +225,14 @@ fn counter(settings: &Settings, place: &RedisPlace) -> Result<Option<RedisCounte
         return Ok(None);
     }
     let mut link = CommandConfig::new(place.url.clone(), &[]).map_err(StoreError::RedisTls)?;
-    link.located = place.located(&limits.redis_prefix);
+    // One link counts: in a Redis Cluster all windows are in one slot.
+    let prefix = place.together(&limits.redis_prefix);
+    link.located = place.located(&prefix);
     (link.breaker, link.backoff) = (breaker(settings), backoff(settings));
     link.timing.command_timeout_ms = RATE_LIMIT_REDIS_TIMEOUT_MS;
     Ok(Some(RedisCounterConfig {
         link,
-        prefix: limits.redis_prefix.clone(),
+        prefix,
         key_name: settings.api_key.as_ref().map_or_else(String::new, |key| key_name(key.expose().as_bytes())),
         outage: Arc::default(),
     }))
@@ -308,6 +333,17 @@ mod tests {
         assert_eq!((&*counter.prefix, &*counter.key_name), ("l", &*key_name(key.as_bytes())));
         assert_eq!(counter.link.timing.command_timeout_ms, RATE_LIMIT_REDIS_TIMEOUT_MS);
         assert_eq!(kept(&pairs), [], "that is no store that pages tell of");
+    }
+
+    #[test]
+    fn a_redis_cluster_has_a_link_for_each_partition() {
+        const CLUSTER: (&str, &str) = ("REDIS_URL", "redis-cluster://127.0.0.1:1");
+        const REDIS: (&str, &str) = ("QUEUE_BACKEND", "redis");
+        let all = [CLUSTER, REDIS, ("QUEUE_ENABLED", "true"), ("SHARDS", "3")];
+        let plan = plan(&all).unwrap();
+        assert_eq!((plan.kept[0].figures.len(), plan.views()[0].links()), (48, 48));
+        assert_eq!(plan.kept[0].figures_of(ShardId(2)).len(), 16);
+        assert_eq!(kept(&[CLUSTER, REDIS, ("SHARDS", "2")]), [("redis", true, false, 1)], "templates are in one place");
     }
 
     #[test]

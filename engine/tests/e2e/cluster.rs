@@ -9,6 +9,7 @@ mod crowd;
 mod failures;
 mod limits;
 mod mail;
+mod redis_cluster;
 mod shared;
 mod tenants;
 mod tokens;
@@ -20,9 +21,13 @@ fn node(redis: &Redis, server_id: &str) -> Server {
 
 /// The same with these settings on top.
 fn node_with(redis: &Redis, server_id: &str, more: &[(&str, &str)]) -> Server {
-    let url = redis.url();
+    node_at(&redis.url(), server_id, more)
+}
+
+/// The same at this URL.
+fn node_at(url: &str, server_id: &str, more: &[(&str, &str)]) -> Server {
     let mut settings = vec![
-        ("REDIS_URL", url.as_str()),
+        ("REDIS_URL", url),
         ("CLUSTER_ENABLED", "true"),
         ("CLUSTER_SERVER_ID", server_id),
         ("REDIS_CIRCUIT_BREAKER_FAILURE_THRESHOLD", "1000"),
@@ -50,7 +55,11 @@ fn delivered(receipt: &Value) -> (u64, u64) {
 #[test]
 fn what_is_sent_to_one_node_reaches_the_clients_of_the_other() {
     let redis = Redis::start();
-    let (a, b) = (node(&redis, "a"), node(&redis, "b"));
+    reach_each_other(&node(&redis, "a"), &node(&redis, "b"));
+}
+
+/// Every kind of publish by REST, from one node to the clients of both.
+fn reach_each_other(a: &Server, b: &Server) {
     let (mut here, mut there, mut sse) = (a.ws("ana"), b.ws("ana"), b.sse("ben"));
     here.subscribe(&["orders"]);
     there.subscribe(&["orders", "news"]);

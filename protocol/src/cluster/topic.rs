@@ -11,11 +11,7 @@
 //! their first word. Neither has a tenant a colon (C-8), and every tenant is spelled out, `default` too: the user
 //! `acme:u1` of `default` is `default:acme:u1`, and not the user `u1` of `acme`, as in the keys of mailboxes.
 //!
-//! **Slots of a Redis Cluster.** The names have no hash tag of their own, so topics spread over the shards; a topic and
-//! a mailbox need not meet, for the mail is stored before its hint is sent, in another command. A mailbox can be kept in
-//! a Redis Cluster only under a prefix with a hash tag (see `storage::redis::mailbox::keys`); `CLUSTER_ROUTING_CHANNEL`
-//! with the same tag, such as `{ara}:route` beside `{ara}:queue`, puts all topics into the slot of all mailboxes. (A
-//! user's id with a tag chooses the slot of its own topic, as of its own mailbox, and of nothing else.)
+//! In a Redis Cluster all nodes listen and publish at one master (`docs/decisions/0009-redis-cluster.md`); the names stay.
 use crate::ids::{self, TenantId};
 
 /// Something that nodes listen to.

@@ -11,8 +11,8 @@
 //! and `sent`, in Unix milliseconds. Any other has the fields `data:{scoped}` and `sent:{scoped}` and the member
 //! `{notification}:{scoped}`. So the size of the zset is the number of acknowledgements that are due.
 //!
-//! Each act is one script, so it happens wholly or not at all, and asks once. The keys are those of the contract and lie
-//! in different slots: a Redis Cluster can keep them only if the prefix has a hash tag, such as `{ara}:ack`.
+//! Each act is one script, so it happens wholly or not at all, and asks once. In a Redis
+//! Cluster the prefix is that of a partition, whose keys are in one slot: see [`crate::redis::partitions`].
 //!
 //! Needs Redis 6.2 and nothing newer.
 use crate::redis::commands::reply::Reply;

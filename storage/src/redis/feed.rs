@@ -252,7 +252,8 @@ impl Feed {
         let outcome = match &mut self.phase {
             Phase::Stopped => return Flow::Rest,
             Phase::Waiting { until_us }
-                if now_us < *until_us && !self.config.located.as_ref().is_some_and(Located::is_told) =>
+                if now_us < *until_us
+                    && !self.config.located.as_ref().is_some_and(|located| located.is_told(&self.config.url)) =>
             {
                 return Flow::Rest;
             }
@@ -312,12 +313,17 @@ impl Feed {
 
     /// Begins an attempt if the breaker grants one.
     fn attempt(&mut self, now_us: u64) -> Flow {
+        let is_told = self.config.located.as_ref().is_some_and(|located| located.is_told(&self.config.url));
         match self.config.located.as_mut().map_or(Next::Same, |located| located.next(&self.config.url)) {
             Next::Same => {}
             Next::Other(url) => {
                 // A host that no certificate could have is found out by the handshake.
                 self.tls = self.tls.take().map(|tls| tls.at(&url.host).unwrap_or(tls));
                 self.config.url = *url;
+                if is_told {
+                    // What was held against the server before it is not this one's fault.
+                    self.breaker = Breaker::new(self.config.breaker);
+                }
             }
             Next::Unknown => {
                 // Whoever is told is woken.
@@ -381,7 +387,7 @@ impl Feed {
 
     /// The attempt, or the link, is over: says so, and when the next attempt is.
     fn end(&mut self, now_us: u64, trouble: Trouble) -> Flow {
-        if let Some(located) = self.config.located.as_ref().filter(|_| !matches!(trouble, Trouble::Moved)) {
+        if let Some(located) = self.config.located.as_mut().filter(|_| !matches!(trouble, Trouble::Moved)) {
             located.lost();
         }
         match trouble.is_of_connection() {

@@ -171,7 +171,8 @@ impl Mailboxes {
             operation: Operation::QueueRead,
             words: Words::Script {
                 script: &READ,
-                keys: &[&keys.stream, &keys.meta],
+                // Two of them are not read; see the script.
+                keys: &[&keys.stream, &keys.meta, &self.users, &self.stats],
                 arguments: &[
                     from.as_bytes(),
                     entries_max.clamp(1, limits::REDIS_PAGE_ENTRIES_MAX).to_string().as_bytes(),

@@ -3,7 +3,9 @@
 //!
 //! [`commands`] is another link, for commands and their answers; it shares nothing with the subscription but the way it
 //! is made. [`mailbox`] and [`acks`] are what is said over it, and
-//! [`store`] is who says it: the backend of a shard. [`counter`] counts requests over a link of its own. [`router`] is a subscription whose names come and go.
+//! [`store`] is who says it: the backend of a shard. [`counter`] counts requests over a link of its own. [`router`] is
+//! a subscription whose names come and go.
+//! [`partitions`] is where keys lie in a Redis Cluster.
 pub mod acks;
 pub mod admissions;
 pub mod commands;
@@ -11,6 +13,7 @@ pub mod counter;
 pub mod feed;
 mod link;
 pub mod mailbox;
+pub mod partitions;
 mod reply;
 pub mod revocations;
 pub mod router;

@@ -14,8 +14,8 @@
 //! refreshed, and a user whom no node has is found by a walk over the set of users ([`Sessions::sweep`]): what is left
 //! behind is gone after the time to live, whoever else goes on.
 //!
-//! Each act is one command and costs the same however many connections there are. Some touch several keys: a Redis
-//! Cluster can keep them only if the prefix has a hash tag, such as `{ara}:sessions`.
+//! Each act is one command and costs the same however many connections there are. Some touch several keys: in a
+//! Redis Cluster the prefix has a hash tag ([`crate::redis::partitions::meeting`]), so that all are in one slot.
 use crate::redis::commands::reply::Reply;
 use crate::redis::commands::script::Script;
 use crate::redis::commands::status::Operation;

@@ -7,6 +7,7 @@
 //! | `request` | a request that is not answered yet |
 //! | `templates` | where templates are kept, and reading them all |
 //! | `rounds` | what one shard does for all: sweeps and figures |
+//! | [`partitioned`] | sixteen of these stores as one, in a Redis Cluster |
 //!
 //! **Order.** Redis executes the commands of one link in the order they were sent, so requests about one mailbox are done
 //! in the order they were asked. What is found expired or undecodable is taken out by a command of its own behind the
@@ -23,6 +24,7 @@
 //! [`StoreFigures::is_well`]. While it refuses, it is asked every [`limits::REDIS_PROBE_INTERVAL_MS`] whether it takes a
 //! write again, so that a node whom nobody publishes to comes back by itself.
 mod answers;
+pub mod partitioned;
 mod request;
 mod rounds;
 mod templates;

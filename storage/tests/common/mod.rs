@@ -1,6 +1,7 @@
 //! What the tests of the links share: servers of their own, a client to publish with, and loops that turn a link.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub(crate) mod cluster;
 pub(crate) mod postgres;
 pub(crate) mod store;
 

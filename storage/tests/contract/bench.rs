@@ -1,8 +1,10 @@
 //! A server and a store of a test's own, and what is asked of any store.
+use crate::common::cluster::Cluster;
 use crate::common::postgres::{PostgresServer, store_config};
 use crate::common::store::StoreDriver;
-use crate::common::{RedisServer, since_epoch_ns};
+use crate::common::{Client, RedisServer, since_epoch_ns};
 use crate::memory::{AnyStore, MemoryStore};
+use crate::partitioned::Summed;
 use protocol::ids::{NotificationId, TenantId, uuid_v7};
 use protocol::store::{Entry, Mail, MailboxKey, Position, StoreReply, StoreRequest};
 use protocol::stream::StreamSeq;
@@ -15,7 +17,9 @@ use storage::memory::mailboxes::MailboxLimits;
 use storage::postgres::link::LinkTiming;
 use storage::postgres::store::{PostgresAcks, PostgresQueue, PostgresStore};
 use storage::redis::commands::link::{CommandConfig, CommandTiming};
+use storage::redis::partitions;
 use storage::redis::store::{RedisAcks, RedisQueue, RedisStore, RedisStoreConfig};
+use storage::redis::topology::scout::Located;
 use storage::redis::url::RedisUrl;
 use storage::store::Store as Memory;
 
@@ -30,6 +34,7 @@ const HOUR_NS: u64 = 3_600_000_000_000;
 pub(crate) enum Kind {
     Memory,
     Redis,
+    RedisCluster,
     Postgres,
 }
 
@@ -64,6 +69,7 @@ pub(crate) struct Bench {
 pub(crate) enum Server {
     None,
     Redis(RedisServer),
+    RedisCluster(Cluster),
     Postgres(PostgresServer),
 }
 
@@ -77,6 +83,7 @@ impl Server {
                 server.restart();
                 Server::Redis(server)
             }
+            Kind::RedisCluster => Server::RedisCluster(Cluster::durable()),
             Kind::Postgres => Server::Postgres(PostgresServer::start()),
         }
     }
@@ -94,9 +101,17 @@ impl Server {
                 return StoreDriver::new("memory", |_, _| AnyStore::Memory(Box::new(MemoryStore::new(memory))));
             }
             Server::Redis(server) => {
-                let config = redis_config(&server.url(), settings, chores);
+                let url = RedisUrl::parse(&server.url()).expect("a valid URL");
+                let config = redis_config(url, settings, chores);
                 StoreDriver::new("redis", |figures, wake| {
                     AnyStore::Redis(Box::new(RedisStore::new(config, figures, 7, wake)))
+                })
+            }
+            Server::RedisCluster(cluster) => {
+                let mut config = redis_config(cluster.url.clone(), settings, chores);
+                config.link.located = Some(Located::new(&cluster.whereabouts, b""));
+                StoreDriver::new("redis", |figures, wake| {
+                    AnyStore::RedisCluster(Box::new(Summed::new(&config, figures, &wake)))
                 })
             }
             Server::Postgres(server) => {
@@ -118,8 +133,22 @@ impl Server {
     }
 }
 
-fn redis_config(url: &str, settings: Settings, chores: Chores) -> RedisStoreConfig {
-    let url = RedisUrl::parse(url).expect("a valid URL");
+impl Server {
+    /// A connection to where the mailbox of a user of the tenant `default` is in Redis, and its key.
+    pub(crate) fn redis_mailbox(&self, user: &str) -> (Client, String) {
+        match self {
+            Server::Redis(server) => (server.client(), format!("ara:queue:default:{user}")),
+            Server::RedisCluster(cluster) => {
+                let partition = partitions::partition_of(&TenantId::default_tenant(), user);
+                let key = format!("{}:default:{user}", partitions::prefix_of("ara:queue", partition));
+                (cluster.client_of(&key), key)
+            }
+            Server::None | Server::Postgres(_) => panic!("it is not in Redis"),
+        }
+    }
+}
+
+fn redis_config(url: RedisUrl, settings: Settings, chores: Chores) -> RedisStoreConfig {
     let mut link = CommandConfig::new(url, &[]).expect("valid settings");
     let timeout_ms = u64::from(settings.command_timeout_ms);
     link.breaker = BreakerConfig { failure_threshold: u32::MAX, success_threshold: 2, reset_timeout_ms: 50 };
@@ -160,7 +189,9 @@ impl Bench {
         let now = self.store.now();
         match &mut self.store.store {
             AnyStore::Memory(memory) => memory.store.sweep(now),
-            AnyStore::Redis(_) | AnyStore::Postgres(_) => self.store.skip_ms(self.settings.sweep_interval_ms),
+            AnyStore::Redis(_) | AnyStore::RedisCluster(_) | AnyStore::Postgres(_) => {
+                self.store.skip_ms(self.settings.sweep_interval_ms)
+            }
         }
     }
 
@@ -168,8 +199,9 @@ impl Bench {
     pub(crate) fn spoil(&self, user: &str) {
         match &self.server {
             Server::None => panic!("nobody else writes to our memory"),
-            Server::Redis(server) => {
-                server.client().must(&["XADD", &format!("ara:queue:default:{user}"), "*", "data", "no JSON"]);
+            server @ (Server::Redis(_) | Server::RedisCluster(_)) => {
+                let (mut client, key) = server.redis_mailbox(user);
+                client.must(&["XADD", &key, "*", "data", "no JSON"]);
             }
             Server::Postgres(server) => {
                 server.psql(&format!(
@@ -239,7 +271,7 @@ impl StoreDriver<AnyStore> {
                 let counts = memory.store.mailbox_counts();
                 [counts.mailboxes, counts.entries, counts.enqueued, counts.dropped, counts.expired]
             }
-            AnyStore::Redis(_) | AnyStore::Postgres(_) => {
+            AnyStore::Redis(_) | AnyStore::RedisCluster(_) | AnyStore::Postgres(_) => {
                 let mail = &self.figures.mail;
                 [&mail.users, &mail.depth, &mail.enqueued, &mail.dropped, &mail.expired].map(Figure::get)
             }

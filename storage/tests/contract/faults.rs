@@ -3,10 +3,12 @@
 //! Whatever becomes of the server, the model of every mailbox holds, each request is answered once and in its turn, the
 //! store works again by itself, and the books are right at rest.
 use crate::bench::{Bench, FIGURES_INTERVAL_MS, Kind, Server, Settings};
+use crate::common::cluster::{Cluster, MASTERS};
 use crate::common::since_epoch_ns;
 use crate::load::Load;
 use std::time::Duration;
 use storage::figures::Figure;
+use storage::redis::partitions::{PARTITIONS, prefix_of};
 
 rows! {
     on_servers:
@@ -62,6 +64,7 @@ fn promises_are_kept_when_the_server_is_killed_and_comes_back(kind: Kind) {
         match &mut bench.server {
             Server::None => panic!("this is asked of servers"),
             Server::Redis(server) => server.kill(),
+            Server::RedisCluster(cluster) => cluster.nodes[1].kill(),
             Server::Postgres(server) => server.kill(),
         }
         load.during(&mut bench.store, Duration::from_secs(2));
@@ -77,12 +80,14 @@ fn promises_are_kept_when_the_server_stands_still_beyond_the_timeout(kind: Kind)
             match &bench.server {
                 Server::None => panic!("this is asked of servers"),
                 Server::Redis(server) => server.hold(),
+                Server::RedisCluster(cluster) => cluster.nodes[1].hold(),
                 Server::Postgres(server) => server.hold(),
             }
             load.during(&mut bench.store, Duration::from_millis(u64::from(COMMAND_TIMEOUT_MS) * 3));
             match &bench.server {
                 Server::None => panic!("this is asked of servers"),
                 Server::Redis(server) => server.release(),
+                Server::RedisCluster(cluster) => cluster.nodes[1].release(),
                 Server::Postgres(server) => server.release(),
             }
             until_felt(bench, load, connections);
@@ -98,6 +103,7 @@ fn promises_are_kept_when_the_server_is_restarted(kind: Kind) {
             match &mut bench.server {
                 Server::None => panic!("this is asked of servers"),
                 Server::Redis(server) => server.stop(),
+                Server::RedisCluster(cluster) => cluster.nodes[1].stop(),
                 Server::Postgres(server) => server.stop(),
             }
             load.step(&mut bench.store);
@@ -116,6 +122,11 @@ fn promises_are_kept_when_somebody_closes_the_links(kind: Kind) {
                 Server::None => panic!("this is asked of servers"),
                 Server::Redis(server) => {
                     server.client().must(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+                }
+                Server::RedisCluster(cluster) => {
+                    for node in &cluster.nodes {
+                        node.client().must(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+                    }
                 }
                 Server::Postgres(server) => {
                     server.psql(
@@ -144,10 +155,31 @@ fn postgres_sessions_that_stood_still_do_nothing_behind_their_successors() {
     });
 }
 
+/// Half of the partitions change their masters, all of their keys with them, and back.
+#[test]
+fn slots_that_move_to_other_masters_fail_nobody() {
+    let told = under_load(Kind::RedisCluster, 600_000, |bench, load| {
+        let connections = bench.store.figures.connections.get();
+        for hop in 0..2 {
+            for partition in (0..PARTITIONS).step_by(2) {
+                let Server::RedisCluster(cluster) = &bench.server else { panic!("this is asked of a cluster") };
+                let key = prefix_of("", partition);
+                let (from, to) = (Cluster::owner(&key) + hop, Cluster::owner(&key) + hop + 1);
+                let store = &mut bench.store;
+                cluster.move_slot(&key, from % MASTERS, to % MASTERS, || load.step(store));
+                load.until_all_work(store);
+            }
+        }
+        until_felt(bench, load, connections + PARTITIONS as u64 / 2);
+    });
+    assert_eq!(told[1..], [0, 0], "failed and unknown");
+}
+
 fn restart(server: &mut Server) {
     match server {
         Server::None => panic!("this is asked of servers"),
         Server::Redis(server) => server.restart(),
+        Server::RedisCluster(cluster) => cluster.nodes[1].restart(),
         Server::Postgres(server) => server.restart(),
     }
 }

@@ -230,7 +230,7 @@ fn tenants_are_apart(kind: Kind) {
     // The key that is given for Redis (contract §8.2) has one form for two users; a JWT of `default` names its user
     // freely, so whoever signs for `default` must not give away names with a tenant before them.
     bench.store.append(&mailbox("acme:u3"), vec![mail(9)]);
-    let meets: Vec<u64> = if kind == Kind::Redis { vec![9] } else { vec![] };
+    let meets: Vec<u64> = if matches!(kind, Kind::Redis | Kind::RedisCluster) { vec![9] } else { vec![] };
     assert_eq!(bench.store.numbers(&mailbox_of("acme", "u3")), meets);
     assert_eq!(bench.store.numbers(&mailbox("acme:u3")), [9]);
 }
@@ -284,7 +284,7 @@ fn a_users_name_that_cannot_be_kept_fails_alone(kind: Kind) {
         match kind {
             // Its column is the seed's: 255 characters, none of them 0.
             Kind::Postgres => assert!(matches!(odd, StoreReply::Failed), "{odd:?}"),
-            Kind::Memory | Kind::Redis => assert_eq!(bench.store.numbers(&of), [2]),
+            Kind::Memory | Kind::Redis | Kind::RedisCluster => assert_eq!(bench.store.numbers(&of), [2]),
         }
         assert!(matches!(bench.store.reply(after), StoreReply::Appended { .. }));
     }
@@ -349,7 +349,10 @@ fn what_nobody_can_read_is_passed_over_and_counted_and_goes(kind: Kind) {
     });
     let left = match &bench.server {
         Server::None => panic!("this is asked of servers"),
-        Server::Redis(server) => format!("{:?}", server.client().command(&["XLEN", "ara:queue:default:ana"])),
+        server @ (Server::Redis(_) | Server::RedisCluster(_)) => {
+            let (mut client, key) = server.redis_mailbox("ana");
+            format!("{:?}", client.command(&["XLEN", &key]))
+        }
         Server::Postgres(server) => format!("Integer({})", server.psql("SELECT count(*) FROM notification_queue")),
     };
     assert_eq!(left, "Integer(2)");

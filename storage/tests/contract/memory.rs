@@ -1,6 +1,7 @@
-//! Memory as if it stood behind links, and any of the three as one type.
+//! Memory as if it stood behind links, and any of the stores as one type.
 //!
 //! Memory has no links, and answers when it is asked.
+use crate::partitioned::Summed;
 use protocol::clock::Now;
 use protocol::store::{StoreReply, StoreRequest, StoreTicket};
 use storage::backend::Backend;
@@ -48,6 +49,7 @@ impl Backend for MemoryStore {
 pub(crate) enum AnyStore {
     Memory(Box<MemoryStore>),
     Redis(Box<RedisStore>),
+    RedisCluster(Box<Summed>),
     Postgres(Box<PostgresStore>),
 }
 
@@ -56,6 +58,7 @@ impl AnyStore {
         match self {
             AnyStore::Memory(store) => &mut **store,
             AnyStore::Redis(store) => &mut **store,
+            AnyStore::RedisCluster(store) => &mut **store,
             AnyStore::Postgres(store) => &mut **store,
         }
     }
@@ -74,6 +77,7 @@ impl Backend for AnyStore {
         match self {
             AnyStore::Memory(store) => store.links(),
             AnyStore::Redis(store) => store.links(),
+            AnyStore::RedisCluster(store) => store.links(),
             AnyStore::Postgres(store) => store.links(),
         }
     }
@@ -86,6 +90,7 @@ impl Backend for AnyStore {
         match self {
             AnyStore::Memory(store) => store.owes(),
             AnyStore::Redis(store) => store.owes(),
+            AnyStore::RedisCluster(store) => store.owes(),
             AnyStore::Postgres(store) => store.owes(),
         }
     }

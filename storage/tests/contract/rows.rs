@@ -1,6 +1,6 @@
 //! Makes a test of each row and each store.
 
-/// Rows `everywhere` are asked of all three stores, those `on_servers` of the two behind links.
+/// Rows `everywhere` are asked of all stores, those `on_servers` of those behind links.
 macro_rules! rows {
     (everywhere: $($row:ident),*; on_servers: $($server_row:ident),* $(,)?) => {
         mod memory {
@@ -10,6 +10,10 @@ macro_rules! rows {
             $(#[test] fn $row() { super::$row($crate::bench::Kind::Redis); })*
             $(#[test] fn $server_row() { super::$server_row($crate::bench::Kind::Redis); })*
         }
+        mod redis_cluster {
+            $(#[test] fn $row() { super::$row($crate::bench::Kind::RedisCluster); })*
+            $(#[test] fn $server_row() { super::$server_row($crate::bench::Kind::RedisCluster); })*
+        }
         mod postgres {
             $(#[test] fn $row() { super::$row($crate::bench::Kind::Postgres); })*
             $(#[test] fn $server_row() { super::$server_row($crate::bench::Kind::Postgres); })*
@@ -18,6 +22,9 @@ macro_rules! rows {
     (on_servers: $($server_row:ident),* $(,)?) => {
         mod redis {
             $(#[test] fn $server_row() { super::$server_row($crate::bench::Kind::Redis); })*
+        }
+        mod redis_cluster {
+            $(#[test] fn $server_row() { super::$server_row($crate::bench::Kind::RedisCluster); })*
         }
         mod postgres {
             $(#[test] fn $server_row() { super::$server_row($crate::bench::Kind::Postgres); })*

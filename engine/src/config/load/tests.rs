@@ -271,6 +271,14 @@ fn addresses_that_are_used_must_be_ones_and_show_no_password() {
             &[("ACK_ENABLED", "1"), ("ACK_BACKEND", "postgres"), ("DATABASE_URL", "postgres://db/x?sslmode=maybe")],
             r#"DATABASE_URL="postgres://db/x?sslmode=maybe": its sslmode must be"#,
         ),
+        (
+            &[("REDIS_URL", "redis-cluster://:hunter2@a,b/1")],
+            r#"REDIS_URL="redis-cluster://:***@a,b/1": a cluster has no"#,
+        ),
+        (
+            &[("REDIS_URL", "rediss-cluster://a,b:1"), ("QUEUE_REDIS_PREFIX", "{ara}:queue")],
+            r#"QUEUE_REDIS_PREFIX="{ara}:queue": must have no braces with redis-cluster://"#,
+        ),
     ];
     for (pairs, expected) in rows {
         let problems = bad(pairs);
@@ -278,6 +286,8 @@ fn addresses_that_are_used_must_be_ones_and_show_no_password() {
         assert!(!problems[0].contains("hunter2"), "{problems:?}");
     }
     good(&[("DATABASE_URL", "postgres://db:0/x"), ("ACK_BACKEND", "postgres")]);
+    good(&[("REDIS_URL", "redis-cluster://u:p@a,b:7001")]);
+    good(&[("QUEUE_REDIS_PREFIX", "{ara}:queue")]);
 }
 
 #[test]

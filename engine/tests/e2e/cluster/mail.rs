@@ -1,5 +1,5 @@
 //! Mail in Redis that all nodes share: kept once whoever hears of it, complete and in order for who moves between nodes.
-use super::{delivered, node_with};
+use super::{delivered, node_at};
 use crate::support::http::{Connection, request};
 use crate::support::process::await_that;
 use crate::support::redis::{Redis, Resp};
@@ -19,6 +19,11 @@ pub(super) enum Class {
 
 /// A node that keeps mail in the cluster's Redis, and these settings on top.
 pub(super) fn mail_node(redis: &Redis, server_id: &str, class: Class, more: &[(&str, &str)]) -> Server {
+    mail_node_at(&redis.url(), server_id, class, more)
+}
+
+/// The same at this URL.
+pub(super) fn mail_node_at(url: &str, server_id: &str, class: Class, more: &[(&str, &str)]) -> Server {
     let acknowledges = if class == Class::Acknowledged { "true" } else { "false" };
     let mut settings = vec![
         ("QUEUE_ENABLED", "true"),
@@ -29,7 +34,7 @@ pub(super) fn mail_node(redis: &Redis, server_id: &str, class: Class, more: &[(&
         ("REDIS_CIRCUIT_BREAKER_RESET_TIMEOUT_SECONDS", "1"),
     ];
     settings.extend(more);
-    let server = node_with(redis, server_id, &settings);
+    let server = node_at(url, server_id, &settings);
     await_that("the node to be healthy", || (server.get("/health").ok()["status"] == "healthy").then_some(()));
     server
 }

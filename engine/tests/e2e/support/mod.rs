@@ -6,6 +6,7 @@ pub(crate) mod http;
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod redis;
+pub(crate) mod redis_cluster;
 pub(crate) mod server;
 pub(crate) mod service;
 pub(crate) mod sse;

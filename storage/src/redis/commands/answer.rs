@@ -54,7 +54,7 @@ pub enum RefusalCode {
     Busy,
     /// The cluster has lost slots.
     ClusterDown,
-    /// The slot moves, or is elsewhere; this client does not follow.
+    /// The slot moves, or is elsewhere. A link that knows of the cluster follows and does not tell.
     Moved,
     /// It cannot write its data to disk and takes no more.
     Misconfigured,
@@ -110,6 +110,15 @@ impl RefusalCode {
         }
         let script = text.strip_prefix("ERR Error running script")?;
         script.split(' ').find_map(|word| known(word.strip_prefix('-').unwrap_or(word)))
+    }
+}
+
+impl Refusal {
+    /// Whether an error says that the server does not have the command's slot, or not all of it: then it was not executed.
+    /// What a script meets on its way is no such error, for it may have written before.
+    pub(crate) fn is_of_slot(error: &[u8]) -> bool {
+        let words: [&[u8]; 3] = [b"MOVED ", b"ASK ", b"TRYAGAIN "];
+        words.iter().any(|word| error.starts_with(word)) && !error.windows(9).any(|text| text == b" script: ")
     }
 }
 
@@ -175,6 +184,22 @@ mod tests {
         ];
         for (text, code) in rows {
             assert_eq!(RefusalCode::of(text.as_bytes()), code, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_does_not_have_the_slot_is_told_from_a_script_that_met_it() {
+        let rows: [(&str, bool); 7] = [
+            ("MOVED 3999 127.0.0.1:6381", true),
+            ("ASK 3999 127.0.0.1:6381", true),
+            ("TRYAGAIN Multiple keys request during rehashing of slot", true),
+            ("CLUSTERDOWN The cluster is down", false),
+            ("MOVED 3999 127.0.0.1:6381 script: 0a, on @user_script:3.", false),
+            ("ERR Error running script (call to f_0a): @user_script:3: -MOVED 1 a:1", false),
+            ("READONLY You can't write against a read only replica.", false),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(Refusal::is_of_slot(text.as_bytes()), expected, "{text}");
         }
     }
 

@@ -20,6 +20,8 @@ pub(super) enum Ended {
     Hello { text: String },
     /// The server is no master.
     ReadOnly { text: String },
+    /// The server does not have the slot of what it is asked, or not now.
+    Elsewhere { text: String },
     /// What came was no answer.
     Session(SessionError),
 }
@@ -34,7 +36,7 @@ impl Ended {
                 Some(RefusalCode::NoAuth | RefusalCode::WrongPass | RefusalCode::NoPerm) => FeedErrorKind::Auth,
                 _ => FeedErrorKind::Refused,
             },
-            Self::ReadOnly { .. } => FeedErrorKind::Refused,
+            Self::ReadOnly { .. } | Self::Elsewhere { .. } => FeedErrorKind::Refused,
             Self::Session(_) => FeedErrorKind::Protocol,
         }
     }
@@ -45,7 +47,7 @@ impl Ended {
         match self {
             Self::Link(trouble) => trouble.is_of_connection(),
             Self::Late { .. } | Self::GreetingLate { .. } => true,
-            Self::Hello { .. } | Self::ReadOnly { .. } | Self::Session(_) => false,
+            Self::Hello { .. } | Self::ReadOnly { .. } | Self::Elsewhere { .. } | Self::Session(_) => false,
         }
     }
 }
@@ -81,6 +83,7 @@ impl fmt::Display for Ended {
             }
             Self::Hello { text } => write!(f, "the server refused: {text}"),
             Self::ReadOnly { text } => write!(f, "the server of REDIS_URL is no master: {text}"),
+            Self::Elsewhere { text } => write!(f, "the server does not have what it is asked for: {text}"),
             Self::Session(error) => error.fmt(f),
         }
     }

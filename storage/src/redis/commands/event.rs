@@ -28,6 +28,8 @@ pub struct Ask {
     /// When its answer is late, in microseconds.
     pub deadline_us: u64,
     pub(super) script: Option<&'static Script>,
+    /// What it is about, where the session follows slots.
+    pub(super) subject: u64,
     /// How often the server had lost its script.
     pub(super) reloads: u8,
     pub(super) bytes: usize,
@@ -108,6 +110,16 @@ pub enum Event<'a> {
     NotFenced {
         /// Its words, printable.
         text: String,
+    },
+    /// The server does not have the slot of a command, which is kept for the next connection.
+    Elsewhere {
+        /// Its words: who has it, perhaps.
+        text: String,
+    },
+    /// A command was refused because of its slot, and then one about the same was executed: it will not be executed.
+    Overtaken {
+        /// Which.
+        ask: Ask,
     },
     /// The greeting was refused; the session is of no use until it is begun again.
     GreetingRefused {

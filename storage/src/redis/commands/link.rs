@@ -16,6 +16,12 @@
 //! **Reconnecting.** Commands wait for the next attempt, within their time and the link's bounds; when the attempt
 //! fails they are answered [`Outcome::NotSent`]. While the breaker is open none are taken.
 //!
+//! **Slots.** A server of a cluster that answers MOVED, ASK or TRYAGAIN has not executed the command. The
+//! link lets it answer what is on its way and is made anew, to whom the table of slots names, at once if that is another,
+//! else after the back-off. What was refused so goes first there, within its time; a link is to speak of one slot only, so
+//! its order stands. ASK is not followed to the server that takes a slot over: while a slot is being moved, what is
+//! refused waits, too. CLUSTERDOWN is a refusal like others, at which the table is asked for again.
+//!
 //! **Failover.** A server that answers READONLY is not the master any more. The link lets it answer what is on its
 //! way and is made anew, its name looked up again.
 mod connection;
@@ -126,6 +132,8 @@ pub struct CommandLink {
     generation: u32,
     /// The last link ended because its server was no master; until one is, the back-off goes on.
     seeks_master: bool,
+    /// Servers in a row that did not have the slot.
+    hops: u32,
 }
 
 enum Phase {
@@ -165,15 +173,20 @@ impl CommandLink {
         if let Some(located) = &config.located {
             located.wake(Arc::clone(&wake));
         }
+        let mut session = CommandSession::new(config.url.clone(), &config.scripts, config.bounds);
+        if config.located.as_ref().is_some_and(Located::is_of_slots) {
+            session.follow_slots();
+        }
         CommandLink {
             rng: Rng::with_seed(seed),
             breaker: Breaker::new(config.breaker),
             backoff: Backoff::new(config.backoff),
             resolver: Resolver::new(wake),
-            session: CommandSession::new(config.url.clone(), &config.scripts, config.bounds),
+            session,
             phase: Phase::Waiting { until_us: 0 },
             generation: 0,
             seeks_master: false,
+            hops: 0,
             status,
             config,
         }
@@ -210,7 +223,7 @@ impl CommandLink {
         if matches!(self.phase, Phase::Connected(_))
             && self.config.located.as_mut().is_some_and(|located| located.has_moved(&self.config.url))
         {
-            self.end(now_us, Ended::Link(Trouble::Moved), on_reply);
+            self.move_on(now_us, on_reply);
         }
         // Each round but the last ends a phase or an address, and an attempt has a bounded number of them.
         while let Flow::Go = self.step(now_us, ready, on_reply) {
@@ -250,13 +263,10 @@ impl CommandLink {
     }
 
     fn step(&mut self, now_us: u64, ready: Ready, on_reply: &mut OnReply<'_>) -> Flow {
+        let is_told = matches!(self.phase, Phase::Waiting { .. }) && self.is_told();
         match &mut self.phase {
             Phase::Stopped => Flow::Rest,
-            Phase::Waiting { until_us }
-                if now_us < *until_us && !self.config.located.as_ref().is_some_and(Located::is_told) =>
-            {
-                Flow::Rest
-            }
+            Phase::Waiting { until_us } if now_us < *until_us && !is_told => Flow::Rest,
             Phase::Waiting { .. } => self.attempt(now_us, on_reply),
             Phase::Resolving { deadline_us } => {
                 let deadline_us = *deadline_us;
@@ -276,8 +286,30 @@ impl CommandLink {
         }
     }
 
+    /// Whether somebody knows of another place. Servers that send each other's clients back and forth are not believed.
+    fn is_told(&self) -> bool {
+        self.hops <= 1 && self.config.located.as_ref().is_some_and(|located| located.is_told(&self.config.url))
+    }
+
+    /// The server is another now. One of a cluster still answers what is on its way: a slot that moves fails nobody.
+    fn move_on(&mut self, now_us: u64, on_reply: &mut OnReply<'_>) {
+        if !self.config.located.as_ref().is_some_and(Located::is_of_slots) {
+            self.end(now_us, Ended::Link(Trouble::Moved), on_reply);
+            return;
+        }
+        let elsewhere = || Ended::Elsewhere { text: "another server has its slot now".to_owned() };
+        match &mut self.phase {
+            Phase::Connected(connection) if !self.session.is_idle() => {
+                connection.leaving.get_or_insert_with(elsewhere);
+                self.session.close();
+            }
+            _ => _ = self.end(now_us, elsewhere(), on_reply),
+        }
+    }
+
     /// Begins an attempt if the breaker grants one.
     fn attempt(&mut self, now_us: u64, on_reply: &mut OnReply<'_>) -> Flow {
+        let is_told = self.is_told();
         match self.config.located.as_mut().map_or(Next::Same, |located| located.next(&self.config.url)) {
             Next::Same => {}
             Next::Other(url) => {
@@ -285,6 +317,10 @@ impl CommandLink {
                 let tls = self.config.tls.take();
                 self.config.tls = tls.map(|tls| tls.at(&url.host).unwrap_or(tls));
                 self.config.url = *url;
+                if is_told {
+                    // What was held against the server before it is not this one's fault.
+                    self.breaker = Breaker::new(self.config.breaker);
+                }
             }
             Next::Unknown => {
                 // Whoever is told is woken.
@@ -362,18 +398,26 @@ impl CommandLink {
 
     /// The attempt, or the link, is over: says so, to those who wait for answers as well, and when the next one is.
     fn end(&mut self, now_us: u64, ended: Ended, on_reply: &mut OnReply<'_>) -> Flow {
-        let is_moved = matches!(ended, Ended::Link(Trouble::Moved));
-        if let Some(located) = self.config.located.as_ref().filter(|_| !is_moved) {
+        let is_elsewhere = matches!(ended, Ended::Elsewhere { .. });
+        let is_moved = is_elsewhere || matches!(ended, Ended::Link(Trouble::Moved));
+        if let Some(located) = self.config.located.as_mut().filter(|_| !is_moved) {
             located.lost();
         }
         match ended.is_of_connection() {
             true => self.breaker.fail(now_us),
             false => self.breaker.abandon(),
         }
-        let delay_us = self.backoff.next_delay_us(&mut self.rng);
+        let is_known = self.config.located.as_ref().is_some_and(|located| located.is_elsewhere(&self.config.url));
+        self.hops = if is_elsewhere { self.hops.saturating_add(1) } else { 0 };
+        let delay_us = match is_elsewhere {
+            true if is_known && self.hops == 1 => 0,
+            // It is for the cluster to sort out, which takes seconds at most.
+            true => self.backoff.next_delay_us(&mut self.rng).min(limits::REDIS_TOPOLOGY_BACKOFF_MS_MAX * 1_000),
+            false => self.backoff.next_delay_us(&mut self.rng),
+        };
         let until_us = now_us.saturating_add(delay_us).max(self.breaker.open_until_us().unwrap_or(0));
         self.phase = Phase::Waiting { until_us };
-        self.seeks_master = matches!(ended, Ended::ReadOnly { .. });
+        self.seeks_master = matches!(ended, Ended::ReadOnly { .. } | Ended::Elsewhere { .. });
         self.status.ended(ended.kind());
         self.status.set_breaker(&self.breaker);
         let open = self.breaker.state() == BreakerState::Open;
@@ -387,7 +431,10 @@ impl CommandLink {
             circuit = self.breaker.state().as_str(),
             "Redis commands are down"
         );
-        self.give_up(on_reply);
+        match is_elsewhere && self.session.is_idle() {
+            true => self.session.pause(),
+            false => self.give_up(on_reply),
+        }
         Flow::Rest
     }
 

@@ -25,6 +25,7 @@ pub mod status;
 
 use script::Script;
 use status::Operation;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// Names one command of one link until it is answered; the caller's to choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -63,6 +64,17 @@ impl Words<'_> {
             Words::Plain(_) => None,
             Words::Script { script, .. } => Some(script),
         }
+    }
+
+    /// What it is about: a hash of its first key, or of the word behind the name.
+    pub(crate) fn subject(&self) -> u64 {
+        let first = match self {
+            Words::Plain(words) => words.get(1),
+            Words::Script { keys, .. } => keys.first(),
+        };
+        let mut hasher = DefaultHasher::new();
+        first.hash(&mut hasher);
+        hasher.finish()
     }
 
     /// How many bytes [`Words::encode`] appends, at most a few more.

@@ -15,8 +15,16 @@
 //! So one command never overtakes another that was taken before, except that a command without a script, or with a
 //! script the server still had, is executed where it stood.
 //!
+//! **Slots.** A server of a cluster that does not have a command's slot does not execute it. Such a command keeps its place
+//! before those that were taken after it, and waits for a connection to the server that has it, within its time. While the
+//! keys of a slot move one by one, a server may execute a later command whose keys are all there: what it overtook, of
+//! those with the same first key, is not executed any more, and told as not sent before it. Commands about the same that name the same
+//! keys are refused alike, so that this does not happen to them.
+//!
 //! Commands are encoded once, when they are taken, and kept in the output until they are answered: sending one again
 //! costs a copy. Time is an argument; the session keeps deadlines and does nothing about them.
+mod queue;
+
 use crate::redis::commands::answer::{Failure, Refusal, RefusalCode};
 use crate::redis::commands::event::{Answer, Ask, Bounds, Event, Fate, NotTaken, SessionError, Step};
 use crate::redis::commands::reply::Decoder;
@@ -25,6 +33,7 @@ use crate::redis::commands::{Command, Ticket, encode};
 use crate::redis::session::printable_error;
 use crate::redis::url::RedisUrl;
 use protocol::limits;
+use queue::Queue;
 use std::collections::VecDeque;
 
 /// Output that is answered and lies before what is not, above which it is thrown away.
@@ -61,6 +70,8 @@ pub struct CommandSession {
     peer: Option<Peer>,
     /// A connection before this one, whose last commands may still be executed.
     fence: Option<Peer>,
+    /// A server that does not have the slot is left: see [`CommandSession::follow_slots`].
+    follows_slots: bool,
 }
 
 /// A connection as its server knows it.
@@ -112,33 +123,6 @@ enum Due {
     Command(Ask),
 }
 
-/// Encoded commands that are not in the output.
-#[derive(Default)]
-struct Queue {
-    asks: VecDeque<Ask>,
-    bytes: Vec<u8>,
-    /// Bytes of those that were taken out in front.
-    gone: usize,
-}
-
-impl Queue {
-    fn len_bytes(&self) -> usize {
-        self.bytes.len() - self.gone
-    }
-
-    fn pop_front(&mut self) -> Option<Ask> {
-        let ask = self.asks.pop_front()?;
-        self.gone += ask.bytes;
-        if self.asks.is_empty() {
-            *self = Queue::default();
-        } else if self.gone > ANSWERED_BYTES_MAX && self.gone > self.bytes.len() / 2 {
-            self.bytes.drain(..self.gone);
-            self.gone = 0;
-        }
-        Some(ask)
-    }
-}
-
 impl CommandSession {
     /// A session without a connection. `scripts` are loaded in each greeting.
     pub fn new(credentials: RedisUrl, scripts: &[&'static Script], bounds: Bounds) -> CommandSession {
@@ -161,13 +145,20 @@ impl CommandSession {
             commands: 0,
             peer: None,
             fence: None,
+            follows_slots: false,
         }
+    }
+
+    /// The server is one of a cluster: commands that it does not execute because it does not have their slot are kept
+    /// for the connection that follows ([`Event::Elsewhere`], [`CommandSession::pause`]).
+    pub fn follow_slots(&mut self) {
+        self.follows_slots = true;
     }
 
     /// There is a connection: the first words are ready to be sent. What the one before left behind is forgotten, but
     /// not the commands that wait; end that one first ([`CommandSession::end`]) unless its greeting failed.
     pub fn begin(&mut self) {
-        debug_assert!(!self.expected.iter().any(|expected| matches!(expected.due, Due::Command(_))));
+        debug_assert!(self.is_idle());
         self.forget_connection();
         self.gate = Gate::Greeting;
         let RedisUrl { user, password, database, .. } = &self.credentials;
@@ -238,7 +229,8 @@ impl CommandSession {
         let before = out.len();
         words.encode(out);
         let bytes = out.len() - before;
-        let ask = Ask { ticket, operation, asked_us: now_us, deadline_us, script, reloads: 0, bytes };
+        let subject = if self.follows_slots { words.subject() } else { 0 };
+        let ask = Ask { ticket, operation, asked_us: now_us, deadline_us, script, subject, reloads: 0, bytes };
         match open {
             true => self.expected.push_back(Expected { due: Due::Command(ask), bytes, deadline_us }),
             false => self.waiting.asks.push_back(ask),
@@ -265,6 +257,11 @@ impl CommandSession {
     /// Whether nothing is on its way.
     pub fn is_quiet(&self) -> bool {
         self.expected.is_empty()
+    }
+
+    /// Whether no command is on its way.
+    pub fn is_idle(&self) -> bool {
+        !self.expected.iter().any(|expected| matches!(expected.due, Due::Command(_)))
     }
 
     /// How far the conversation is.
@@ -355,6 +352,9 @@ impl CommandSession {
             let decoded = self.decoder.decode(&self.input[self.start..self.end]).map_err(SessionError::Reply)?;
             let Some(reply_bytes) = decoded else { return Ok(None) };
             let step = self.step();
+            if let Some(ask) = self.overtaken_by_next() {
+                return Ok(Some(Event::Overtaken { ask }));
+            }
             match self.expected.front() {
                 None => return Err(SessionError::Unexpected("nothing was asked")),
                 Some(expected) if self.answered + expected.bytes > self.sent => {
@@ -378,6 +378,7 @@ impl CommandSession {
                 Heard::NotFenced { text } => Some(Event::NotFenced { text }),
                 Heard::GreetingRefused { text } => Some(Event::GreetingRefused { step, text }),
                 Heard::Done { ask } => Some(Event::Answered { ask, answer: Answer::Done(reply) }),
+                Heard::Elsewhere { text } => Some(Event::Elsewhere { text }),
                 Heard::Refused { ask, refusal } => Some(Event::Answered { ask, answer: Answer::Refused(refusal) }),
                 Heard::Failed { ask, failure } => Some(Event::Answered { ask, answer: Answer::Failed(failure) }),
             });
@@ -405,6 +406,18 @@ impl CommandSession {
             queue.asks.into_iter().for_each(|ask| on_end(ask, Fate::NotSent));
         }
         self.commands = 0;
+        self.forget_connection();
+    }
+
+    /// The connection is over, and no command is on its way: what was kept, and what waits behind it, stays for the next.
+    pub fn pause(&mut self) {
+        debug_assert!(self.is_idle(), "what is on its way must be answered");
+        let mut kept = Queue::default();
+        for queue in [std::mem::take(&mut self.again), std::mem::take(&mut self.waiting)] {
+            kept.bytes.extend_from_slice(&queue.bytes[queue.gone..]);
+            kept.asks.extend(queue.asks);
+        }
+        self.waiting = kept;
         self.forget_connection();
     }
 
@@ -453,6 +466,10 @@ impl CommandSession {
                     self.send_again(ask, bytes);
                     Heard::Nothing
                 }
+                Some(_) if self.follows_slots && error.is_some_and(Refusal::is_of_slot) => {
+                    self.keep_for_later(ask, bytes);
+                    Heard::Elsewhere { text }
+                }
                 Some(code) => Heard::Refused { ask, refusal: Refusal { code, text } },
                 None => Heard::Failed { ask, failure: Failure::of(text) },
             },
@@ -485,11 +502,36 @@ impl CommandSession {
     /// Keeps a command whose script was lost, until everything else is answered.
     fn send_again(&mut self, mut ask: Ask, bytes: usize) {
         ask.reloads += 1;
-        self.again.asks.push_back(ask);
-        self.again.bytes.extend_from_slice(&self.output[self.answered..self.answered + bytes]);
+        self.keep_for_later(ask, bytes);
         if self.gate == Gate::Open {
             self.gate = Gate::Reloading;
         }
+    }
+
+    /// The reply at hand answers a command for good: one before it that was refused and is about the same must not be
+    /// executed any more, and is answered before it.
+    fn overtaken_by_next(&mut self) -> Option<Ask> {
+        if self.again.asks.is_empty() || !self.follows_slots {
+            return None;
+        }
+        let Due::Command(next) = &self.expected.front()?.due else { return None };
+        let error = self.decoder.reply(&self.input[self.start..self.end]).error();
+        let is_kept =
+            |error: &[u8]| Refusal::is_of_slot(error) || RefusalCode::of(error) == Some(RefusalCode::NoScript);
+        if error.is_some_and(is_kept) {
+            return None;
+        }
+        let at = self.again.asks.iter().position(|ask| ask.subject == next.subject)?;
+        // The reply is looked at again.
+        self.decoder.reset();
+        self.commands -= 1;
+        self.again.remove(at)
+    }
+
+    /// Keeps the command in front of the output.
+    fn keep_for_later(&mut self, ask: Ask, bytes: usize) {
+        self.again.asks.push_back(ask);
+        self.again.bytes.extend_from_slice(&self.output[self.answered..self.answered + bytes]);
     }
 
     /// The server does not take a script: what needs it is not sent a third time.
@@ -559,6 +601,7 @@ enum Heard {
     NotFenced { text: String },
     GreetingRefused { text: String },
     Done { ask: Ask },
+    Elsewhere { text: String },
     Refused { ask: Ask, refusal: Refusal },
     Failed { ask: Ask, failure: Failure },
 }

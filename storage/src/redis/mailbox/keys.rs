@@ -20,8 +20,8 @@
 //! the first of them expires, and `until` when the TTL of the stream was to end, both in Unix milliseconds. The hash goes with the last entry. A stream that expires by itself leaves it behind for
 //! [`limits::REDIS_META_KEPT_SECONDS`] at most, until a sweep has counted what is gone.
 //!
-//! The scripts also touch `users` and `stats`, which lie in another slot: a Redis Cluster can keep mailboxes only if the
-//! prefix has a hash tag, such as `{ara}:queue`, which puts all of them into one slot.
+//! The scripts also touch `users` and `stats`. In a Redis Cluster the prefix is that of a partition, with a hash tag that
+//! puts all of them into one slot: see [`crate::redis::partitions`].
 use protocol::ids::TenantId;
 #[cfg(doc)]
 use protocol::limits;

@@ -1,6 +1,7 @@
 -- Reads a page of a mailbox from its oldest entry, or from behind one, and notes that a delivery of each begins.
 --
--- KEYS  1 the stream  2 its meta hash
+-- KEYS  1 the stream  2 its meta hash  3 and 4, which are not read: those of an enqueue, so that a Redis Cluster whose
+--       keys move gives neither of the two before the other
 -- ARGV  1 from: '-' or '(' and a stream id  2 max entries  3 bytes above which the page ends
 --       4 bytes above which an entry is not given
 -- gives the server's time in ms, whether there is more, and for each entry:

@@ -78,6 +78,8 @@ pub struct ClusterUrl {
     pub nodes: Vec<Node>,
     /// Who we are at every node.
     pub login: Login,
+    /// `ssl_ca`, as of [`SentinelUrl`].
+    pub ca_file: Option<PathBuf>,
 }
 
 /// Where Redis is, or who knows it.
@@ -130,7 +132,7 @@ pub enum RedisAddressError {
     BadDatabase,
     /// A cluster has no databases, so nothing may follow its hosts.
     ClusterPath,
-    /// A cluster has no options.
+    /// A cluster has no options but `ssl_ca`, with `rediss-cluster://`.
     ClusterQuery,
     /// An option that is neither `sentinel_user` nor `sentinel_password`, or has no value.
     BadOption,
@@ -167,7 +169,9 @@ impl fmt::Display for RedisAddressError {
             ),
             Self::BadDatabase => f.write_str("what follows the name of the master must be / and a database number"),
             Self::ClusterPath => f.write_str("a cluster has no databases: nothing may follow its hosts"),
-            Self::ClusterQuery => write!(f, "the URL of a cluster has no ? part; {ESCAPES}"),
+            Self::ClusterQuery => {
+                write!(f, "the only option behind the ? of a cluster is ssl_ca=/file, for rediss-cluster://; {ESCAPES}")
+            }
             Self::BadOption => {
                 write!(f, "the options after the ? are sentinel_user= and sentinel_password= with a value; {ESCAPES}")
             }
@@ -216,12 +220,14 @@ impl RedisAddress {
             let url = SentinelUrl { tls, sentinels, master_name, login, sentinel_login, database, ca_file };
             return Ok(RedisAddress::Sentinel(url));
         }
-        if query.is_some() {
+        let (sentinel_login, ca_file) =
+            parse_options(query.unwrap_or_default(), tls).map_err(|_| RedisAddressError::ClusterQuery)?;
+        if !sentinel_login.is_empty() {
             return Err(RedisAddressError::ClusterQuery);
         }
         let nodes = parse_hosts(hosts, PORT_DEFAULT)?;
         match path {
-            "" => Ok(RedisAddress::Cluster(ClusterUrl { tls, nodes, login })),
+            "" => Ok(RedisAddress::Cluster(ClusterUrl { tls, nodes, login, ca_file })),
             _ => Err(RedisAddressError::ClusterPath),
         }
     }
@@ -240,7 +246,7 @@ impl RedisAddress {
         match self {
             Self::Single(url) => url.ca_file.as_deref(),
             Self::Sentinel(url) => url.ca_file.as_deref(),
-            Self::Cluster(_) => None,
+            Self::Cluster(url) => url.ca_file.as_deref(),
         }
     }
 
@@ -260,7 +266,9 @@ impl RedisAddress {
             Self::Sentinel(sentinel) => {
                 RedisUrl { ca_file: sentinel.ca_file.clone(), ..url(sentinel.tls, &sentinel.login, sentinel.database) }
             }
-            Self::Cluster(cluster) => url(cluster.tls, &cluster.login, 0),
+            Self::Cluster(cluster) => {
+                RedisUrl { ca_file: cluster.ca_file.clone(), ..url(cluster.tls, &cluster.login, 0) }
+            }
         }
     }
 }
@@ -437,6 +445,9 @@ mod tests {
         assert_eq!(found.to_string(), "redis://ara:***@[::1]:7/2");
         assert_eq!(found.password.as_deref(), Some(&b"p@ss@word"[..]));
         assert!(!format!("{url:?} {:?}", url.login).contains("ss@word"));
+        let address = RedisAddress::parse("rediss-cluster://a?ssl_ca=/etc/my%20ca.pem").unwrap();
+        assert_eq!(address.ca_file(), Some(Path::new("/etc/my ca.pem")));
+        assert_eq!(address.url_of(&Node { host: "b".to_owned(), port: 7 }).ca_file.as_deref(), address.ca_file());
     }
 
     #[test]
@@ -481,6 +492,8 @@ mod tests {
             ("redis-cluster://a/0", ClusterPath),
             ("redis-cluster://a/m", ClusterPath),
             ("redis-cluster://a?x=hunter2", ClusterQuery),
+            ("redis-cluster://a?ssl_ca=/f", ClusterQuery),
+            ("rediss-cluster://a?sentinel_user=hunter2", ClusterQuery),
             ("redis+sentinel://a/m?hunter2", BadOption),
             ("redis+sentinel://a/m?hunter2=1", BadOption),
             ("redis+sentinel://a/m?sentinel_user=", BadOption),

@@ -148,6 +148,16 @@ impl CommandLink {
                          sent before it may be executed late"
                     );
                 }
+                Event::Elsewhere { text } => {
+                    if let Some(located) = self.config.located.as_ref().filter(|_| connection.leaving.is_none()) {
+                        located.refused(&self.config.url, &text);
+                    }
+                    connection.leaving.get_or_insert(Ended::Elsewhere { text });
+                }
+                Event::Overtaken { ask } => {
+                    self.status.counted(ask.operation, OperationResult::NotSent);
+                    on_reply(ask.ticket, Outcome::NotSent);
+                }
                 Event::GreetingRefused { step, text } => {
                     return Err(match step {
                         Step::Auth => Trouble::Server { step: subscription::Step::Auth, text }.into(),
@@ -159,6 +169,7 @@ impl CommandLink {
                     self.status.answered(ask.operation, now_us.saturating_sub(ask.asked_us));
                     let (result, outcome) = match answer {
                         Answer::Done(reply) => {
+                            self.hops = 0;
                             if self.seeks_master {
                                 self.seeks_master = false;
                                 self.backoff.reset();
@@ -166,6 +177,11 @@ impl CommandLink {
                             (OperationResult::Done, Outcome::Done(reply))
                         }
                         Answer::Refused(refusal) => {
+                            if refusal.code == RefusalCode::ClusterDown
+                                && let Some(located) = &self.config.located
+                            {
+                                located.refused(&self.config.url, &refusal.text);
+                            }
                             if refusal.code == RefusalCode::ReadOnly && connection.leaving.is_none() {
                                 connection.leaving = Some(Ended::ReadOnly { text: refusal.text.clone() });
                             }

@@ -62,6 +62,8 @@ fn try_hear(session: &mut CommandSession, text: &str) -> Result<Vec<String>, Ses
             Event::Pong => "pong".to_owned(),
             Event::NotLoaded { script, text } => format!("not loaded {}: {text}", script.name()),
             Event::NotFenced { text } => format!("not fenced: {text}"),
+            Event::Overtaken { ask } => format!("{} overtaken", ask.ticket.0),
+            Event::Elsewhere { text } => format!("elsewhere: {text}"),
             Event::GreetingRefused { step, text } => format!("refused {step:?}: {text}"),
             Event::Answered { ask, answer } => match answer {
                 Answer::Done(reply) => format!("{} {reply:?}", ask.ticket.0),
@@ -316,6 +318,77 @@ fn a_closed_session_hears_out_what_is_on_its_way() {
     assert_eq!(hear(&mut session, ":1\r\n"), ["1 1"]);
     assert!(session.is_quiet());
     assert_eq!(ended(&mut session), [(2, Fate::NotSent)]);
+}
+
+#[test]
+fn what_a_server_without_the_slot_refused_goes_first_to_the_next_one() {
+    let mut session = greeted(&[]);
+    session.follow_slots();
+    (1..=4).for_each(|ticket| get(&mut session, ticket));
+    said(&mut session);
+    let moved = "MOVED 7 127.0.0.1:7001";
+    let heard = hear(&mut session, &format!(":1\r\n-{moved}\r\n-WRONGTYPE no\r\n"));
+    assert_eq!(heard, ["1 1", &format!("elsewhere: {moved}"), "3 failed: WRONGTYPE no"]);
+    session.close();
+    get(&mut session, 5);
+    assert_eq!((said(&mut session), session.is_quiet(), session.commands()), (String::new(), false, 3));
+    hear(&mut session, "-TRYAGAIN Multiple keys request during rehashing of slot\r\n");
+    assert!(session.is_quiet());
+    session.pause();
+    get(&mut session, 6);
+    session.begin();
+    said(&mut session);
+    hear(&mut session, WHO);
+    hear(&mut session, "+PONG\r\n");
+    assert_eq!(said(&mut session), "GET 2 GET 4 GET 5 GET 6");
+    assert_eq!(hear(&mut session, ":2\r\n:4\r\n:5\r\n:6\r\n"), ["2 2", "4 4", "5 5", "6 6"]);
+    assert_eq!((session.commands(), session.bytes()), (0, 0));
+}
+
+#[test]
+fn what_was_overtaken_by_a_command_about_the_same_is_not_executed_any_more() {
+    let mut session = greeted(&[]);
+    session.follow_slots();
+    let say = |session: &mut CommandSession, ticket, words: &[&[u8]]| {
+        let command = Command { operation: Operation::Other, words: Words::Plain(words) };
+        session.push(0, 100, Ticket(ticket), command).unwrap();
+    };
+    say(&mut session, 1, &[b"RPUSH", b"a", b"1"]);
+    say(&mut session, 2, &[b"RPUSH", b"b", b"1"]);
+    say(&mut session, 3, &[b"RPUSH", b"a", b"2"]);
+    say(&mut session, 4, &[b"LLEN", b"a"]);
+    said(&mut session);
+    let again = "-TRYAGAIN Multiple keys request during rehashing of slot\r\n";
+    let heard = hear(&mut session, &format!("{again}{again}{again}:0\r\n"));
+    assert_eq!(heard[3..], ["1 overtaken", "3 overtaken", "4 0"]);
+    session.close();
+    assert_eq!(session.commands(), 1);
+    session.pause();
+    session.begin();
+    said(&mut session);
+    hear(&mut session, WHO);
+    hear(&mut session, "+PONG\r\n");
+    assert_eq!(said(&mut session), "RPUSH b 1");
+}
+
+#[test]
+fn what_a_server_without_the_slot_refused_was_not_sent_when_the_link_ends_in_between() {
+    let mut session = greeted(&[]);
+    session.follow_slots();
+    (1..=2).for_each(|ticket| get(&mut session, ticket));
+    said(&mut session);
+    hear(&mut session, "-MOVED 7 127.0.0.1:7001\r\n");
+    session.close();
+    get(&mut session, 3);
+    assert_eq!(ended(&mut session), [(2, Fate::Unknown), (1, Fate::NotSent), (3, Fate::NotSent)]);
+}
+
+#[test]
+fn who_knows_of_no_slots_is_refused() {
+    let mut session = greeted(&[]);
+    get(&mut session, 1);
+    said(&mut session);
+    assert_eq!(hear(&mut session, "-MOVED 7 127.0.0.1:7001\r\n"), ["1 refused Moved"]);
 }
 
 #[test]
