@@ -26,6 +26,27 @@ impl Priority {
             Priority::Critical => "Critical",
         }
     }
+
+    /// Whether it goes before the others when a connection has a backlog.
+    pub fn is_urgent(self) -> bool {
+        self >= Priority::High
+    }
+
+    /// The priority in the metadata of a kept event (contract §5); [`Priority::Normal`] where none is found.
+    ///
+    /// The metadata come last, and inside of a JSON string a quote never stands without its backslash: so the last member
+    /// of this name is theirs.
+    pub fn of_event(event: &[u8]) -> Priority {
+        const MEMBER: &[u8] = br#","priority":""#;
+        let at = event.windows(MEMBER.len()).rposition(|window| window == MEMBER);
+        let value = at.map_or(&[][..], |at| &event[at + MEMBER.len()..]);
+        [Priority::Low, Priority::High, Priority::Critical]
+            .into_iter()
+            .find(|priority| {
+                value.strip_prefix(priority.as_str().as_bytes()).is_some_and(|rest| rest.starts_with(b"\""))
+            })
+            .unwrap_or_default()
+    }
 }
 
 /// Narrows a broadcast (C-1): a connection must match, or it is not a recipient.

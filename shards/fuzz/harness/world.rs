@@ -99,6 +99,7 @@ impl World {
             connection_timeout_ms: 120_000,
             connections_max: if rng.u8(0..16) == 0 { 1 } else { 10 },
             sockets_max: 2,
+            outbox_bytes_max: usize::MAX,
             connections_per_user_max: 1,
             subscriptions_max: 5,
             templates_kept: false,

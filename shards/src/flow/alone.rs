@@ -51,6 +51,7 @@ pub(super) fn alone() -> Shard {
         connection_timeout_ms: 120_000,
         connections_max: 0,
         sockets_max: 10,
+        outbox_bytes_max: usize::MAX,
         connections_per_user_max: 0,
         subscriptions_max: 0,
         templates_kept: false,

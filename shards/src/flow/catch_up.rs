@@ -165,16 +165,12 @@ impl Shard {
             tenant: protocol::ids::TenantId::default_tenant(),
             target: Target::User("".into()),
             audience: None,
-            priority: Priority::Normal,
+            priority: Priority::of_event(event),
             expires_at_us: Some(now.mono_us + expires_at_unix_ns.saturating_sub(now.unix_ns) / 1_000),
             accepted_at_us: now.mono_us,
             frame: Frame::replay(*id, event, attempts),
         };
         let tag = MailTag::kept_at(entry.position);
-        Rc::new(Delivery {
-            publication: Arc::new(publication),
-            places: Places::One(*stream),
-            mail: Some(Box::new(tag)),
-        })
+        Rc::new(Delivery::new(Arc::new(publication), Places::One(*stream), Some(Box::new(tag))))
     }
 }

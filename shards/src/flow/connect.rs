@@ -38,7 +38,7 @@ impl Shard {
             self.metrics().refused.add(1);
             return self.refuse_over_limit(now, key, &arrival, &refusal, effects);
         }
-        self.settle_fanout(now, effects);
+        self.settle_fanout(now, tenant, effects);
         let Arrival { transport, tenant: tenant_id, claims, accept, version, origin, channels, .. } = *arrival;
         let is_first = held_by_user == 0;
         let user = match self.users.find(tenant, &claims.user) {

@@ -16,6 +16,7 @@ pub mod slots;
 pub mod streams;
 pub mod templates;
 pub mod tenants;
+pub mod turns;
 pub mod users;
 pub mod watches;
 pub mod wheel;

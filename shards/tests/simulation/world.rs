@@ -103,6 +103,7 @@ impl World {
             connection_timeout_ms: 120_000,
             connections_max: 10_000,
             sockets_max: 20_000,
+            outbox_bytes_max: usize::MAX,
             connections_per_user_max: 5,
             subscriptions_max: 50,
             templates_kept: false,
