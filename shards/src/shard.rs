@@ -202,6 +202,12 @@ impl Shard {
     pub fn slice_deliveries(&mut self, per_turn: usize) {
         (self.budget, self.budget_per_turn) = (per_turn, per_turn);
         self.budget_aside = per_turn.min(limits::FANOUT_QUANTUM_DELIVERIES);
+        self.fanouts.turn_after((per_turn / 32).max(1));
+    }
+
+    /// Fan-outs that wait for their turn.
+    pub fn fanouts_waiting(&self) -> usize {
+        self.fanouts.len()
     }
 
     // --- Sockets -----------------------------------------------------------------------------------------------------

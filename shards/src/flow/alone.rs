@@ -33,6 +33,11 @@ impl Host for NoPages {
 
 /// A node of one shard.
 pub(super) fn alone() -> Shard {
+    alone_with(|_| {})
+}
+
+/// As [`alone`], with some settings changed.
+pub(super) fn alone_with(change: impl FnOnce(&mut ShardConfig)) -> Shard {
     let verifier = VerifierConfig {
         algorithm: Algorithm::Hs256,
         secret: Some(b"secret"),
@@ -40,7 +45,7 @@ pub(super) fn alone() -> Shard {
         issuer: None,
         audience: None,
     };
-    let config = ShardConfig {
+    let mut config = ShardConfig {
         server_id: "alone".into(),
         production: false,
         api_key: None,
@@ -59,6 +64,7 @@ pub(super) fn alone() -> Shard {
         ack: None,
         cluster: None,
     };
+    change(&mut config);
     Shard::new(ShardId(0), 1, Arc::new(config), Arc::new(NodeMetrics::new(1, 1)), Arc::new(NoPages), 1)
 }
 

@@ -77,6 +77,16 @@ impl Fanouts {
         self.turns.len() >= limits::FANOUTS_WAITING_MAX || self.bytes >= limits::FANOUT_BYTES_WAITING_MAX
     }
 
+    /// Lowers [`limits::FANOUT_QUANTUM_DELIVERIES`], while nothing waits.
+    pub(crate) fn turn_after(&mut self, deliveries: usize) {
+        debug_assert!(self.is_empty(), "something waits");
+        self.turns = Turns::new(deliveries, 64);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.turns.len()
+    }
+
     pub(crate) fn waiting(&self, tenant: TenantIndex) -> usize {
         self.turns.waiting(tenant)
     }
