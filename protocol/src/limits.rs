@@ -47,11 +47,9 @@ pub const OUTBOX_STALL_MS: u64 = 30_000;
 /// How long a frame may wait whose connection's socket is full, even if it takes a little now and then. Longer: mail is put
 /// back into its mailbox; with anything else, close 4008.
 pub const OUTBOX_AGE_MS: u64 = 60_000;
-/// Memory of all that waits in the outboxes of one node, shared evenly among its shards: a frame counts once on each shard,
-/// however many connections wait for it. More: the largest outboxes are shed, until an eighth of it is free: mail goes back
-/// into its mailbox, otherwise close 4008. While that is not enough, publishes are refused. `SERVER_OUTBOX_MEMORY_MB`.
-pub const NODE_OUTBOX_BYTES: usize = 512 * 1024 * 1024;
-/// The least share of one shard.
+/// The least share of one shard in `SERVER_OUTBOX_MEMORY_MB`, the memory of all that waits in outboxes: a frame counts once
+/// on each shard, however many connections wait for it. More than its share: the largest outboxes are shed, until an eighth
+/// of it is free; mail goes back into its mailbox, otherwise close 4008. While that is not enough, publishes are refused.
 pub const SHARD_OUTBOX_BYTES_MIN: usize = 8 * 1024 * 1024;
 /// After all was shed that could be, how long until it is looked at again.
 pub const OUTBOX_SHED_PAUSE_MS: u64 = 100;

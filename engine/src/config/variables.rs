@@ -131,6 +131,13 @@ pub static VARIABLES: &[Variable] = &[
         "peers whose X-Real-IP and X-Forwarded-For are believed, as a list of networks; `none` for nobody",
     ),
     Variable::new(
+        "SERVER_OUTBOX_MEMORY_MB",
+        &["server.outbox_memory_mb"],
+        Some("512"),
+        number(16, 1_048_576),
+        "memory that output may occupy which clients do not read; above it the largest outboxes are shed",
+    ),
+    Variable::new(
         "CORS_ORIGINS",
         &["server.cors_origins"],
         None,

@@ -139,6 +139,8 @@ impl NodeCollector {
         )?;
         let slow = self.sum(|shard| shard.slow_closed.get());
         out.counter("ara_slow_consumers_closed_total", "Connections closed because they did not read.", slow)?;
+        let shed = self.sum(|shard| shard.outbox_shed.get());
+        out.counter("ara_outboxes_shed_total", "Outboxes shed because all together were too large.", shed)?;
         let beats = self.sum(|shard| shard.heartbeats.get());
         out.counter("ara_heartbeats_sent_total", "Heartbeats sent.", beats)?;
         let timeouts = self.sum(|shard| shard.heartbeat_timeouts.get());
@@ -288,7 +290,13 @@ impl NodeCollector {
         out.gauge("ara_mesh_congested_lanes", "Lanes between shards above their bound now.", congested)?;
 
         type Figure = fn(&ShardMetrics) -> u64;
-        let levels: [(&str, &str, Figure); 3] = [
+        let held_back = self.view.metrics.held_back.len();
+        out.gauge(
+            "ara_tenants_held_back",
+            "Tenants whose publishes are refused until more of them are delivered, by shard that says so.",
+            held_back,
+        )?;
+        let levels: [(&str, &str, Figure); 4] = [
             ("ara_shard_connections", "WebSocket and SSE connections now.", |shard| {
                 shard.connections_ws.get() + shard.connections_sse.get()
             }),
@@ -296,6 +304,9 @@ impl NodeCollector {
                 shard.mesh_overflow.get()
             }),
             ("ara_shard_outbox_bytes", "Bytes waiting for sockets now.", |shard| shard.outbox_bytes.get()),
+            ("ara_shard_outbox_memory_bytes", "Memory of what waits for sockets now, each frame once.", |shard| {
+                shard.outbox_room_bytes.get()
+            }),
         ];
         for (name, help, figure) in levels {
             let values = self.view.metrics.shards.iter().map(figure);

@@ -96,6 +96,7 @@ const OWN: &[(&str, &str)] = &[
     ("ara_heartbeats_sent_total", "counter"),
     ("ara_mesh_congested_lanes", "gauge"),
     ("ara_messages_expired_total", "counter"),
+    ("ara_outboxes_shed_total", "counter"),
     ("ara_process_cpu_seconds_total", "counter"),
     ("ara_publishes_refused_total", "counter"),
     ("ara_queue_undecodable_total", "counter"),
@@ -108,6 +109,7 @@ const OWN: &[(&str, &str)] = &[
     ("ara_shard_mesh_overflow", "gauge"),
     ("ara_shard_mesh_sent_total", "counter"),
     ("ara_shard_outbox_bytes", "gauge"),
+    ("ara_shard_outbox_memory_bytes", "gauge"),
     ("ara_shard_refused_total", "counter"),
     ("ara_shard_turns_total", "counter"),
     ("ara_shard_writes_total", "counter"),
@@ -122,6 +124,7 @@ const OWN: &[(&str, &str)] = &[
     ("ara_store_requests_outstanding", "gauge"),
     ("ara_store_well", "gauge"),
     ("ara_subscriptions_active", "gauge"),
+    ("ara_tenants_held_back", "gauge"),
 ];
 
 #[test]

@@ -13,6 +13,7 @@ mod publish;
 mod queue;
 mod redis;
 mod seed;
+mod slow;
 mod sse;
 mod stores;
 mod support;
