@@ -181,3 +181,34 @@ pub struct Publication {
     /// Its bytes for either transport.
     pub frame: Frame,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::Frame;
+    use crate::json;
+
+    #[test]
+    fn the_priority_of_a_kept_event_is_that_of_its_metadata() {
+        use Priority::{Critical, High, Low, Normal};
+        let payloads = [r#""plain""#, r#"{"a":1,"priority":"Critical"}"#, r#"{"a":",\"priority\":\"Low\","}"#];
+        for (priority, payload) in
+            [Low, Normal, High, Critical].into_iter().flat_map(|it| payloads.map(|payload| (it, payload)))
+        {
+            let audience = Audience::Roles(vec![r#","priority":"Low""#.into()]);
+            let content = Content {
+                event_type: r#","priority":"Low""#.into(),
+                payload: json::compact(payload, 9).unwrap(),
+                priority,
+                ttl: Some(9),
+                correlation_id: Some(r#","priority":"High""#.into()),
+                audience: Some(audience),
+            };
+            let frame = Frame::notification(NotificationId::NIL, 0, &Source::Redis("r".into()), &content);
+            assert_eq!(Priority::of_event(&frame.event()), priority, "{payload}");
+        }
+        for foreign in [&b""[..], b"{}", br#"{"metadata":{"a":1,"priority":"Highest"}}"#, br#"{,"priority":"Hi"#] {
+            assert_eq!(Priority::of_event(foreign), Normal);
+        }
+    }
+}

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 #[derive(Debug)]
 pub struct Turns<T> {
     /// By the number of whom they belong to; they stay when they are empty, for there are as many as tenants.
-    queues: Vec<VecDeque<T>>,
+    queues: Vec<Queue<T>>,
     /// The queues that have something; the first one's turn it is.
     order: VecDeque<u32>,
     /// What the first one may still give.
@@ -15,6 +15,13 @@ pub struct Turns<T> {
     len: usize,
     /// Entries whose room an empty queue may keep.
     room_max: usize,
+}
+
+#[derive(Debug)]
+struct Queue<T> {
+    waiting: VecDeque<T>,
+    /// It stands in the order of turns.
+    stands: bool,
 }
 
 impl<T> Turns<T> {
@@ -34,16 +41,16 @@ impl<T> Turns<T> {
     /// A queue, to put things behind what waits in it; to be followed by [`Turns::added`].
     pub fn queue(&mut self, queue: u32) -> &mut VecDeque<T> {
         if queue as usize >= self.queues.len() {
-            self.queues.resize_with(queue as usize + 1, VecDeque::new);
+            self.queues.resize_with(queue as usize + 1, || Queue { waiting: VecDeque::new(), stands: false });
         }
-        &mut self.queues[queue as usize]
+        &mut self.queues[queue as usize].waiting
     }
 
     /// Things were put into a queue in which so many were `before`.
     pub fn added(&mut self, queue: u32, before: usize) {
-        let waiting = self.queues[queue as usize].len();
-        self.len += waiting - before;
-        if before == 0 && waiting > 0 {
+        let Queue { waiting, stands } = &mut self.queues[queue as usize];
+        self.len += waiting.len() - before;
+        if !waiting.is_empty() && !std::mem::replace(stands, true) {
             self.order.push_back(queue);
         }
     }
@@ -59,22 +66,23 @@ impl<T> Turns<T> {
     /// and by [`Turns::spend`].
     pub fn take(&mut self) -> Option<(u32, T, usize)> {
         let queue = *self.order.front()?;
-        let item = self.queues[queue as usize].pop_front()?;
-        self.len -= 1;
+        let item = self.queues[queue as usize].waiting.pop_front()?;
+        // Who was put in and never told of, because of a panic, does not count.
+        self.len = self.len.saturating_sub(1);
         let may_cost = if self.order.len() == 1 { usize::MAX } else { self.left };
         Some((queue, item, may_cost))
     }
 
     /// What was taken is not through: it goes on first when its queue has its turn again.
     pub fn put_back(&mut self, queue: u32, item: T) {
-        self.queues[queue as usize].push_front(item);
+        self.queues[queue as usize].waiting.push_front(item);
         self.len += 1;
     }
 
     /// What was taken from the first queue cost so much.
     pub fn spend(&mut self, queue: u32, cost: usize) {
         debug_assert_eq!(self.order.front(), Some(&queue), "not its turn");
-        let waiting = &mut self.queues[queue as usize];
+        let Queue { waiting, stands } = &mut self.queues[queue as usize];
         let is_empty = waiting.is_empty();
         self.left = self.left.saturating_sub(cost);
         if is_empty && waiting.capacity() > self.room_max {
@@ -83,6 +91,7 @@ impl<T> Turns<T> {
         if is_empty || self.left == 0 {
             self.order.pop_front();
             self.left = self.quantum;
+            *stands = !is_empty;
             if !is_empty {
                 self.order.push_back(queue);
             }
@@ -91,16 +100,17 @@ impl<T> Turns<T> {
 
     /// Takes the first of one queue, out of turn, if `which` says so.
     pub fn take_from(&mut self, queue: u32, which: impl FnOnce(&T) -> bool) -> Option<T> {
-        let waiting = self.queues.get_mut(queue as usize)?;
+        let Queue { waiting, stands } = self.queues.get_mut(queue as usize)?;
         if !which(waiting.front()?) {
             return None;
         }
         let item = waiting.pop_front()?;
-        self.len -= 1;
+        self.len = self.len.saturating_sub(1);
         if waiting.is_empty()
             && let Some(at) = self.order.iter().position(|other| *other == queue)
         {
             self.order.remove(at);
+            *stands = false;
             if at == 0 {
                 self.left = self.quantum;
             }
@@ -110,7 +120,7 @@ impl<T> Turns<T> {
 
     /// What waits in one queue.
     pub fn waiting(&self, queue: u32) -> usize {
-        self.queues.get(queue as usize).map_or(0, VecDeque::len)
+        self.queues.get(queue as usize).map_or(0, |queue| queue.waiting.len())
     }
 
     /// What waits in all of them.
@@ -130,8 +140,9 @@ impl<T> Turns<T> {
 
     /// Panics when the sums are not those of what waits.
     pub fn check(&self) {
-        assert_eq!(self.len, self.queues.iter().map(VecDeque::len).sum::<usize>());
-        for (queue, waiting) in self.queues.iter().enumerate() {
+        assert_eq!(self.len, self.queues.iter().map(|queue| queue.waiting.len()).sum::<usize>());
+        for (queue, Queue { waiting, stands: is_said }) in self.queues.iter().enumerate() {
+            assert_eq!(*is_said, !waiting.is_empty(), "queue {queue}");
             let stands = self.order.iter().filter(|other| **other as usize == queue).count();
             assert_eq!(stands, usize::from(!waiting.is_empty()), "queue {queue} of {:?}", self.order);
         }
