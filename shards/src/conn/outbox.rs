@@ -28,6 +28,9 @@ pub struct Delivery {
     pub mail: Option<Box<MailTag>>,
     /// Outboxes of this shard it waits in.
     waits_in: Cell<u32>,
+    /// Of the publication, so that a connection need not look there.
+    is_urgent: bool,
+    may_expire: bool,
 }
 
 // With the two counts of its `Rc`.
@@ -54,7 +57,18 @@ impl MailTag {
 impl Delivery {
     /// One that waits nowhere yet.
     pub fn new(publication: Arc<Publication>, places: Places, mail: Option<Box<MailTag>>) -> Delivery {
-        Delivery { publication, places, mail, waits_in: Cell::new(0) }
+        let (is_urgent, may_expire) = (publication.priority.is_urgent(), publication.expires_at_us.is_some());
+        Delivery { publication, places, mail, waits_in: Cell::new(0), is_urgent, may_expire }
+    }
+
+    /// It was pushed into so many outboxes: memory that it occupies by that, in bytes.
+    pub fn entered(&self, outboxes: usize) -> usize {
+        if outboxes == 0 {
+            return 0;
+        }
+        let room_bytes = if self.waits_in.get() == 0 { self.room_bytes() } else { 0 };
+        self.waits_in.set(self.waits_in.get() + outboxes as u32);
+        room_bytes + outboxes * ENTRY_ROOM_BYTES
     }
 
     /// Outboxes of this shard it waits in.
@@ -72,10 +86,6 @@ impl Delivery {
     fn let_go(&self) -> usize {
         self.waits_in.set(self.waits_in.get() - 1);
         ENTRY_ROOM_BYTES + if self.waits_in.get() == 0 { self.room_bytes() } else { 0 }
-    }
-
-    fn is_urgent(&self) -> bool {
-        self.publication.priority.is_urgent()
     }
 }
 
@@ -143,15 +153,15 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// Queues a shared frame; its bytes are `len` on the connection's transport.
+    /// Queues a shared frame; its bytes are `len` on the connection's transport. Once it has been pushed wherever it goes,
+    /// it is to be told: [`Delivery::entered`].
     pub fn push(&mut self, delivery: &Rc<Delivery>, len: usize) -> Result<(), Full> {
         if self.frame_bytes + len > limits::OUTBOX_BYTES_MAX || self.frames.len() >= limits::OUTBOX_FRAMES_MAX {
             return Err(Full);
         }
-        delivery.waits_in.set(delivery.waits_in.get() + 1);
         self.frame_bytes += len;
-        self.expiring |= delivery.publication.expires_at_us.is_some();
-        if delivery.is_urgent() {
+        self.expiring |= delivery.may_expire;
+        if delivery.is_urgent {
             self.push_urgent(delivery);
         } else {
             self.frames.push_back(Rc::clone(delivery));
@@ -162,7 +172,7 @@ impl Outbox {
     /// Behind the urgent frames that wait. Moves at most the shorter part of the queue, [`limits::OUTBOX_FRAMES_MAX`]
     /// pointers in all.
     fn push_urgent(&mut self, delivery: &Rc<Delivery>) {
-        let begun_before = self.begun().is_some_and(|begun| !begun.is_urgent());
+        let begun_before = self.begun().is_some_and(|begun| !begun.is_urgent);
         let at = if self.backlog { self.urgent as usize + usize::from(begun_before) } else { self.frames.len() };
         self.urgent += 1;
         self.frames.insert(at, Rc::clone(delivery));
@@ -174,7 +184,7 @@ impl Outbox {
             return;
         }
         let begun = usize::from(self.head_sent > 0);
-        self.frames.make_contiguous()[begun..].sort_by_key(|delivery| !delivery.is_urgent());
+        self.frames.make_contiguous()[begun..].sort_by_key(|delivery| !delivery.is_urgent);
     }
 
     /// Whether urgent frames may stand before older ones.
@@ -235,8 +245,8 @@ impl Outbox {
             let keep = keeps(delivery);
             if keep {
                 bytes += transport.bytes(delivery).len();
-                urgent += u32::from(delivery.is_urgent());
-                expiring |= delivery.publication.expires_at_us.is_some();
+                urgent += u32::from(delivery.is_urgent);
+                expiring |= delivery.may_expire;
             } else {
                 freed += delivery.let_go();
                 gone(delivery);
@@ -382,7 +392,7 @@ impl Outbox {
         if let Some(through) = self.frames.pop_front() {
             self.freed_bytes += through.let_go();
             if self.urgent > 0 {
-                self.urgent -= u32::from(through.is_urgent());
+                self.urgent -= u32::from(through.is_urgent);
             }
             if through.mail.is_some() {
                 mail.push(through);
@@ -416,12 +426,12 @@ impl Outbox {
             self.head_sent == 0 || self.frames.front().is_some_and(|head| self.head_sent < transport.bytes(head).len())
         );
         assert!(self.control_sent <= self.control.len());
-        let urgent = self.frames.iter().filter(|delivery| delivery.is_urgent()).count();
+        let urgent = self.frames.iter().filter(|delivery| delivery.is_urgent).count();
         assert_eq!(self.urgent as usize, urgent, "urgent ones of {} frames", self.frames.len());
         assert!(self.backlog || self.head_sent == 0, "what has begun and has not ended is a backlog");
         let behind_begun = self.frames.iter().skip(usize::from(self.head_sent > 0));
         assert!(
-            !self.backlog || behind_begun.is_sorted_by_key(|delivery| !delivery.is_urgent()),
+            !self.backlog || behind_begun.is_sorted_by_key(|delivery| !delivery.is_urgent),
             "ordinary before urgent"
         );
         assert_eq!(self.freed_bytes, 0, "freed and not told");

@@ -57,8 +57,14 @@ impl<T> Turns<T> {
 
     /// Takes the next, and whose it is, at the price of one. `None` when nothing waits.
     pub fn pop(&mut self) -> Option<(u32, T)> {
-        let (queue, item, _) = self.take()?;
-        self.spend(queue, 1);
+        let queue = *self.order.front()?;
+        let waiting = &mut self.queues[queue as usize].waiting;
+        let item = waiting.pop_front()?;
+        self.len = self.len.saturating_sub(1);
+        self.left = self.left.saturating_sub(1);
+        if self.left == 0 || waiting.is_empty() {
+            self.next_turn(queue);
+        }
         Some((queue, item))
     }
 
@@ -82,20 +88,25 @@ impl<T> Turns<T> {
     /// What was taken from the first queue cost so much.
     pub fn spend(&mut self, queue: u32, cost: usize) {
         debug_assert_eq!(self.order.front(), Some(&queue), "not its turn");
-        let Queue { waiting, stands } = &mut self.queues[queue as usize];
-        let is_empty = waiting.is_empty();
         self.left = self.left.saturating_sub(cost);
-        if is_empty && waiting.capacity() > self.room_max {
+        if self.left == 0 || self.queues[queue as usize].waiting.is_empty() {
+            self.next_turn(queue);
+        }
+    }
+
+    /// The first queue has given its quantum, or all it had.
+    #[cold]
+    fn next_turn(&mut self, queue: u32) {
+        let Queue { waiting, stands } = &mut self.queues[queue as usize];
+        *stands = !waiting.is_empty();
+        if waiting.is_empty() && waiting.capacity() > self.room_max {
             *waiting = VecDeque::new();
         }
-        if is_empty || self.left == 0 {
-            self.order.pop_front();
-            self.left = self.quantum;
-            *stands = !is_empty;
-            if !is_empty {
-                self.order.push_back(queue);
-            }
+        self.order.pop_front();
+        if *stands {
+            self.order.push_back(queue);
         }
+        self.left = self.quantum;
     }
 
     /// Takes the first of one queue, out of turn, if `which` says so.
