@@ -68,6 +68,17 @@ impl<T> Turns<T> {
         Some((queue, item))
     }
 
+    /// Takes all there is, in the order of turns.
+    pub fn pop_all(&mut self, out: &mut Vec<T>) {
+        while let Some(queue) = self.order.front().copied() {
+            let waiting = &mut self.queues[queue as usize].waiting;
+            let taken = waiting.len().min(self.left);
+            out.extend(waiting.drain(..taken));
+            self.len = self.len.saturating_sub(taken);
+            self.next_turn(queue);
+        }
+    }
+
     /// Takes the next, whose it is, and what it may cost. To be followed by [`Turns::put_back`], if something of it is left,
     /// and by [`Turns::spend`].
     pub fn take(&mut self) -> Option<(u32, T, usize)> {
@@ -190,8 +201,16 @@ mod tests {
             }
         }
         let expected = [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 2), (2, 3)];
+        let mut all = Turns::new(2, 8);
+        for (queue, n) in (0..4).flat_map(|n| (0..3).map(move |queue| (queue, n))) {
+            all.push(queue, (queue, n));
+        }
         assert_eq!(taken(&mut turns, 99), expected);
         assert!(turns.is_empty() && turns.queues().next().is_none());
+        let mut out = Vec::new();
+        all.pop_all(&mut out);
+        assert_eq!(out, expected);
+        all.check();
     }
 
     #[test]
