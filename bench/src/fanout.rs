@@ -77,6 +77,7 @@ impl Room {
             connection_timeout_ms: 120_000,
             connections_max: connections as usize,
             sockets_max: connections as usize,
+            outbox_bytes_max: usize::MAX,
             connections_per_user_max: 1,
             subscriptions_max: 1,
             templates_kept: false,

@@ -282,6 +282,8 @@ fn shard_config(settings: &Settings, sockets_max: usize) -> Result<ShardConfig, 
         connection_timeout_ms: websocket.connection_timeout_seconds.saturating_mul(1_000),
         connections_max,
         sockets_max,
+        outbox_bytes_max: (settings.server.outbox_memory_mb * 1_048_576 / settings.shards)
+            .max(protocol::limits::SHARD_OUTBOX_BYTES_MIN),
         connections_per_user_max: websocket.connections_per_user_max,
         subscriptions_max: websocket.subscriptions_max,
         templates_kept: settings.queue.backend != Backend::Memory,

@@ -45,12 +45,25 @@ pub const WS_CONTROL_BYTES_MAX: usize = 125;
 /// Control bytes (pongs, replies, errors) waiting for a client that does not read. More: the connection stops being
 /// read until they are written, so a flood of pings costs its sender, not us.
 pub const OUTBOX_CONTROL_BYTES_MAX: usize = 128 * 1024;
-/// Frames waiting for one connection, in bytes. More: close 4008.
+/// Frames waiting for one connection, in bytes. More: mail waits in its mailbox; with anything else, close 4008.
 pub const OUTBOX_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Frames waiting for one connection, in number. More: close 4008.
+/// Frames waiting for one connection, in number. More: as above.
 pub const OUTBOX_FRAMES_MAX: usize = 16_384;
+/// What the kernel keeps of one client's output (`SO_SNDBUF`; at most `net.core.wmem_max`, and doubled for its own use).
+/// Left to itself it keeps up to 4 MiB of everybody who does not read: memory that nobody counts, that is slow to come by,
+/// and that no urgent frame overtakes. Enough for some megabytes a second to a client a tenth of a second away.
+pub const SOCKET_SEND_BUFFER_BYTES: usize = 256 * 1024;
 /// How long output may wait without the socket taking a byte. Longer: close 4008.
 pub const OUTBOX_STALL_MS: u64 = 30_000;
+/// How long a frame may wait whose connection's socket is full, even if it takes a little now and then. Longer: mail is put
+/// back into its mailbox; with anything else, close 4008.
+pub const OUTBOX_AGE_MS: u64 = 60_000;
+/// The least share of one shard in `SERVER_OUTBOX_MEMORY_MB`, the memory of all that waits in outboxes: a frame counts once
+/// on each shard, however many connections wait for it. More than its share: the largest outboxes are shed, until an eighth
+/// of it is free; mail goes back into its mailbox, otherwise close 4008. While that is not enough, publishes are refused.
+pub const SHARD_OUTBOX_BYTES_MIN: usize = 8 * 1024 * 1024;
+/// After all was shed that could be, how long until it is looked at again.
+pub const OUTBOX_SHED_PAUSE_MS: u64 = 100;
 /// How long a close handshake may take: from our Close frame to the client's. Longer: the socket is dropped.
 pub const WS_CLOSE_DEADLINE_MS: u64 = 5_000;
 /// Channels in one Subscribe or Unsubscribe follow from the message bound; names longer than this are invalid.
@@ -172,8 +185,22 @@ pub const TURN_DELIVERIES_MAX: usize = 262_144;
 pub const TURN_WRITES_MAX: usize = 1_024;
 /// Connections waiting to be written to above which a shard takes no work from its lanes and links.
 pub const WRITES_WAITING_MAX: usize = 16_384;
-/// Fan-outs waiting on a shard above which it leaves its lanes alone.
-pub const FANOUTS_WAITING_MAX: usize = 1_024;
+/// Fan-outs waiting on a shard above which it leaves its lanes alone, and the node refuses all publishes it would take.
+pub const FANOUTS_WAITING_MAX: usize = 8 * FANOUTS_PER_TENANT_MAX;
+/// Bytes of fan-outs waiting on a shard. More: as above.
+pub const FANOUT_BYTES_WAITING_MAX: usize = 8 * FANOUT_BYTES_PER_TENANT_MAX;
+/// Fan-outs of one tenant waiting on a shard above which the node refuses this tenant's publishes (503), and does not read
+/// on where the last one came from without being answered (Redis); until half of them are through.
+pub const FANOUTS_PER_TENANT_MAX: usize = 1_024;
+/// Bytes of one tenant's fan-outs waiting on a shard. More: as above.
+pub const FANOUT_BYTES_PER_TENANT_MAX: usize = 16 * 1024 * 1024;
+/// Deliveries of one tenant's fan-outs before the next tenant that has some has its turn.
+pub const FANOUT_QUANTUM_DELIVERIES: usize = 8_192;
+/// Connections of one tenant written to before the next tenant that has some has its turn.
+pub const WRITE_QUANTUM: usize = 64;
+/// Tenants that one shard holds back at a time. The bounds of what waits keep it below, but for what was on its way to the
+/// shard already; of more, all publishes are refused sooner than theirs.
+pub const TENANTS_HELD_BACK_MAX: usize = 16;
 /// Bytes of one read: the shard's one receive buffer.
 pub const READ_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of one assembled write.
@@ -393,6 +420,15 @@ pub const RECONNECT_AFTER_SECONDS: std::ops::RangeInclusive<u32> = 1..=10;
 
 // A frame that is allowed in must be allowed out again.
 const _: () = assert!(SEND_BODY_BYTES_MAX < OUTBOX_BYTES_MAX);
+// One write fits the kernel's buffer, or no connection would ever be through with one.
+const _: () = assert!(WRITE_BYTES_MAX <= SOCKET_SEND_BUFFER_BYTES / 2);
+// Age is for those who take a little; who takes nothing is closed before.
+const _: () = assert!(OUTBOX_STALL_MS < OUTBOX_AGE_MS);
+// One full outbox is never the worst of all by itself, and one fan-out does not hold its tenant back.
+const _: () = assert!(OUTBOX_BYTES_MAX <= SHARD_OUTBOX_BYTES_MIN / 2);
+const _: () = assert!(CLUSTER_PARCEL_BYTES_MAX < FANOUT_BYTES_PER_TENANT_MAX / 2);
+// Who is held back has more than half of a tenant's share on the shard.
+const _: () = assert!(2 * FANOUTS_WAITING_MAX / FANOUTS_PER_TENANT_MAX <= TENANTS_HELD_BACK_MAX);
 const _: () = assert!(REDIS_PAYLOAD_BYTES_MAX + 64 * 1024 < OUTBOX_BYTES_MAX);
 const _: () = assert!(RENDERED_BYTES_MAX + 64 * 1024 < OUTBOX_BYTES_MAX);
 // A parcel fits a reply together with the name of its topic, and its message an outbox.

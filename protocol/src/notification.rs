@@ -26,6 +26,27 @@ impl Priority {
             Priority::Critical => "Critical",
         }
     }
+
+    /// Whether it goes before the others when a connection has a backlog.
+    pub fn is_urgent(self) -> bool {
+        self >= Priority::High
+    }
+
+    /// The priority in the metadata of a kept event (contract §5); [`Priority::Normal`] where none is found.
+    ///
+    /// The metadata come last, and inside of a JSON string a quote never stands without its backslash: so the last member
+    /// of this name is theirs.
+    pub fn of_event(event: &[u8]) -> Priority {
+        const MEMBER: &[u8] = br#","priority":""#;
+        let at = event.windows(MEMBER.len()).rposition(|window| window == MEMBER);
+        let value = at.map_or(&[][..], |at| &event[at + MEMBER.len()..]);
+        [Priority::Low, Priority::High, Priority::Critical]
+            .into_iter()
+            .find(|priority| {
+                value.strip_prefix(priority.as_str().as_bytes()).is_some_and(|rest| rest.starts_with(b"\""))
+            })
+            .unwrap_or_default()
+    }
 }
 
 /// Narrows a broadcast (C-1): a connection must match, or it is not a recipient.
@@ -169,4 +190,35 @@ pub struct Publication {
     pub accepted_at_us: u64,
     /// Its bytes for either transport.
     pub frame: Frame,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::Frame;
+    use crate::json;
+
+    #[test]
+    fn the_priority_of_a_kept_event_is_that_of_its_metadata() {
+        use Priority::{Critical, High, Low, Normal};
+        let payloads = [r#""plain""#, r#"{"a":1,"priority":"Critical"}"#, r#"{"a":",\"priority\":\"Low\","}"#];
+        for (priority, payload) in
+            [Low, Normal, High, Critical].into_iter().flat_map(|it| payloads.map(|payload| (it, payload)))
+        {
+            let audience = Audience::Roles(vec![r#","priority":"Low""#.into()]);
+            let content = Content {
+                event_type: r#","priority":"Low""#.into(),
+                payload: json::compact(payload, 9).unwrap(),
+                priority,
+                ttl: Some(9),
+                correlation_id: Some(r#","priority":"High""#.into()),
+                audience: Some(audience),
+            };
+            let frame = Frame::notification(NotificationId::NIL, 0, &Source::Redis("r".into()), &content);
+            assert_eq!(Priority::of_event(&frame.event()), priority, "{payload}");
+        }
+        for foreign in [&b""[..], b"{}", br#"{"metadata":{"a":1,"priority":"Highest"}}"#, br#"{,"priority":"Hi"#] {
+            assert_eq!(Priority::of_event(foreign), Normal);
+        }
+    }
 }

@@ -30,6 +30,8 @@ pub struct ShardConfig {
     pub connections_max: usize,
     /// All sockets of the node, HTTP included: from the file-descriptor limit.
     pub sockets_max: usize,
+    /// Memory that waiting output may occupy on each shard, in bytes: its share of `SERVER_OUTBOX_MEMORY_MB`.
+    pub outbox_bytes_max: usize,
     /// `WEBSOCKET_MAX_CONNECTIONS_PER_USER`; 0 is unlimited.
     pub connections_per_user_max: usize,
     /// `WEBSOCKET_MAX_SUBSCRIPTIONS_PER_CONNECTION`; 0 is unlimited.

@@ -7,6 +7,7 @@
 //! | [`reactor`] | the rim: epoll, sockets, clocks, one turn after another |
 //! | [`mesh`] | N×N lanes between the shards of a node |
 //! | [`guest`] | links to other servers that live on a shard's reactor |
+//! | [`pressure`] | which tenants are held back |
 //! | [`host`], [`config`], [`metrics`] | what the engine gives to a shard and reads from it |
 pub mod config;
 pub mod conn;
@@ -17,6 +18,7 @@ pub mod host;
 pub mod key;
 pub mod mesh;
 pub mod metrics;
+pub mod pressure;
 pub mod reactor;
 pub mod shard;
 pub mod tables;

@@ -1,4 +1,5 @@
 //! Single-writer counters: one block per shard, written by its shard only, read by anybody.
+use crate::pressure::HeldBack;
 use protocol::notification::TargetKind;
 use protocol::rate_limit::LimitKind;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
@@ -320,6 +321,10 @@ pub struct ShardMetrics {
     pub mesh_overflow: Level,
     /// Bytes waiting in outboxes now.
     pub outbox_bytes: Level,
+    /// Memory of what waits in outboxes, a frame that waits in many counted once.
+    pub outbox_room_bytes: Level,
+    /// Connections that were taken from, or ended, because all outboxes together were too large.
+    pub outbox_shed: Counter,
 }
 
 impl ShardMetrics {
@@ -400,6 +405,8 @@ impl ShardMetrics {
             mesh_sent: Counter::default(),
             mesh_overflow: Level::default(),
             outbox_bytes: Level::default(),
+            outbox_room_bytes: Level::default(),
+            outbox_shed: Counter::default(),
         }
     }
 
@@ -421,6 +428,8 @@ pub struct NodeMetrics {
     pub shards: Vec<ShardMetrics>,
     /// Lanes above their bound right now; while not 0 the node refuses publishes.
     pub congested_lanes: AtomicU64,
+    /// Tenants that publish faster than some shard delivers; their publishes are refused.
+    pub held_back: HeldBack,
     /// WebSocket and SSE connections admitted: the one count a limit of the whole node needs. Touched at connect and
     /// disconnect, never by a delivery.
     pub admitted: AtomicU64,
@@ -440,6 +449,7 @@ impl NodeMetrics {
         NodeMetrics {
             shards: (0..shards).map(|_| ShardMetrics::new(routes)).collect(),
             congested_lanes: AtomicU64::new(0),
+            held_back: HeldBack::new(shards),
             admitted: AtomicU64::new(0),
             sockets: AtomicU64::new(0),
             cluster_members: AtomicU64::new(0),

@@ -2,7 +2,7 @@
 //!
 //! The rim calls in this order, once a turn, and carries out the [`Effects`] after every call: `accepted`/`arrived`,
 //! `received`/`ended`/`writable`, `message`, `publish`, `stored`, `tick`, `work`; then, for each key of
-//! [`Shard::take_dirty`], it writes what [`Shard::output`] shows and tells [`Shard::written`], also when nothing was shown
+//! [`Shard::next_dirty`], it writes what [`Shard::output`] shows and tells [`Shard::written`], also when nothing was shown
 //! or nothing went out.
 //!
 //! This file is the front door: it finds the connection, feeds it its input, and sends each event to its flow.
@@ -13,16 +13,19 @@ use crate::conn::pool::OutboxPool;
 use crate::conn::{Connection, Phase};
 use crate::effect::{Effect, Effects};
 use crate::flow::cluster::sessions::Sessions;
-use crate::flow::deliver::Fanout;
+use crate::flow::deliver::writes_of;
+use crate::flow::fanout::Fanouts;
 use crate::flow::limit::Limiter;
 use crate::flow::publish::Origin;
 use crate::flow::sealed::SealedMail;
+use crate::flow::shed::Shedding;
 use crate::flow::templates::TemplateWrites;
 use crate::guest::Submission;
 use crate::host::Host;
 use crate::key::{ConnKey, ShardId};
 use crate::mesh::message::Message;
 use crate::metrics::{NodeMetrics, ShardMetrics};
+use crate::pressure::TenantMark;
 use crate::tables::admissions::Admissions;
 use crate::tables::channels::Channels;
 use crate::tables::claims::PendingClaims;
@@ -35,6 +38,7 @@ use crate::tables::streams::Streams;
 use crate::tables::templates::Templates;
 use crate::tables::tenants::Tenants;
 use crate::tables::token_ids::TokenIds;
+use crate::tables::turns::Turns;
 use crate::tables::users::Users;
 use crate::tables::watches::Watches;
 use crate::tables::wheel::Wheel;
@@ -47,7 +51,6 @@ use protocol::ids::{self, TenantId};
 use protocol::limits;
 use protocol::rate_limit::Quota;
 use protocol::store::{StoreReply, StoreTicket};
-use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -128,16 +131,18 @@ pub struct Shard {
     pub(crate) gathers: Gathers,
     /// Absent while nobody is limited.
     pub(crate) limiter: Option<Box<Limiter>>,
-    pub(crate) fanouts: VecDeque<Fanout>,
+    pub(crate) fanouts: Fanouts,
     /// Deliveries this turn may still make.
     pub(crate) budget: usize,
+    /// Deliveries it may make beside it, for tenants of whom nothing waits.
+    pub(crate) budget_aside: usize,
     /// Deliveries a turn may make.
     pub(crate) budget_per_turn: usize,
     pub(crate) fanout_stamp: u32,
     /// Connections whose outbox overflowed; closed at the end of the turn, outside of any fan-out.
     pub(crate) overflowed: Vec<ConnKey>,
     pub(crate) wheel: Wheel,
-    pub(crate) dirty: Vec<ConnKey>,
+    pub(crate) dirty: Turns<ConnKey>,
     pub(crate) assembly: Assembly,
     /// Mail that the write at hand took; empty between calls.
     mail_out: Vec<Rc<Delivery>>,
@@ -145,6 +150,12 @@ pub struct Shard {
     pub(crate) sealed_mail: SealedMail,
     /// Empty outboxes, kept so that a busy turn allocates nothing.
     pub(crate) outboxes: OutboxPool,
+    /// Memory of what waits in outboxes: each frame once, its places in queues, control.
+    pub(crate) outbox_room_bytes: usize,
+    /// What was shed of it.
+    pub(crate) shedding: Shedding,
+    /// The tenant for whom guests do not read on.
+    pub(crate) guest_waits_for: Option<TenantMark>,
     pub(crate) stopping: bool,
     date: (u64, Vec<u8>),
 }
@@ -191,17 +202,21 @@ impl Shard {
             members: Arc::new([]),
             gathers: Gathers::default(),
             limiter,
-            fanouts: VecDeque::new(),
+            fanouts: Fanouts::default(),
             budget: limits::TURN_DELIVERIES_MAX,
+            budget_aside: limits::FANOUT_QUANTUM_DELIVERIES,
             budget_per_turn: limits::TURN_DELIVERIES_MAX,
             fanout_stamp: 0,
             overflowed: Vec::new(),
             wheel: Wheel::default(),
-            dirty: Vec::new(),
+            dirty: Turns::new(limits::WRITE_QUANTUM, usize::MAX),
             assembly: Assembly::default(),
             mail_out: Vec::new(),
             sealed_mail: SealedMail::default(),
             outboxes: OutboxPool::default(),
+            outbox_room_bytes: 0,
+            shedding: Shedding::default(),
+            guest_waits_for: None,
             stopping: false,
             date: (u64::MAX, Vec::new()),
         }
@@ -210,6 +225,13 @@ impl Shard {
     /// Lowers [`limits::TURN_DELIVERIES_MAX`], for a world that is too small to reach it.
     pub fn slice_deliveries(&mut self, per_turn: usize) {
         (self.budget, self.budget_per_turn) = (per_turn, per_turn);
+        self.budget_aside = per_turn.min(limits::FANOUT_QUANTUM_DELIVERIES);
+        self.fanouts.turn_after((per_turn / 32).max(1));
+    }
+
+    /// Fan-outs that wait for their turn.
+    pub fn fanouts_waiting(&self) -> usize {
+        self.fanouts.len()
     }
 
     /// Lowers [`limits::REVOCATIONS_MAX`], for a world that is too small to reach it.
@@ -424,16 +446,24 @@ impl Shard {
         self.node.congested_lanes.load(Relaxed) > 0 || self.saturated()
     }
 
+    /// Whether a guest that nobody waits for should take in no more: the node is congested, or the tenant of what it took
+    /// last is held back.
+    pub fn holds_guests_back(&self) -> bool {
+        self.guest_waits_for.is_some_and(|mark| self.node.held_back.holds_mark(mark)) || self.congested()
+    }
+
     /// Whether the shard has so many fan-outs waiting that the rim should leave the lanes alone this turn.
     pub fn saturated(&self) -> bool {
-        self.fanouts.len() >= limits::FANOUTS_WAITING_MAX
+        self.fanouts.is_full()
     }
 
     /// Goes on with fan-outs, within the turn's budget, and ends connections that overflowed. True when more remains.
     pub fn work(&mut self, now: Now, effects: &mut Effects) -> bool {
         self.budget = self.budget_per_turn;
+        self.budget_aside = self.budget_per_turn.min(limits::FANOUT_QUANTUM_DELIVERIES);
         self.run_fanouts(now, effects);
         self.close_overflowed(now, effects);
+        self.shed_output(now, effects);
         if self.config.cluster.is_some() {
             self.tell_stored(effects);
             self.tell_sessions(effects);
@@ -445,7 +475,17 @@ impl Shard {
 
     /// Moves the connections that have something to write into `out`; each stands there once.
     pub fn take_dirty(&mut self, out: &mut Vec<ConnKey>) {
-        out.append(&mut self.dirty);
+        self.dirty.pop_all(out);
+    }
+
+    /// The next connection that has something to write; tenants take turns.
+    pub fn next_dirty(&mut self) -> Option<ConnKey> {
+        self.dirty.pop().map(|(_, key)| key)
+    }
+
+    /// How many connections have something to write.
+    pub fn dirty_len(&self) -> usize {
+        self.dirty.len()
     }
 
     /// What to write to this connection now: at most [`limits::WRITE_BYTES_MAX`] assembled bytes, or one larger piece.
@@ -458,6 +498,7 @@ impl Shard {
         let before = outbox.frame_bytes();
         let expired = outbox.drop_expired(now.mono_us, transport);
         if expired > 0 {
+            self.outbox_room_bytes -= outbox.take_freed();
             self.node.shards[me].expired.add(expired as u64);
             self.node.shards[me].outbox_bytes.add(outbox.frame_bytes() as i64 - before as i64);
         }
@@ -472,8 +513,9 @@ impl Shard {
         let (transport, held) = connection.reads();
         if let Some(outbox) = connection.outbox.as_deref_mut() {
             let before = outbox.frames_len();
-            let oldest_us = outbox.oldest_accepted_us();
+            let oldest_us = outbox.first_accepted_us();
             outbox.advance(len, transport, &mut self.mail_out);
+            self.outbox_room_bytes -= outbox.take_freed();
             self.node.shards[me].outbox_bytes.add(-(len as i64));
             let frames = before - outbox.frames_len();
             if frames > 0
@@ -493,10 +535,20 @@ impl Shard {
                 self.outboxes.give(outbox);
             }
             self.flushed(now, key, effects);
-        } else if !blocked && (!held || connection.control_bytes() > 0) {
-            self.mark_dirty(key);
-        } else if newly_blocked {
-            self.schedule(key, now.mono_ms() + limits::OUTBOX_STALL_MS);
+        } else if !blocked && held {
+            if connection.control_bytes() > 0 {
+                self.mark_dirty(key);
+            }
+        } else {
+            // More than the socket, or one write, takes.
+            if let Some(outbox) = &mut connection.outbox {
+                outbox.note_backlog();
+            }
+            if !blocked {
+                self.mark_dirty(key);
+            } else if newly_blocked {
+                self.schedule(key, now.mono_ms() + limits::OUTBOX_STALL_MS);
+            }
         }
         if self.config.queue.is_some() {
             let mail = std::mem::take(&mut self.mail_out);
@@ -524,7 +576,7 @@ impl Shard {
             && !connection.blocked
         {
             connection.dirty = true;
-            self.dirty.push(key);
+            self.dirty.push(connection.live().map_or(0, |live| writes_of(live.tenant)), key);
         }
     }
 
@@ -536,6 +588,7 @@ impl Shard {
         let before = outbox.control_bytes();
         write(outbox.control());
         let written = outbox.control_bytes() - before;
+        self.outbox_room_bytes += written;
         self.metrics().outbox_bytes.add(written as i64);
         self.mark_dirty(key);
     }

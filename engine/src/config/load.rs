@@ -115,6 +115,7 @@ fn read(sources: &Sources, values: &Values, problems: &mut Vec<Problem>) -> Sett
             host: reader.text("SERVER_HOST"),
             port: reader.number("SERVER_PORT"),
             cors_origins: reader.list("CORS_ORIGINS"),
+            outbox_memory_mb: reader.number("SERVER_OUTBOX_MEMORY_MB"),
             trusted_proxies: rule::networks(&reader.text("SERVER_TRUSTED_PROXIES")).unwrap_or_default(),
             tls: read_tls(sources, values, problems),
         },

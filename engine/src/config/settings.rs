@@ -112,6 +112,8 @@ pub struct ServerSettings {
     pub port: u16,
     /// `CORS_ORIGINS`; empty is any in development and none in production (D-3).
     pub cors_origins: Vec<String>,
+    /// `SERVER_OUTBOX_MEMORY_MB`: of the node, shared evenly among its shards.
+    pub outbox_memory_mb: usize,
     /// `SERVER_TRUSTED_PROXIES` (C-10).
     pub trusted_proxies: Vec<IpNet>,
     /// `TLS_CERT`, `TLS_KEY`; absent while clients are served in plain text.

@@ -146,6 +146,13 @@ pub static VARIABLES: &[Variable] = &[
         "PEM file with the certificate's private key; both files are read again on SIGHUP",
     ),
     Variable::new(
+        "SERVER_OUTBOX_MEMORY_MB",
+        &["server.outbox_memory_mb"],
+        Some("512"),
+        number(16, 1_048_576),
+        "memory that output may occupy which clients do not read; above it the largest outboxes are shed",
+    ),
+    Variable::new(
         "CORS_ORIGINS",
         &["server.cors_origins"],
         None,

@@ -147,6 +147,8 @@ impl NodeCollector {
         out.counter("ara_tls_handshakes_total", "TLS handshakes that came to their end.", handshakes)?;
         out.counter("ara_tls_resumed_total", "Of them, those that took up an earlier session.", resumed)?;
         out.counter("ara_tls_failed_total", "TLS connections that failed.", failed)?;
+        let shed = self.sum(|shard| shard.outbox_shed.get());
+        out.counter("ara_outboxes_shed_total", "Outboxes shed because all together were too large.", shed)?;
         let beats = self.sum(|shard| shard.heartbeats.get());
         out.counter("ara_heartbeats_sent_total", "Heartbeats sent.", beats)?;
         let ended: [(Labels, u64); 3] = [
@@ -327,7 +329,13 @@ impl NodeCollector {
         out.gauge("ara_mesh_congested_lanes", "Lanes between shards above their bound now.", congested)?;
 
         type Figure = fn(&ShardMetrics) -> u64;
-        let levels: [(&str, &str, Figure); 3] = [
+        let held_back = self.view.metrics.held_back.len();
+        out.gauge(
+            "ara_tenants_held_back",
+            "Tenants whose publishes are refused until more of them are delivered, by shard that says so.",
+            held_back,
+        )?;
+        let levels: [(&str, &str, Figure); 4] = [
             ("ara_shard_connections", "WebSocket and SSE connections now.", |shard| {
                 shard.connections_ws.get() + shard.connections_sse.get()
             }),
@@ -335,6 +343,9 @@ impl NodeCollector {
                 shard.mesh_overflow.get()
             }),
             ("ara_shard_outbox_bytes", "Bytes waiting for sockets now.", |shard| shard.outbox_bytes.get()),
+            ("ara_shard_outbox_memory_bytes", "Memory of what waits for sockets now, each frame once.", |shard| {
+                shard.outbox_room_bytes.get()
+            }),
         ];
         for (name, help, figure) in levels {
             let values = self.view.metrics.shards.iter().map(figure);

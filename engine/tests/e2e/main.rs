@@ -19,6 +19,7 @@ mod queue;
 mod rate_limits;
 mod redis;
 mod seed;
+mod slow;
 mod sse;
 mod stores;
 mod support;

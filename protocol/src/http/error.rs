@@ -178,6 +178,14 @@ impl ApiError {
         }
     }
 
+    /// 503: more of this tenant's publishes wait to be delivered than may; the others' go on.
+    pub fn held_back() -> ApiError {
+        ApiError {
+            retry_after_seconds: Some(1),
+            ..ApiError::new(503, "OVERLOADED", "Too many publishes of this tenant wait to be delivered, please retry")
+        }
+    }
+
     /// 503 `QUEUE_ERROR`: nobody got it and it could not be stored (C-4).
     pub fn queue(message: impl Into<Cow<'static, str>>) -> ApiError {
         ApiError::new(503, "QUEUE_ERROR", message)

@@ -89,6 +89,7 @@ pub(super) fn config() -> ShardConfig {
         connection_timeout_ms: 120_000,
         connections_max: 10,
         sockets_max: 2,
+        outbox_bytes_max: usize::MAX,
         connections_per_user_max: 1,
         subscriptions_max: 5,
         templates_kept: false,

@@ -1,8 +1,11 @@
 //! What waits to be written to one connection.
 //!
 //! Two lanes. *Control* is bytes of the connection's own (responses, pongs, replies, closes); it goes before waiting
-//! frames but never into the middle of one. *Frames* are shared deliveries in order. Publishing only queues; the rim
-//! writes once per turn what [`Outbox::assemble`] shows.
+//! frames but never into the middle of one. *Frames* are shared deliveries. Publishing only queues; the rim writes once
+//! per turn what [`Outbox::assemble`] shows.
+//!
+//! Frames go out in the order they came, until a write leaves some of them: then the connection has a backlog, and until
+//! nothing waits any more its urgent frames stand before the ordinary ones, in order within each (decision 11).
 use protocol::limits;
 use protocol::notification::Publication;
 use protocol::store::Position;
@@ -23,6 +26,11 @@ pub struct Delivery {
     /// Set for user mail that is kept until it is written or acknowledged. Boxed: a delivery without one is looked at by each
     /// connection that it goes to, and is one cache line.
     pub mail: Option<Box<MailTag>>,
+    /// Outboxes of this shard it waits in.
+    waits_in: Cell<u32>,
+    /// Of the publication, so that a connection need not look there.
+    is_urgent: bool,
+    may_expire: bool,
 }
 
 // With the two counts of its `Rc`.
@@ -37,8 +45,6 @@ pub struct MailTag {
     pub kept: Cell<bool>,
     /// Whether some socket took it.
     pub written: Cell<bool>,
-    /// Outboxes it waits in.
-    pub waits_in: Cell<u32>,
     /// Connections for which it is encrypted and whose sockets have not taken it yet.
     pub sealed_for: Cell<u32>,
 }
@@ -51,13 +57,44 @@ impl MailTag {
 }
 
 impl Delivery {
-    /// It left an outbox.
-    fn let_go(&self) {
-        if let Some(mail) = &self.mail {
-            mail.waits_in.set(mail.waits_in.get() - 1);
+    /// One that waits nowhere yet.
+    pub fn new(publication: Arc<Publication>, places: Places, mail: Option<Box<MailTag>>) -> Delivery {
+        let (is_urgent, may_expire) = (publication.priority.is_urgent(), publication.expires_at_us.is_some());
+        Delivery { publication, places, mail, waits_in: Cell::new(0), is_urgent, may_expire }
+    }
+
+    /// It was pushed into so many outboxes: memory that it occupies by that, in bytes.
+    pub fn entered(&self, outboxes: usize) -> usize {
+        if outboxes == 0 {
+            return 0;
         }
+        let room_bytes = if self.waits_in.get() == 0 { self.room_bytes() } else { 0 };
+        self.waits_in.set(self.waits_in.get() + outboxes as u32);
+        room_bytes + outboxes * ENTRY_ROOM_BYTES
+    }
+
+    /// Outboxes of this shard it waits in.
+    pub fn waits_in(&self) -> u32 {
+        self.waits_in.get()
+    }
+
+    /// Memory that it occupies while it waits anywhere, in bytes, about. The SSE form, which only some nodes make, comes on
+    /// top.
+    pub fn room_bytes(&self) -> usize {
+        self.publication.frame.websocket().len() + DELIVERY_ROOM_BYTES
+    }
+
+    /// It left an outbox: memory that is free by that, in bytes.
+    fn let_go(&self) -> usize {
+        self.waits_in.set(self.waits_in.get() - 1);
+        ENTRY_ROOM_BYTES + if self.waits_in.get() == 0 { self.room_bytes() } else { 0 }
     }
 }
+
+/// A publication and a delivery without the frame's bytes: the structs, their counts, the names of their target.
+const DELIVERY_ROOM_BYTES: usize = 320;
+/// A frame's place in a queue, with the room that a queue grows ahead.
+pub const ENTRY_ROOM_BYTES: usize = 16;
 
 /// Which bytes of a frame a connection reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +131,10 @@ pub struct Full;
 /// Room in the control lane that is not worth giving back, or making.
 const CONTROL_ROOM_BYTES: usize = 4_096;
 
+// An outbox holds four MiB of frames, and control that is read no further above its bound: what is counted here in 32 bits
+// fits them. With more than these 96 bytes, a connection that is delivered to costs a cache line more.
+const _: () = assert!(size_of::<Outbox>() <= 96 && limits::OUTBOX_BYTES_MAX < u32::MAX as usize / 4);
+
 /// The outbox of one connection. It exists only while something waits; empty ones go back to the shard's pool.
 #[derive(Debug, Default)]
 pub struct Outbox {
@@ -101,28 +142,65 @@ pub struct Outbox {
     control_sent: usize,
     frames: VecDeque<Rc<Delivery>>,
     /// Bytes of the first frame that are already out.
-    head_sent: usize,
+    head_sent: u32,
     /// Bytes of all frames, the first one's sent part included.
     frame_bytes: usize,
+    /// Urgent frames among them.
+    urgent: u32,
     /// Whether some frame may expire while it waits.
     expiring: bool,
+    /// A write has left something, and something has waited ever since: urgent frames stand before the ordinary ones,
+    /// behind what has begun to go out.
+    backlog: bool,
+    /// Memory that is free since [`Outbox::take_freed`] was asked, in bytes.
+    freed_bytes: u32,
     /// Since when output waits without the socket taking a byte.
     pub waiting_since_us: u64,
 }
 
 impl Outbox {
-    /// Queues a shared frame; its bytes are `len` on the connection's transport.
+    /// Queues a shared frame; its bytes are `len` on the connection's transport. Once it has been pushed wherever it goes,
+    /// it is to be told: [`Delivery::entered`].
     pub fn push(&mut self, delivery: &Rc<Delivery>, len: usize) -> Result<(), Full> {
         if self.frame_bytes + len > limits::OUTBOX_BYTES_MAX || self.frames.len() >= limits::OUTBOX_FRAMES_MAX {
             return Err(Full);
         }
-        if let Some(mail) = &delivery.mail {
-            mail.waits_in.set(mail.waits_in.get() + 1);
-        }
         self.frame_bytes += len;
-        self.expiring |= delivery.publication.expires_at_us.is_some();
-        self.frames.push_back(Rc::clone(delivery));
+        self.expiring |= delivery.may_expire;
+        if delivery.is_urgent {
+            self.push_urgent(delivery);
+        } else {
+            self.frames.push_back(Rc::clone(delivery));
+        }
         Ok(())
+    }
+
+    /// Behind the urgent frames that wait. Moves at most the shorter part of the queue, [`limits::OUTBOX_FRAMES_MAX`]
+    /// pointers in all.
+    fn push_urgent(&mut self, delivery: &Rc<Delivery>) {
+        let begun_before = self.begun().is_some_and(|begun| !begun.is_urgent);
+        let at = if self.backlog { self.urgent as usize + usize::from(begun_before) } else { self.frames.len() };
+        self.urgent += 1;
+        self.frames.insert(at, Rc::clone(delivery));
+    }
+
+    /// A write has left something: from now on, until nothing waits, urgent frames go before ordinary ones.
+    pub fn note_backlog(&mut self) {
+        if std::mem::replace(&mut self.backlog, true) || self.urgent == 0 {
+            return;
+        }
+        let begun = usize::from(self.head_sent > 0);
+        self.frames.make_contiguous()[begun..].sort_by_key(|delivery| !delivery.is_urgent);
+    }
+
+    /// Whether urgent frames may stand before older ones.
+    pub fn is_reordered(&self) -> bool {
+        self.backlog && self.urgent > 0
+    }
+
+    /// Memory that is free since the last time, in bytes: frames that wait nowhere on this shard any more, and entries.
+    pub fn take_freed(&mut self) -> usize {
+        std::mem::take(&mut self.freed_bytes) as usize
     }
 
     /// The control lane, to append to.
@@ -137,7 +215,7 @@ impl Outbox {
 
     /// Frame bytes that wait.
     pub fn frame_bytes(&self) -> usize {
-        self.frame_bytes - self.head_sent
+        self.frame_bytes - self.head_sent as usize
     }
 
     /// Whether nothing waits.
@@ -147,11 +225,44 @@ impl Outbox {
 
     /// Drops every frame that has not begun to go out; how many.
     pub fn drop_frames(&mut self, transport: Transport) -> usize {
-        let begun = usize::from(self.head_sent > 0);
-        let dropped = self.frames.len() - begun;
-        self.frames.drain(begun..).for_each(|delivery| delivery.let_go());
-        self.frame_bytes = self.frames.iter().map(|delivery| transport.bytes(delivery).len()).sum();
-        dropped
+        let mut begun = self.head_sent > 0;
+        self.retain(transport, |_| std::mem::take(&mut begun), |_| {})
+    }
+
+    /// Drops everything.
+    pub fn clear(&mut self) {
+        let freed = self.frames.drain(..).map(|delivery| delivery.let_go()).sum::<usize>() + self.control_bytes();
+        self.freed_bytes += freed as u32;
+        self.control.clear();
+        (self.control_sent, self.head_sent, self.frame_bytes, self.urgent) = (0, 0, 0, 0);
+        (self.expiring, self.backlog) = (false, false);
+    }
+
+    /// Keeps what `keeps` says, in order, and sums up anew; how many went, each of which is shown to `gone` first.
+    fn retain(
+        &mut self,
+        transport: Transport,
+        mut keeps: impl FnMut(&Rc<Delivery>) -> bool,
+        mut gone: impl FnMut(&Rc<Delivery>),
+    ) -> usize {
+        let before = self.frames.len();
+        let (mut bytes, mut urgent, mut expiring, mut freed) = (0, 0, false, 0);
+        self.frames.retain(|delivery| {
+            let keep = keeps(delivery);
+            if keep {
+                bytes += transport.bytes(delivery).len();
+                urgent += u32::from(delivery.is_urgent);
+                expiring |= delivery.may_expire;
+            } else {
+                freed += delivery.let_go();
+                gone(delivery);
+            }
+            keep
+        });
+        (self.frame_bytes, self.urgent, self.expiring) = (bytes, urgent, expiring);
+        self.freed_bytes += freed as u32;
+        self.backlog &= !self.is_empty();
+        before - self.frames.len()
     }
 
     /// The frame that has begun to go out and has not ended.
@@ -159,25 +270,16 @@ impl Outbox {
         self.frames.front().filter(|_| self.head_sent > 0)
     }
 
-    /// Takes out the mail that stands in no mailbox, in order; `is_end` also what has begun to go out, because nobody will
-    /// read its end.
+    /// Takes out the mail that stands in no mailbox, as it stands here; `is_end` also what has begun to go out, because
+    /// nobody will read its end.
     pub fn take_unkept(&mut self, transport: Transport, is_end: bool) -> Vec<Rc<Delivery>> {
-        let (mut taken, mut begun, mut bytes) = (Vec::new(), self.head_sent > 0 && !is_end, 0);
+        let (mut taken, mut begun) = (Vec::new(), self.head_sent > 0 && !is_end);
         let is_unkept = |delivery: &Rc<Delivery>| delivery.mail.as_ref().is_some_and(|mail| !mail.kept.get());
         if is_end && self.frames.front().is_some_and(is_unkept) {
             self.head_sent = 0;
         }
-        self.frames.retain(|delivery| {
-            let keep = std::mem::take(&mut begun) || !is_unkept(delivery);
-            if keep {
-                bytes += transport.bytes(delivery).len();
-            } else {
-                delivery.let_go();
-                taken.push(Rc::clone(delivery));
-            }
-            keep
-        });
-        self.frame_bytes = bytes;
+        let keeps = |delivery: &Rc<Delivery>| std::mem::take(&mut begun) || !is_unkept(delivery);
+        self.retain(transport, keeps, |delivery| taken.push(Rc::clone(delivery)));
         taken
     }
 
@@ -186,21 +288,20 @@ impl Outbox {
         if !self.expiring {
             return 0;
         }
-        let (before, mut begun, mut bytes, mut expiring) = (self.frames.len(), self.head_sent > 0, 0, false);
-        self.frames.retain(|delivery| {
-            let expires_at_us = delivery.publication.expires_at_us;
-            let keep = std::mem::take(&mut begun) || expires_at_us.is_none_or(|at| at > now_us);
-            if keep {
-                bytes += transport.bytes(delivery).len();
-                expiring |= expires_at_us.is_some();
-            } else {
-                delivery.let_go();
-            }
-            keep
-        });
-        self.frame_bytes = bytes;
-        self.expiring = expiring;
-        before - self.frames.len()
+        let mut begun = self.head_sent > 0;
+        let lasts = |delivery: &Rc<Delivery>| delivery.publication.expires_at_us.is_none_or(|at_us| at_us > now_us);
+        self.retain(transport, |delivery| std::mem::take(&mut begun) || lasts(delivery), |_| {})
+    }
+
+    /// Whether mail waits that stands in no mailbox.
+    pub fn has_unkept_mail(&self) -> bool {
+        self.frames.iter().any(|delivery| delivery.mail.as_ref().is_some_and(|mail| !mail.kept.get()))
+    }
+
+    /// When the oldest frame was accepted that stands in no mailbox: what may not wait for ever.
+    pub fn oldest_unkept_us(&self) -> Option<u64> {
+        let is_unkept = |delivery: &&Rc<Delivery>| delivery.mail.as_ref().is_none_or(|mail| !mail.kept.get());
+        self.frames.iter().filter(is_unkept).map(|delivery| delivery.publication.accepted_at_us).min()
     }
 
     /// Shows what to write next: the rest of a frame that has begun, then control, then frames (unless `held`), up to
@@ -217,7 +318,7 @@ impl Outbox {
         let mut frames = self.frames.iter();
         if self.head_sent > 0 {
             let Some(head) = frames.next() else { return control };
-            let rest = &transport.bytes(head)[self.head_sent..];
+            let rest = &transport.bytes(head)[self.head_sent as usize..];
             if rest.len() + control.len() > limits::WRITE_BYTES_MAX {
                 return rest;
             }
@@ -266,6 +367,7 @@ impl Outbox {
         }
         let control = len.min(self.control_bytes());
         self.control_sent += control;
+        self.freed_bytes += control as u32;
         len -= control;
         if self.control_sent == self.control.len() {
             self.control.clear();
@@ -281,22 +383,26 @@ impl Outbox {
         while len > 0 && !self.frames.is_empty() {
             len = self.advance_head(len, transport, mail);
         }
+        self.backlog &= !self.is_empty();
         debug_assert_eq!(len, 0, "more was written than was shown");
     }
 
     fn advance_head(&mut self, len: usize, transport: Transport, mail: &mut Vec<Rc<Delivery>>) -> usize {
         let Some(head) = self.frames.front() else { return len };
         let whole = transport.bytes(head).len();
-        let rest = whole - self.head_sent;
+        let rest = whole - self.head_sent as usize;
         if len < rest {
-            self.head_sent += len;
+            self.head_sent += len as u32;
             return 0;
         }
-        if let Some(through) = self.frames.pop_front()
-            && through.mail.is_some()
-        {
-            through.let_go();
-            mail.push(through);
+        if let Some(through) = self.frames.pop_front() {
+            self.freed_bytes += through.let_go() as u32;
+            if self.urgent > 0 {
+                self.urgent -= u32::from(through.is_urgent);
+            }
+            if through.mail.is_some() {
+                mail.push(through);
+            }
         }
         self.frame_bytes -= whole;
         self.head_sent = 0;
@@ -308,13 +414,13 @@ impl Outbox {
         self.frames.len()
     }
 
-    /// The frames that wait, oldest first.
+    /// The frames that wait, in the order they go out.
     pub fn frames(&self) -> impl Iterator<Item = &Delivery> {
         self.frames.iter().map(|delivery| &**delivery)
     }
 
     /// The first waiting frame's acceptance time, for the delivery latency.
-    pub fn oldest_accepted_us(&self) -> Option<u64> {
+    pub fn first_accepted_us(&self) -> Option<u64> {
         self.frames.front().map(|delivery| delivery.publication.accepted_at_us)
     }
 
@@ -323,9 +429,19 @@ impl Outbox {
         let bytes: usize = self.frames.iter().map(|delivery| transport.bytes(delivery).len()).sum();
         assert_eq!(self.frame_bytes, bytes, "bytes of {} frames", self.frames.len());
         assert!(
-            self.head_sent == 0 || self.frames.front().is_some_and(|head| self.head_sent < transport.bytes(head).len())
+            self.head_sent == 0
+                || self.frames.front().is_some_and(|head| (self.head_sent as usize) < transport.bytes(head).len())
         );
         assert!(self.control_sent <= self.control.len());
+        let urgent = self.frames.iter().filter(|delivery| delivery.is_urgent).count();
+        assert_eq!(self.urgent as usize, urgent, "urgent ones of {} frames", self.frames.len());
+        assert!(self.backlog || self.head_sent == 0, "what has begun and has not ended is a backlog");
+        let behind_begun = self.frames.iter().skip(usize::from(self.head_sent > 0));
+        assert!(
+            !self.backlog || behind_begun.is_sorted_by_key(|delivery| !delivery.is_urgent),
+            "ordinary before urgent"
+        );
+        assert_eq!(self.freed_bytes, 0, "freed and not told");
     }
 
     /// What it occupies, empty or not, without the frames.
@@ -341,7 +457,7 @@ impl Outbox {
 
 impl Drop for Outbox {
     fn drop(&mut self) {
-        self.frames.iter().for_each(|delivery| delivery.let_go());
+        self.clear();
     }
 }
 
@@ -374,119 +490,4 @@ impl Assembly {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use protocol::frame::{EventName, Frame};
-    use protocol::ids::{NotificationId, TenantId};
-    use protocol::notification::{Priority, Target};
-    use protocol::stream::StreamSeq;
-
-    fn delivery(text: &str, expires_at_us: Option<u64>) -> Rc<Delivery> {
-        let frame = Frame::new(EventName::Notification, None, text.as_bytes());
-        let publication = Publication {
-            id: NotificationId::NIL,
-            tenant: TenantId::default_tenant(),
-            target: Target::Broadcast,
-            audience: None,
-            priority: Priority::Normal,
-            expires_at_us,
-            accepted_at_us: 0,
-            frame,
-        };
-        let places = Places::One(StreamSeq::default());
-        Rc::new(Delivery { publication: Arc::new(publication), places, mail: None })
-    }
-
-    fn push(outbox: &mut Outbox, delivery: &Rc<Delivery>) {
-        outbox.push(delivery, Transport::WebSocket.bytes(delivery).len()).unwrap();
-    }
-
-    /// Writes the outbox dry in pieces of at most `piece` bytes; control is appended after the first piece.
-    fn drain(outbox: &mut Outbox, piece: usize, mut control: &[u8]) -> Vec<u8> {
-        let (mut out, mut scratch) = (Vec::new(), Assembly::default());
-        loop {
-            let shown = outbox.assemble(Transport::WebSocket, false, &mut scratch);
-            let len = shown.len().min(piece);
-            out.extend_from_slice(&shown[..len]);
-            if len == 0 {
-                return out;
-            }
-            outbox.advance(len, Transport::WebSocket, &mut Vec::new());
-            outbox.control().extend_from_slice(std::mem::take(&mut control));
-        }
-    }
-
-    #[test]
-    fn control_goes_ahead_but_never_into_a_frame() {
-        let frames = [delivery("one", None), delivery("two", None)];
-        for piece in 1..40 {
-            let mut outbox = Outbox::default();
-            frames.iter().for_each(|frame| push(&mut outbox, frame));
-            let text = drain(&mut outbox, piece, b"<pong>");
-            let expected: &[u8] = match piece {
-                1..5 => b"\x81\x03one<pong>\x81\x03two",
-                5..10 if piece == 5 => b"\x81\x03one<pong>\x81\x03two",
-                5..10 => b"\x81\x03one\x81\x03two<pong>",
-                _ => b"\x81\x03one\x81\x03two<pong>",
-            };
-            assert_eq!(text, expected, "in pieces of {piece}");
-            assert!(outbox.is_empty() && outbox.frame_bytes() == 0);
-        }
-    }
-
-    #[test]
-    fn equal_runs_share_one_assembly_and_others_do_not() {
-        let (one, two, three) = (delivery("one", None), delivery("two", None), delivery("three", None));
-        let (mut a, mut b, mut c) = (Outbox::default(), Outbox::default(), Outbox::default());
-        for (outbox, list) in [(&mut a, [&one, &two]), (&mut b, [&one, &two]), (&mut c, [&one, &three])] {
-            list.into_iter().for_each(|frame| push(outbox, frame));
-        }
-        let mut scratch = Assembly::default();
-        assert_eq!(a.assemble(Transport::WebSocket, false, &mut scratch), b"\x81\x03one\x81\x03two");
-        assert!(scratch.holds(Transport::WebSocket, &b.frames));
-        assert!(!scratch.holds(Transport::SseBare, &b.frames));
-        assert_eq!(c.assemble(Transport::WebSocket, false, &mut scratch), b"\x81\x03one\x81\x05three");
-    }
-
-    #[test]
-    fn what_has_begun_is_finished_and_the_rest_may_expire_or_be_dropped() {
-        let frames = [delivery("one", Some(10)), delivery("two", Some(10)), delivery("six", Some(90))];
-        let mut outbox = Outbox::default();
-        frames.iter().for_each(|frame| push(&mut outbox, frame));
-        outbox.advance(1, Transport::WebSocket, &mut Vec::new());
-        assert_eq!(outbox.drop_expired(50, Transport::WebSocket), 1, "two is over, one has begun");
-        assert_eq!(outbox.drop_frames(Transport::WebSocket), 1);
-        assert_eq!(drain(&mut outbox, 64, b""), b"\x03one");
-    }
-
-    #[test]
-    fn the_bound_is_in_bytes_and_nothing_is_queued_above_it() {
-        let big = delivery(&"x".repeat(1_000_000), None);
-        let mut outbox = Outbox::default();
-        let len = Transport::WebSocket.bytes(&big).len();
-        let taken = (0..10).take_while(|_| outbox.push(&big, len).is_ok()).count();
-        assert_eq!(taken, limits::OUTBOX_BYTES_MAX / len);
-        assert_eq!(outbox.frame_bytes(), taken * len);
-    }
-
-    #[test]
-    fn a_reader_that_always_leaves_a_byte_does_not_make_control_grow() {
-        let mut outbox = Outbox::default();
-        outbox.control().push(b'x');
-        for _ in 0..1_000 {
-            outbox.control().extend_from_slice(&[b'x'; 1_000]);
-            outbox.advance(1_000, Transport::WebSocket, &mut Vec::new());
-            assert_eq!(outbox.control_bytes(), 1);
-        }
-        assert!(outbox.control.capacity() < 32 * 1_024, "{}", outbox.control.capacity());
-    }
-
-    #[test]
-    fn a_held_connection_shows_control_only() {
-        let mut outbox = Outbox::default();
-        push(&mut outbox, &delivery("one", None));
-        outbox.control().extend_from_slice(b"head");
-        let mut scratch = Assembly::default();
-        assert_eq!(outbox.assemble(Transport::SseBare, true, &mut scratch), b"head");
-    }
-}
+mod tests;

@@ -34,6 +34,11 @@ impl Host for NoPages {
 
 /// A node of one shard.
 pub(super) fn alone() -> Shard {
+    alone_with(|_| {})
+}
+
+/// As [`alone`], with some settings changed.
+pub(super) fn alone_with(change: impl FnOnce(&mut ShardConfig)) -> Shard {
     let verifier = VerifierConfig {
         algorithm: Algorithm::Hs256,
         secret: Some(b"secret"),
@@ -41,7 +46,7 @@ pub(super) fn alone() -> Shard {
         issuer: None,
         audience: None,
     };
-    let config = ShardConfig {
+    let mut config = ShardConfig {
         server_id: "alone".into(),
         production: false,
         api_key: None,
@@ -53,6 +58,7 @@ pub(super) fn alone() -> Shard {
         connection_timeout_ms: 120_000,
         connections_max: 0,
         sockets_max: 10,
+        outbox_bytes_max: usize::MAX,
         connections_per_user_max: 0,
         subscriptions_max: 0,
         templates_kept: false,
@@ -62,6 +68,7 @@ pub(super) fn alone() -> Shard {
         trusted_proxies: TrustedProxies::default(),
         rate_limits: None,
     };
+    change(&mut config);
     Shard::new(ShardId(0), 1, Arc::new(config), Arc::new(NodeMetrics::new(1, 1)), Arc::new(NoPages), 1)
 }
 

@@ -151,7 +151,7 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let prepared = parsed.map_err(|error| body_refusal(&error)).and_then(|publish| {
-            self.refuse_if_congested()?;
+            self.refuse_if_congested(&request.tenant)?;
             self.refuse_colons(&publish.target)?;
             let content = self.content(&request.tenant, publish.content)?;
             Ok((publish.target, content))
@@ -214,12 +214,14 @@ impl Shard {
         }
     }
 
-    pub(super) fn refuse_if_congested(&self) -> Result<(), ApiError> {
-        if !self.congested() {
+    /// Refuses a publish while the node, or what this tenant has published, is more than can be delivered.
+    pub(super) fn refuse_if_congested(&self, tenant: &TenantId) -> Result<(), ApiError> {
+        let is_held_back = self.node.held_back.holds(tenant);
+        if !is_held_back && !self.congested() {
             return Ok(());
         }
         self.metrics().overloaded.add(1);
-        Err(ApiError::overloaded())
+        Err(if is_held_back { ApiError::held_back() } else { ApiError::overloaded() })
     }
 
     // --- Waiting for others ------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let parsed = batch::parse_batch(body).map_err(|error| body_refusal(&error)).and_then(|parsed| {
-            self.refuse_if_congested()?;
+            self.refuse_if_congested(&request.tenant)?;
             Ok(parsed)
         });
         let parsed = match parsed {

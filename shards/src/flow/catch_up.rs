@@ -61,11 +61,21 @@ impl Shard {
         }
     }
 
-    /// Whether so little waits for a connection that another page may come.
+    /// Whether so little waits for a connection that another page may come. While its socket is full none does: what it does
+    /// not take waits where it is kept.
     pub(crate) fn has_room_to_read(&self, key: ConnKey) -> bool {
         let Some(connection) = self.connections.get(key) else { return false };
         !connection.is_held()
+            && !connection.blocked
             && connection.outbox.as_ref().is_none_or(|outbox| outbox.frame_bytes() <= limits::CATCH_UP_BYTES)
+    }
+
+    /// Whether its socket was filled since the page was asked for that comes now: no more of it than a page's worth.
+    fn is_full_of_mail(&self, key: ConnKey) -> bool {
+        self.connections.get(key).is_some_and(|connection| {
+            let bytes = connection.outbox.as_ref().map_or(0, |outbox| outbox.frame_bytes());
+            connection.blocked && bytes > limits::CATCH_UP_BYTES
+        })
     }
 
     fn ask_page(&mut self, key: ConnKey, effects: &mut Effects) {
@@ -111,7 +121,7 @@ impl Shard {
                 // What another node's reading did not count this home knows to have been delivered here.
                 let attempts = entry.mail.attempts.max(1 + u32::from(sent_at_ms.is_some()));
                 let delivery = self.replayed(now, entry, attempts);
-                if !self.push_mail(now, key, &delivery) {
+                if self.is_full_of_mail(key) || !self.push_mail(now, key, &delivery) {
                     room = false;
                     break;
                 }
@@ -164,16 +174,12 @@ impl Shard {
             tenant: protocol::ids::TenantId::default_tenant(),
             target: Target::User("".into()),
             audience: None,
-            priority: Priority::Normal,
+            priority: Priority::of_event(event),
             expires_at_us: Some(now.mono_us + expires_at_unix_ns.saturating_sub(now.unix_ns) / 1_000),
             accepted_at_us: now.mono_us,
             frame: Frame::replay(*id, event, attempts),
         };
         let tag = MailTag::kept_at(entry.position);
-        Rc::new(Delivery {
-            publication: Arc::new(publication),
-            places: Places::One(*stream),
-            mail: Some(Box::new(tag)),
-        })
+        Rc::new(Delivery::new(Arc::new(publication), Places::One(*stream), Some(Box::new(tag))))
     }
 }

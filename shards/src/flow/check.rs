@@ -3,7 +3,7 @@
 use crate::conn::Phase;
 use crate::conn::http::HttpStage;
 use crate::conn::live::{Intake, Live};
-use crate::conn::outbox::Transport;
+use crate::conn::outbox::{ENTRY_ROOM_BYTES, Transport};
 use crate::key::ConnKey;
 use crate::shard::Shard;
 use crate::tables::channels::Member;
@@ -11,12 +11,14 @@ use crate::tables::mail::Wait;
 use protocol::ids::NotificationId;
 use protocol::limits;
 use protocol::stream::Places;
+use std::collections::HashMap;
 
 impl Shard {
     /// Panics with words when something that must hold does not.
     pub fn check(&self) {
         let [mut websockets, mut streams, mut subscriptions, mut waiting_bytes] = [0u64; 4];
         let mut named_tokens = 0;
+        let (mut room_bytes, mut frames) = (0, HashMap::<_, (u32, usize)>::new());
         for key in self.connections.keys() {
             let Some(connection) = self.connections.get(key) else { continue };
             let words = || format!("shard {} {key:?} {connection:?}", self.me.0);
@@ -28,6 +30,12 @@ impl Shard {
             if let Some(outbox) = &connection.outbox {
                 outbox.check(transport);
                 waiting_bytes += (outbox.frame_bytes() + outbox.control_bytes()) as u64;
+                room_bytes += outbox.control_bytes() + outbox.frames_len() * ENTRY_ROOM_BYTES;
+                for delivery in outbox.frames() {
+                    let (waits_in, room_bytes) = frames.entry(std::ptr::from_ref(delivery)).or_default();
+                    (*waits_in, *room_bytes) = (*waits_in + 1, delivery.room_bytes());
+                    assert!(delivery.waits_in() >= *waits_in, "waits in more than it knows: {}", words());
+                }
                 let has_output = outbox.control_bytes() > 0 || !held && !outbox.is_empty();
                 assert!(
                     !has_output || connection.dirty || connection.blocked,
@@ -57,6 +65,10 @@ impl Shard {
             }
         }
         assert_eq!(self.token_ids.len(), named_tokens, "tokens with a name");
+        room_bytes += frames.values().map(|(_, room_bytes)| room_bytes).sum::<usize>();
+        assert_eq!(self.outbox_room_bytes, room_bytes, "memory of outboxes, told and counted");
+        self.fanouts.check();
+        self.dirty.check();
         let of_retry = |wait: &Wait| match wait {
             Wait::Append { mail, is_retry: true, .. } => mail.len(),
             _ => 0,

@@ -42,8 +42,8 @@ impl Shard {
 
     /// Takes a live connection out of every table; its transport and decoder, for what is left of its life.
     pub(crate) fn unregister(&mut self, now: Now, key: ConnKey, effects: &mut Effects) -> Option<(Transport, Decoder)> {
-        self.live(key)?;
-        self.settle_fanout(now, effects);
+        let tenant = self.live(key)?.tenant;
+        self.settle_fanout(now, tenant, effects);
         self.write_held_head(now, key);
         self.session_ended(key, effects);
         self.forget_token_id(key);
@@ -221,8 +221,11 @@ impl Shard {
         self.drop_frames(key, transport);
         self.unregister(now, key, effects);
         if let Some(connection) = self.connections.remove(key) {
-            let bytes = connection.outbox.map_or(0, |outbox| outbox.frame_bytes() + outbox.control_bytes());
-            self.metrics().outbox_bytes.add(-(bytes as i64));
+            if let Some(mut outbox) = connection.outbox {
+                self.metrics().outbox_bytes.add(-((outbox.frame_bytes() + outbox.control_bytes()) as i64));
+                outbox.clear();
+                self.outbox_room_bytes -= outbox.take_freed();
+            }
             self.node.sockets.fetch_sub(1, Relaxed);
             effects.push(Effect::Close(key));
         }

@@ -81,7 +81,7 @@ impl Shard {
             self.metrics().refused.add(1);
             return self.refuse_over_limit(now, key, &Asker::of(&arrival), &refusal, effects);
         }
-        self.settle_fanout(now, effects);
+        self.settle_fanout(now, tenant, effects);
         let Arrival { transport, tenant: tenant_id, claims, accept, version, origin, quota, channels, .. } = *arrival;
         let expires_at_unix_s = end_of(&claims, now);
         let is_first = held_by_user == 0;

@@ -1,5 +1,4 @@
-//! Fan-out of one publication into the outboxes of this shard. Nothing is written here: outboxes queue, the rim writes
-//! once per turn.
+//! Delivery into the outboxes of this shard. Nothing is written here: outboxes queue, the rim writes once per turn.
 use crate::conn::outbox::{Delivery, Transport};
 use crate::conn::{Connection, Phase};
 use crate::effect::Effects;
@@ -7,7 +6,6 @@ use crate::flow::mail::PutBack;
 use crate::key::ConnKey;
 use crate::mesh::message::ReplyTo;
 use crate::shard::Shard;
-use crate::tables::channels::ChannelIndex;
 use crate::tables::streams::StreamKind;
 use crate::tables::tenants::TenantIndex;
 use protocol::clock::Now;
@@ -18,22 +16,6 @@ use protocol::ws::close::CloseCode;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// A fan-out under way. Only the first in the queue can have begun; it goes on turn by turn, within the budget.
-///
-/// It holds no list and no index of one: while it waits, channels come and go, and a channel's index may be another
-/// channel's by the time it begins. It looks up each channel by name when it comes to it.
-#[derive(Debug)]
-pub(crate) struct Fanout {
-    delivery: Rc<Delivery>,
-    /// Which of the target's lists of members, and how far in it.
-    list: usize,
-    cursor: usize,
-    tally: Receipt,
-    reply: Option<ReplyTo>,
-    /// Marks the connections it reached, where lists may overlap.
-    stamp: Option<u32>,
-}
-
 /// What a full outbox means to a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Overflow {
@@ -43,135 +25,13 @@ pub(crate) enum Overflow {
     IsKept,
 }
 
-/// A list of members.
-#[derive(Clone, Copy, Debug)]
-enum Over {
-    Everybody,
-    Channel(ChannelIndex),
-    /// A channel without a subscriber here.
-    Nobody,
+/// Which of the queues of connections to write to is a tenant's. The first is that of connections that are nobody's yet,
+/// or not any more: requests of publishers among them.
+pub(crate) fn writes_of(tenant: TenantIndex) -> u32 {
+    tenant + 1
 }
 
 impl Shard {
-    /// Delivers to this shard's subscribers: at once if nothing is ahead of it and the budget allows, else in turn.
-    pub(crate) fn start_fanout(
-        &mut self,
-        now: Now,
-        publication: Arc<Publication>,
-        places: Places,
-        reply: Option<ReplyTo>,
-        effects: &mut Effects,
-    ) {
-        let overlapping = matches!(&publication.target, Target::Channels(names) if names.len() > 1);
-        let stamp = overlapping.then(|| self.next_stamp(now, effects));
-        let delivery = Rc::new(Delivery { publication, places, mail: None });
-        let tally = Receipt::default();
-        self.fanouts.push_back(Fanout { delivery, list: 0, cursor: 0, tally, reply, stamp });
-        if self.fanouts.len() == 1 {
-            self.run_fanouts(now, effects);
-        }
-    }
-
-    /// A mark that no connection bears. When the numbers are used up, after four billion, the marks are wiped off.
-    fn next_stamp(&mut self, now: Now, effects: &mut Effects) -> u32 {
-        if self.fanout_stamp == u32::MAX {
-            self.settle_fanout(now, effects);
-            self.connections.values_mut().for_each(|connection| connection.stamp = 0);
-            self.fanout_stamp = 0;
-        }
-        self.fanout_stamp += 1;
-        self.fanout_stamp
-    }
-
-    /// Goes on with the queue while the budget lasts.
-    pub(crate) fn run_fanouts(&mut self, now: Now, effects: &mut Effects) {
-        while self.budget > 0 {
-            let Some(mut fanout) = self.fanouts.pop_front() else { return };
-            let mut budget = self.budget;
-            let done = self.fan_out(now, &mut fanout, &mut budget);
-            self.budget = budget;
-            if !done {
-                self.fanouts.push_front(fanout);
-                return self.note_deliveries(effects);
-            }
-            self.note_deliveries(effects);
-            self.report(now, fanout.reply, fanout.tally, effects);
-        }
-    }
-
-    /// Finishes a fan-out that has begun: called before any list of members changes, so that nobody is missed or reached
-    /// twice because the list moved under the cursor.
-    pub(crate) fn settle_fanout(&mut self, now: Now, effects: &mut Effects) {
-        if self.fanouts.front().is_some_and(|fanout| fanout.cursor > 0 || fanout.list > 0)
-            && let Some(mut fanout) = self.fanouts.pop_front()
-        {
-            self.fan_out(now, &mut fanout, &mut usize::MAX.clone());
-            self.note_deliveries(effects);
-            self.report(now, fanout.reply, fanout.tally, effects);
-        }
-    }
-
-    /// One slice of one fan-out. True when it is through.
-    fn fan_out(&mut self, now: Now, fanout: &mut Fanout, budget: &mut usize) -> bool {
-        let Some(tenant) = self.tenants.find(fanout.delivery.publication.tenant.as_str()) else { return true };
-        while let Some(over) = self.members_of(tenant, &fanout.delivery.publication.target, fanout.list) {
-            let through = match over {
-                Over::Everybody => {
-                    let members = std::mem::take(&mut self.tenants.get_mut(tenant).members);
-                    let slots = members.iter().copied();
-                    let through = self.deliver_slice(now, fanout, tenant, slots, budget);
-                    self.tenants.get_mut(tenant).members = members;
-                    through
-                }
-                Over::Channel(at) => {
-                    let Some(channel) = self.channels.get_mut(at) else { return true };
-                    let members = std::mem::take(&mut channel.members);
-                    let slots = members.iter().map(|member| member.slot);
-                    let through = self.deliver_slice(now, fanout, tenant, slots, budget);
-                    if let Some(channel) = self.channels.get_mut(at) {
-                        channel.members = members;
-                    }
-                    through
-                }
-                Over::Nobody => true,
-            };
-            if !through {
-                return false;
-            }
-            (fanout.list, fanout.cursor) = (fanout.list + 1, 0);
-        }
-        true
-    }
-
-    /// The members that the target's list of this number has now; `None` behind the last.
-    fn members_of(&self, tenant: TenantIndex, target: &Target, list: usize) -> Option<Over> {
-        let name = match target {
-            Target::Broadcast => return (list == 0).then_some(Over::Everybody),
-            Target::Channel(name) => Some(name).filter(|_| list == 0)?,
-            Target::Channels(names) => names.get(list)?,
-            Target::User(_) | Target::Users(_) => return None,
-        };
-        Some(self.channels.find(tenant, name).map_or(Over::Nobody, Over::Channel))
-    }
-
-    /// As much of one list as the budget allows. True when that was the rest of it.
-    fn deliver_slice(
-        &mut self,
-        now: Now,
-        fanout: &mut Fanout,
-        tenant: TenantIndex,
-        slots: impl ExactSizeIterator<Item = u32>,
-        budget: &mut usize,
-    ) -> bool {
-        let left = slots.len().saturating_sub(fanout.cursor);
-        let taken = left.min(*budget);
-        let slots = slots.skip(fanout.cursor).take(taken);
-        self.deliver_to(now, &fanout.delivery, tenant, slots, fanout.stamp, &mut fanout.tally, Overflow::Closes);
-        *budget -= taken;
-        fanout.cursor += taken;
-        taken == left
-    }
-
     /// To the connections of a user, or of the users that live here.
     pub(crate) fn deliver_mail(
         &mut self,
@@ -220,7 +80,7 @@ impl Shard {
         let Some(user) = self.users.get_mut(at) else { return };
         let slots = std::mem::take(&mut user.connections);
         let publication = Arc::clone(publication);
-        let delivery = Rc::new(Delivery { publication, places: Places::One(place), mail: None });
+        let delivery = Rc::new(Delivery::new(publication, Places::One(place), None));
         self.deliver_to(now, &delivery, tenant, slots.iter().copied(), None, tally, Overflow::Closes);
         if let Some(user) = self.users.get_mut(at) {
             user.connections = slots;
@@ -241,11 +101,14 @@ impl Shard {
     ) {
         let tracks = self.config.ack.is_some() && overflow == Overflow::Closes;
         let mut tracked = Vec::new();
-        let Shard { connections, outboxes, dirty, overflowed, users, channels, .. } = self;
+        let Shard { connections, outboxes, outbox_room_bytes, dirty, overflowed, users, channels, .. } = self;
         let audience = delivery.publication.audience.as_ref().filter(|audience| !matches!(audience, Audience::All));
         // The SSE bytes are only made when somebody reads them.
         let mut lens: [Option<usize>; 3] = [None; 3];
         let (mut delivered, mut failed, mut bytes) = (0, 0, 0);
+        let writes = writes_of(tenant);
+        let newly_dirty = dirty.queue(writes);
+        let dirty_before = newly_dirty.len();
         for slot in slots {
             let Some((key, connection)) = connections.at_mut(slot) else { continue };
             let Connection { phase, outbox, stamp: last_stamp, .. } = connection;
@@ -280,7 +143,7 @@ impl Shard {
                     }
                     if !connection.dirty && !connection.blocked {
                         connection.dirty = true;
-                        dirty.push(key);
+                        newly_dirty.push_back(key);
                     }
                 }
                 Err(_) if overflow == Overflow::Closes => {
@@ -290,6 +153,8 @@ impl Shard {
                 Err(_) => {}
             }
         }
+        dirty.added(writes, dirty_before);
+        *outbox_room_bytes += delivery.entered(delivered as usize);
         tally.delivered_to += delivered;
         tally.failed += failed;
         self.tenants.get_mut(tenant).delivered += delivered;
@@ -327,10 +192,8 @@ impl Shard {
         let before = outbox.frame_bytes();
         let dropped = outbox.drop_frames(transport) as u64;
         let bytes = before - outbox.frame_bytes();
+        self.outbox_room_bytes -= outbox.take_freed();
         self.metrics().failed.add(dropped);
         self.metrics().outbox_bytes.add(-(bytes as i64));
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -89,12 +89,12 @@ impl Shard {
         let places = Places::One(place);
         let (current, behind) = self.connections_of_mailbox(&key);
         if self.keeps_first() {
-            let delivery = Rc::new(Delivery { publication: Arc::clone(publication), places, mail: None });
+            let delivery = Rc::new(Delivery::new(Arc::clone(publication), places, None));
             let mail = self.mail(now, publication, place, u32::from(!current.is_empty()));
             return self.append(now, key, vec![mail], vec![delivery], Some(job), effects);
         }
         let mail = Some(Box::default());
-        let delivery = Rc::new(Delivery { publication: Arc::clone(publication), places, mail });
+        let delivery = Rc::new(Delivery::new(Arc::clone(publication), places, mail));
         let mut took = 0;
         let mut missed = !behind.is_empty() || self.mailroom.retries.holds(&key);
         for connection in current {
@@ -309,7 +309,7 @@ impl Shard {
             let (current, _) = self.connections_of_mailbox(key);
             let tag = MailTag::kept_at(*position);
             let (publication, places) = (Arc::clone(&delivery.publication), delivery.places.clone());
-            let kept = Rc::new(Delivery { publication, places, mail: Some(Box::new(tag)) });
+            let kept = Rc::new(Delivery::new(publication, places, Some(Box::new(tag))));
             for connection in current {
                 // Who was behind when it was asked and is not any more: kept as never delivered, it is read, which counts.
                 if mail.attempts > 0 && self.push_mail(now, connection, &kept) {
@@ -470,15 +470,19 @@ impl Shard {
         let before = outbox.frame_bytes();
         let mut begun = self.sealed_mail.of(key).to_vec();
         begun.extend(outbox.begun().cloned());
+        let is_reordered = outbox.is_reordered();
         let mut taken = if why == PutBack::Gone { self.sealed_mail.take_unkept(key) } else { Vec::new() };
         taken.extend(outbox.take_unkept(transport, why == PutBack::Gone));
         let bytes = before as i64 - outbox.frame_bytes() as i64;
+        self.outbox_room_bytes -= outbox.take_freed();
         self.metrics().outbox_bytes.add(-bytes);
         // What has begun to go out goes on, and is kept in front of the rest all the same: should its end not be taken, it
         // comes again in its place. It is forgotten when it is out.
-        let begun_alone =
-            |tag: &MailTag| !tag.kept.get() && !tag.written.get() && tag.waits_in.get() + tag.sealed_for.get() == 1;
-        begun.retain(|delivery| why != PutBack::Gone && delivery.mail.as_deref().is_some_and(begun_alone));
+        let begun_alone = |delivery: &Rc<Delivery>| {
+            let is_last = |tag: &MailTag| delivery.waits_in() + tag.sealed_for.get() == 1;
+            delivery.mail.as_deref().is_some_and(|tag| !tag.kept.get() && !tag.written.get() && is_last(tag))
+        };
+        begun.retain(|delivery| why != PutBack::Gone && begun_alone(delivery));
         let mut mail = Vec::with_capacity(taken.len() + begun.len());
         for delivery in begun {
             mail.push(self.mail(now, &delivery.publication, delivery.places.one(), 1));
@@ -488,11 +492,15 @@ impl Shard {
             self.mailroom.begun.insert(delivery.publication.id, delivery);
         }
         mail.extend(taken.iter().filter_map(|delivery| {
-            let is_elsewhere = |tag: &MailTag| tag.waits_in.get() + tag.sealed_for.get() > 0 || tag.written.get();
-            let elsewhere = delivery.mail.as_deref().is_some_and(is_elsewhere);
+            let is_taken = |tag: &MailTag| tag.sealed_for.get() > 0 || tag.written.get();
+            let elsewhere = delivery.waits_in() > 0 || delivery.mail.as_deref().is_some_and(is_taken);
             (why == PutBack::Behind || !elsewhere)
                 .then(|| self.mail(now, &delivery.publication, delivery.places.one(), u32::from(elsewhere)))
         }));
+        if is_reordered {
+            // A mailbox is in the order of acceptance (decision 11).
+            mail.sort_by_key(|mail| mail.stream);
+        }
         if !mail.is_empty() {
             self.append(now, mailbox, mail, Vec::new(), None, effects);
         }

@@ -2,6 +2,7 @@
 use crate::effect::{Effect, Effects};
 use crate::key::ShardId;
 use crate::mesh::message::{GatherId, Message, ReplyTo};
+use crate::pressure::TenantMark;
 use crate::shard::Shard;
 use crate::tables::placement;
 use crate::tables::shard_set::ShardSet;
@@ -84,6 +85,11 @@ impl Shard {
             Origin::Elsewhere => (false, None),
         };
         let tenant = publication.tenant.as_str();
+        if gather.is_none() && !self.node.held_back.is_empty() {
+            // Nobody can be told to come later, so whoever brought it reads on later.
+            let mark = TenantMark::of(&publication.tenant);
+            self.guest_waits_for = Some(mark).filter(|mark| self.node.held_back.holds_mark(*mark));
+        }
         match &publication.target {
             Target::User(user) => {
                 let home = placement::home(tenant, user, self.shards);

@@ -72,7 +72,7 @@ impl Shard {
             }
         };
         if !is_held {
-            self.settle_fanout(now, effects);
+            self.settle_fanout(now, tenant, effects);
             let Some(channel) = self.channels.get_mut(at) else { return Err("Connection not found".into()) };
             let member = channel.members.len() as u32;
             channel.members.push(Member { slot: key.slot, subscription: held as u32 });
@@ -114,7 +114,8 @@ impl Shard {
 
     /// Takes one subscription off both lists, in constant time.
     pub(crate) fn remove_subscription(&mut self, now: Now, key: ConnKey, position: usize, effects: &mut Effects) {
-        self.settle_fanout(now, effects);
+        let Some(tenant) = self.live(key).map(|live| live.tenant) else { return };
+        self.settle_fanout(now, tenant, effects);
         let Some(live) = self.live_mut(key) else { return };
         let removed = live.subscriptions.swap_remove(position);
         let moved = live.subscriptions.get(position).copied();

@@ -104,6 +104,7 @@ impl Shard {
                 }
             }
             Phase::Live(_) if stalled => self.close_slow(now, key, effects),
+            Phase::Live(_) if connection.blocked && self.is_aged(now, key) => self.output_aged(now, key, effects),
             Phase::Live(_) => self.live_due(now, key, effects),
             Phase::Closing(closing) => {
                 let taken_at_ms = connection.waiting_since_us().map(|since_us| since_us / 1_000);
@@ -178,6 +179,8 @@ impl Shard {
         }
         if let Some(since_us) = connection.waiting_since_us().filter(|_| connection.blocked) {
             at_ms = at_ms.min(since_us / 1_000 + limits::OUTBOX_STALL_MS);
+            let oldest_us = connection.outbox.as_ref().and_then(|outbox| outbox.oldest_unkept_us());
+            at_ms = oldest_us.map_or(at_ms, |oldest_us| at_ms.min(oldest_us / 1_000 + limits::OUTBOX_AGE_MS));
         }
         if let Some(mail_at_ms) = self.mail_due_at_ms(key) {
             at_ms = at_ms.min(mail_at_ms);

@@ -14,6 +14,7 @@
 //! | `mute` | nothing is read until the deadline after it; then `heard` |
 use crate::conn::outbox::Transport;
 use crate::effect::{Effect, Effects};
+use crate::flow::shed::Notice;
 use crate::guest::Submission;
 use crate::key::{ConnKey, ShardId};
 use crate::mesh::message::{GatherId, Message};
@@ -240,7 +241,7 @@ impl Shard {
         self.published += 1;
     }
 
-    pub(super) fn congested(&self) -> bool {
+    pub(super) fn holds_guests_back(&self) -> bool {
         false
     }
 
@@ -267,12 +268,20 @@ impl Shard {
         false
     }
 
+    pub(super) fn take_notice(&mut self) -> Option<Notice> {
+        None
+    }
+
     pub(super) fn next_deadline_us(&self) -> Option<u64> {
         self.muted.iter().chain(&self.ungreeted).map(|due| due.0).min()
     }
 
-    pub(super) fn take_dirty(&mut self, out: &mut Vec<ConnKey>) {
-        out.extend(self.dirty.drain(..));
+    pub(super) fn next_dirty(&mut self) -> Option<ConnKey> {
+        self.dirty.pop_front()
+    }
+
+    pub(super) fn dirty_len(&self) -> usize {
+        self.dirty.len()
     }
 
     pub(super) fn output(&mut self, _now: Now, key: ConnKey) -> &[u8] {

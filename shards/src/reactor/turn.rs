@@ -17,6 +17,7 @@ use super::stop::{Leaving, StopSignal, Verdict};
 use super::tls::{FULL_REFUSAL, Secure};
 use super::{Shard, clock};
 use crate::effect::Effects;
+use crate::flow::shed::Notice;
 use crate::guest::{Port, Submission};
 use crate::host::{ClusterPort, StorePort};
 use crate::key::{ConnKey, ShardId};
@@ -28,7 +29,6 @@ use protocol::cluster::ClusterEvent;
 use protocol::limits::{READ_BYTES_MAX, TURN_ACCEPTS_MAX, TURN_MESSAGES_MAX, TURN_WRITES_MAX, WRITES_WAITING_MAX};
 use protocol::store::{StoreReply, StoreTicket};
 use rustix::event::epoll::Event;
-use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -74,22 +74,14 @@ pub(super) struct Scratch {
     pub(super) readable: Box<[u8]>,
     replies: Vec<(StoreTicket, StoreReply)>,
     cluster_events: Vec<ClusterEvent>,
-    newly_dirty: Vec<ConnKey>,
-    /// Connections that have something to write, in the order they got it; what a turn does not reach waits.
-    dirty: VecDeque<ConnKey>,
+    /// Connections that have something to write and that the last flush did not come to.
+    unwritten: usize,
 }
 
 impl Default for Scratch {
     fn default() -> Scratch {
         let readable = vec![0; READ_BYTES_MAX].into();
-        Scratch {
-            events: Vec::new(),
-            readable,
-            replies: Vec::new(),
-            cluster_events: Vec::new(),
-            newly_dirty: Vec::new(),
-            dirty: VecDeque::new(),
-        }
+        Scratch { events: Vec::new(), readable, replies: Vec::new(), cluster_events: Vec::new(), unwritten: 0 }
     }
 }
 
@@ -150,9 +142,10 @@ impl Reactor {
         self.tick();
         // New deliveries only when the last ones are written: a shard that cannot write fast enough must hold its
         // publishers back, not fill the outboxes of clients that would read.
-        if self.scratch.dirty.is_empty() {
+        if self.scratch.unwritten == 0 {
             self.progress |= self.shard.work(self.now, &mut self.effects);
             self.carry_out();
+            self.tell();
         }
         self.turn_store();
         self.flush();
@@ -235,6 +228,23 @@ impl Reactor {
             Some(Read::Nothing) | None => {}
         }
         self.scratch.readable = readable;
+    }
+
+    /// What the shard has to say about its memory, once an episode.
+    fn tell(&mut self) {
+        match self.shard.take_notice() {
+            Some(Notice::Began { room_bytes, room_bytes_max }) => tracing::warn!(
+                shard = self.id.0,
+                bytes = room_bytes,
+                bytes_max = room_bytes_max,
+                "clients read too slowly: the largest outboxes are shed; mail goes back into its mailbox, other clients \
+                 are closed with 4008 (SERVER_OUTBOX_MEMORY_MB)"
+            ),
+            Some(Notice::Ended { shed }) => {
+                tracing::info!(shard = self.id.0, shed, "outboxes are within their bound again")
+            }
+            None => {}
+        }
     }
 
     fn take_mesh(&mut self) {
@@ -322,19 +332,19 @@ impl Reactor {
 
     /// Writes once to each connection that has something to write, up to [`TURN_WRITES_MAX`] of them.
     fn flush(&mut self) {
-        let mut newly_dirty = std::mem::take(&mut self.scratch.newly_dirty);
-        self.shard.take_dirty(&mut newly_dirty);
-        self.scratch.dirty.extend(newly_dirty.drain(..));
-        self.scratch.newly_dirty = newly_dirty;
-        if self.scratch.dirty.is_empty() {
+        let dirty = self.shard.dirty_len();
+        // What is written and has more comes again; the next turn looks at its input first.
+        let chances = dirty.min(TURN_WRITES_MAX);
+        self.scratch.unwritten = dirty - chances;
+        if dirty == 0 {
             return;
         }
         self.progress = true;
         // The turn may have been long, and what is measured here is when bytes went out.
         self.now = clock::now();
         let (mut writes, mut bytes_sent) = (0, 0);
-        for _ in 0..TURN_WRITES_MAX {
-            let Some(key) = self.scratch.dirty.pop_front() else { break };
+        for _ in 0..chances {
+            let Some(key) = self.shard.next_dirty() else { break };
             if let Some(len) = self.write(key) {
                 writes += 1;
                 bytes_sent += len as u64;
@@ -347,7 +357,7 @@ impl Reactor {
 
     /// Whether so many connections wait to be written to that no more work is taken from other shards and guests.
     fn is_behind(&self) -> bool {
-        self.scratch.dirty.len() > WRITES_WAITING_MAX
+        self.scratch.unwritten > WRITES_WAITING_MAX
     }
 
     /// One write to one connection: how many bytes it took, `None` when nothing was tried.
@@ -429,6 +439,6 @@ impl Port for ShardPort<'_> {
     }
 
     fn congested(&self) -> bool {
-        self.0.shard.congested() || self.0.is_behind()
+        self.0.shard.holds_guests_back() || self.0.is_behind()
     }
 }

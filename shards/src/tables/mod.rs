@@ -20,6 +20,7 @@ pub mod streams;
 pub mod templates;
 pub mod tenants;
 pub mod token_ids;
+pub mod turns;
 pub mod users;
 pub mod watches;
 pub mod wheel;

@@ -16,7 +16,11 @@ fn world(seed: u64, shards: usize, with_ack: bool) -> World {
 }
 
 pub(crate) fn send(world: &mut World, backend: ClientId, user: &str, n: usize) {
-    let body = format!(r#"{{"target_user_id":"{user}","event_type":"e","payload":{n}}}"#);
+    send_as(world, backend, user, n, "Normal");
+}
+
+pub(crate) fn send_as(world: &mut World, backend: ClientId, user: &str, n: usize, priority: &str) {
+    let body = format!(r#"{{"target_user_id":"{user}","event_type":"e","payload":{n},"priority":"{priority}"}}"#);
     world.post(backend, "/api/v1/notifications/send", &body);
 }
 
@@ -25,6 +29,7 @@ pub(crate) struct Heard {
     pub(crate) id: String,
     pub(crate) n: usize,
     pub(crate) attempt: u32,
+    pub(crate) is_urgent: bool,
 }
 
 pub(crate) fn heard(world: &World, client: ClientId) -> Vec<Heard> {
@@ -38,6 +43,7 @@ pub(crate) fn heard(world: &World, client: ClientId) -> Vec<Heard> {
             id: part[..36].to_owned(),
             n: after(part, r#""payload":"#).and_then(number).expect("a numbered payload"),
             attempt: after(part, r#""attempt":"#).and_then(number).unwrap_or(1) as u32,
+            is_urgent: part.contains(r#""priority":"High""#) || part.contains(r#""priority":"Critical""#),
         })
         .collect()
 }
@@ -106,7 +112,8 @@ fn flapping(seed: u64, with_ack: bool, failures_percent: u8) {
     let rounds = 40;
     for n in 0..rounds {
         for (user, backend) in backends.iter().enumerate() {
-            send(&mut world, *backend, users[user], n);
+            let priority = ["Low", "Normal", "Normal", "High", "Critical"][world.rng.usize(0..5)];
+            send_as(&mut world, *backend, users[user], n, priority);
         }
         match world.rng.u8(0..6) {
             0 | 1 => {
@@ -162,7 +169,8 @@ fn flapping(seed: u64, with_ack: bool, failures_percent: u8) {
         let of_user: Vec<ClientId> = world.user_clients(users[user]);
         let mut all = BTreeSet::new();
         for id in of_user {
-            let mut last = None;
+            // Order is kept in each class.
+            let mut lasts = [None; 2];
             let mut seen = BTreeSet::new();
             for heard in heard(&world, id) {
                 if !seen.insert(heard.id.clone()) {
@@ -172,8 +180,9 @@ fn flapping(seed: u64, with_ack: bool, failures_percent: u8) {
                         heard.n
                     );
                 } else if heard.attempt == 1 {
-                    assert!(last < Some(heard.n), "seed {seed}: {} after {last:?}", heard.n);
-                    last = Some(heard.n);
+                    let last = &mut lasts[usize::from(heard.is_urgent)];
+                    assert!(*last < Some(heard.n), "seed {seed}: {} after {last:?}", heard.n);
+                    *last = Some(heard.n);
                 }
                 all.insert(heard.n);
             }

@@ -11,6 +11,7 @@ mod mail;
 mod numbers;
 mod outages;
 mod seeds;
+mod slow;
 mod store;
 mod storm;
 mod streams;

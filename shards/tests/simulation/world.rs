@@ -75,6 +75,8 @@ pub(crate) struct World {
     dirty: Vec<VecDeque<ConnKey>>,
     /// Whether every call is followed by a look at all tables.
     pub(crate) checks: bool,
+    /// Whether sockets take less than they are given, now and then.
+    cuts: bool,
     /// Whether what waits is noted in `seen` before each write.
     pub(crate) watches: bool,
     /// Whether sockets are encrypted: what a write shows goes out as it is, however long it takes.
@@ -114,6 +116,7 @@ impl World {
             connection_timeout_ms: 120_000,
             connections_max: 10_000,
             sockets_max: 20_000,
+            outbox_bytes_max: usize::MAX,
             connections_per_user_max: 5,
             subscriptions_max: 50,
             templates_kept: false,
@@ -146,6 +149,7 @@ impl World {
             sockets: HashMap::new(),
             dirty: (0..shards).map(|_| VecDeque::new()).collect(),
             checks: false,
+            cuts: true,
             watches: false,
             // Every other seed, whatever else it draws.
             encrypts: seed.count_ones() % 2 == 1,
@@ -284,11 +288,44 @@ impl World {
         self.shards.iter().for_each(Shard::check);
     }
 
+    /// Sends a POST of a tenant.
+    pub(crate) fn post_as(&mut self, client: ClientId, tenant: &str, path: &str, body: &str) {
+        let len = body.len();
+        self.clients[client].send(format!(
+            "POST {path} HTTP/1.1\r\nhost: world\r\nx-tenant-id: {tenant}\r\ncontent-type: application/json\r\n\
+             content-length: {len}\r\n\r\n{body}"
+        ));
+    }
+
+    /// One shard's turn at its fan-outs; nothing else moves.
+    pub(crate) fn turn(&mut self, shard: usize) {
+        self.call(shard, |shard, now, effects| {
+            shard.work(now, effects);
+        });
+    }
+
+    /// One write to every connection of a shard that has something; nothing else moves.
+    pub(crate) fn flush_all(&mut self, at: usize) {
+        self.has_output(at);
+        for key in std::mem::take(&mut self.dirty[at]) {
+            self.write_whole(at, key);
+        }
+    }
+
     /// A publish to a user that comes over a link: nobody is answered.
     pub(crate) fn submit(&mut self, user: &str, n: usize) {
+        self.submit_to(TenantId::default_tenant().as_str(), Target::User(user.into()), n);
+    }
+
+    /// A publish that comes over a link.
+    pub(crate) fn submit_to(&mut self, tenant: &str, target: Target, n: usize) {
+        let claimed = match &target {
+            Target::User(user) => user.clone(),
+            _ => "".into(),
+        };
         let submission = Submission {
-            tenant: TenantId::default_tenant(),
-            target: Target::User(user.into()),
+            tenant: TenantId::parse(tenant).expect("a tenant's name"),
+            target,
             content: Content {
                 event_type: "e".into(),
                 payload: json::compact(&n.to_string(), 0).expect("a number is flat"),
@@ -298,7 +335,7 @@ impl World {
                 audience: None,
             },
             source: Source::Redis("c".into()),
-            claim: self.bridge.map(|_| Claim::of(b"c", user.as_bytes(), n as u32)),
+            claim: self.bridge.map(|_| Claim::of(b"c", claimed.as_bytes(), n as u32)),
         };
         self.call(0, |shard, now, effects| shard.publish(now, submission, effects));
     }
@@ -488,7 +525,7 @@ impl World {
                 }
             });
         }
-        let picks_little = self.rng.u8(0..8) == 0;
+        let picks_little = self.cuts && self.rng.u8(0..8) == 0;
         let little = self.rng.usize(0..=shown.len());
         let client = &mut self.clients[id];
         if client.reset && !shown.is_empty() {
@@ -509,6 +546,13 @@ impl World {
             (false, true) => shard.sealed(now, key, len, effects),
             (false, false) => shard.written(now, key, takes, blocked, effects),
         });
+    }
+
+    /// As [`World::write`], to a socket that takes all it may.
+    fn write_whole(&mut self, at: usize, key: ConnKey) {
+        self.cuts = false;
+        self.write(at, key);
+        self.cuts = true;
     }
 
     pub(crate) fn call(&mut self, at: usize, act: impl FnOnce(&mut Shard, Now, &mut Vec<Effect>)) {

@@ -56,7 +56,7 @@ impl Shard {
         let place = self.streams.next(now, StreamKind::User, &publication.tenant, name);
         let (current, _) = self.connections_of_mailbox(&key);
         let mail = self.mail(now, publication, place, u32::from(!current.is_empty()));
-        let delivery = Delivery { publication: Arc::clone(publication), places: Places::One(place), mail: None };
+        let delivery = Delivery::new(Arc::clone(publication), Places::One(place), None);
         let is_named = self.is_named(&key);
         let mail = Box::new(ClaimedMail { claim, key, mail, delivery: Rc::new(delivery) });
         if is_named {

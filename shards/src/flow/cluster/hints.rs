@@ -118,7 +118,7 @@ impl Shard {
         }
         let places = Places::One(published.stream);
         let publication = Arc::new(published.into_publication(Target::User(user), None, now));
-        let delivery = Delivery { publication, places, mail: None };
+        let delivery = Delivery::new(publication, places, None);
         let taken = self.take_kept(now, &key, &delivery, position, before, effects);
         self.note_deliveries(effects);
         let metrics = self.metrics();
@@ -156,7 +156,7 @@ impl Shard {
             return Taken::Behind;
         }
         let (publication, places) = (Arc::clone(&delivery.publication), delivery.places.clone());
-        let kept = Rc::new(Delivery { publication, places, mail: Some(Box::new(MailTag::kept_at(position))) });
+        let kept = Rc::new(Delivery::new(publication, places, Some(Box::new(MailTag::kept_at(position)))));
         let mut took = 0;
         for connection in current {
             if self.push_mail(now, connection, &kept) {

@@ -185,7 +185,7 @@ impl Shard {
             frame: plain.to_frame(),
         });
         let places = Places::One(StreamSeq::default());
-        let delivery = Rc::new(Delivery { publication, places, mail: None });
+        let delivery = Rc::new(Delivery::new(publication, places, None));
         // Not a notification: nobody acknowledges it, and a connection that is too slow goes without.
         let overflow = if plain.id.is_some() { Overflow::Closes } else { Overflow::IsKept };
         let Some(user) = self.users.get_mut(at) else { return };
