@@ -76,7 +76,7 @@ pub(crate) struct World {
     /// Whether every call is followed by a look at all tables.
     pub(crate) checks: bool,
     /// Whether sockets take less than they are given, now and then.
-    cuts: bool,
+    pub(crate) cuts: bool,
     /// Whether what waits is noted in `seen` before each write.
     pub(crate) watches: bool,
     /// Whether sockets are encrypted: what a write shows goes out as it is, however long it takes.
