@@ -215,8 +215,8 @@ fn groups_of_names_are_seen_through() {
 fn tables_of_names_that_strangers_choose_are_seeded() {
     // A hash that everybody can compute lets a stranger choose names that all fall into one bucket. These need the same
     // answer everywhere and are no tables: which shard is a user's home, which node keeps a piece of mail, which lock of
-    // PostgreSQL is a mailbox's, which commands speak of one key (two keys taken for one cost a command, told as not done), which tenant is held back (another of the
-    // same mark would be with it).
+    // PostgreSQL is a mailbox's, which commands speak of one key (two keys taken for one cost a command, told as not done),
+    // which tenant is held back (another of the same mark would be with it).
     let known = [
         "shards/src/flow/cluster/claims.rs",
         "shards/src/pressure.rs",
