@@ -136,7 +136,7 @@ impl Shard {
                 }
             }
             ParcelKind::Plain(plain) => self.deliver_plain(now, &plain),
-            ParcelKind::Stored(claims) => self.stored_elsewhere(&claims),
+            ParcelKind::Stored(claims) => self.stored_elsewhere(&claims, effects),
             ParcelKind::Question { ticket, tenant, user } => {
                 let mut sessions = self.sessions_of(&tenant, &user);
                 sessions.truncate(limits::CLUSTER_SESSIONS_MAX);
