@@ -58,11 +58,10 @@ pub(super) fn open(parts: BridgeParts, now: Now) -> ClusterSeat {
 
 /// What a command was for.
 enum Asked {
-    /// A parcel whose sender wants to know how many got it, or that is not to be lost; `own` if this node is one of those
-    /// whom Redis counts.
+    /// A parcel whose sender wants to know how many got it, or that is not to be lost. Redis counts this node, too, if it
+    /// listens when the parcel gets there, which nobody here can know: then the parcel comes back, and that is its receipt.
     Parcel {
         ticket: Option<GatherTicket>,
-        own: bool,
         hint: Option<Hint>,
     },
     Users,
@@ -235,16 +234,10 @@ impl Bridge {
         name.clear();
         payload.clear();
         topic.write(&mut name, &self.route);
-        let own = self.router.is_up()
-            && match topic {
-                Topic::Everybody => true,
-                Topic::Node(server_id) => *server_id == self.server_id,
-                Topic::User(..) | Topic::Channel(..) => self.router.listens(&name),
-            };
         let is_sent = match parcel.encode(&mut payload) {
             Ok(()) => {
                 let name_of_command = match ticket.is_some() || hint.is_some() {
-                    true => self.asks(Asked::Parcel { ticket, own, hint }),
+                    true => self.asks(Asked::Parcel { ticket, hint }),
                     false => NOBODY,
                 };
                 let words: [&[u8]; 3] = [b"PUBLISH", &name, &payload];
@@ -388,7 +381,7 @@ impl Bridge {
         let Bridge { commands, asked, inbox, figures, sweep_cursor, unsent, .. } = self;
         let wants = commands.turn(now, ready.read, ready.write, &mut |ticket, outcome| {
             match (asked.remove(&ticket.0), outcome) {
-                (Some(Asked::Parcel { ticket, own, hint }), outcome) => {
+                (Some(Asked::Parcel { ticket, hint }), outcome) => {
                     let count = match outcome {
                         Outcome::Done(reply) => reply.unsigned(),
                         _ => {
@@ -397,7 +390,7 @@ impl Bridge {
                             None
                         }
                     };
-                    let nodes = count.and_then(|count| u32::try_from(count.saturating_sub(u64::from(own))).ok());
+                    let nodes = count.and_then(|count| u32::try_from(count).ok());
                     inbox.events.extend(ticket.map(|ticket| ClusterEvent::Sent { ticket, nodes }));
                 }
                 (Some(Asked::Users), Outcome::Done(reply)) => {

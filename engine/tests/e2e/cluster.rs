@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 
 mod crowd;
 mod failures;
+mod faults;
+mod ledger;
 mod mail;
+mod moves;
 mod shared;
 
 /// A node of the cluster at this Redis, past its first canary.
@@ -17,9 +20,13 @@ fn node(redis: &Redis, server_id: &str) -> Server {
 
 /// The same with these settings on top.
 fn node_with(redis: &Redis, server_id: &str, more: &[(&str, &str)]) -> Server {
-    let url = redis.url();
+    node_at(&redis.url(), server_id, more)
+}
+
+/// The same at this `REDIS_URL`.
+fn node_at(url: &str, server_id: &str, more: &[(&str, &str)]) -> Server {
     let mut settings = vec![
-        ("REDIS_URL", url.as_str()),
+        ("REDIS_URL", url),
         ("CLUSTER_ENABLED", "true"),
         ("CLUSTER_SERVER_ID", server_id),
         ("REDIS_CIRCUIT_BREAKER_FAILURE_THRESHOLD", "1000"),

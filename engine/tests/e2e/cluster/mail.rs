@@ -1,5 +1,5 @@
 //! Mail in Redis that all nodes share: kept once whoever hears of it, complete and in order for who moves between nodes.
-use super::{delivered, node_with};
+use super::{delivered, node_at};
 use crate::support::http::{Connection, request};
 use crate::support::process::await_that;
 use crate::support::redis::{Redis, Resp};
@@ -10,18 +10,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use tungstenite::Message;
 
-/// How mail is kept: until it was written to a connection, or until it was acknowledged.
+/// How mail is kept: not at all, until it was written to a connection, or until it was acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
+    Off,
     Written,
     Acknowledged,
 }
 
 /// A node that keeps mail in the cluster's Redis, and these settings on top.
 pub(super) fn mail_node(redis: &Redis, server_id: &str, class: Class, more: &[(&str, &str)]) -> Server {
-    let acknowledges = if class == Class::Acknowledged { "true" } else { "false" };
+    mail_node_at(&redis.url(), server_id, class, more)
+}
+
+/// The same at this `REDIS_URL`.
+pub(super) fn mail_node_at(url: &str, server_id: &str, class: Class, more: &[(&str, &str)]) -> Server {
+    let flag = |is_on| if is_on { "true" } else { "false" };
+    let (keeps, acknowledges) = (flag(class != Class::Off), flag(class == Class::Acknowledged));
     let mut settings = vec![
-        ("QUEUE_ENABLED", "true"),
+        ("QUEUE_ENABLED", keeps),
         ("QUEUE_BACKEND", "redis"),
         ("QUEUE_MAX_SIZE_PER_USER", "10000"),
         ("ACK_ENABLED", acknowledges),
@@ -29,7 +36,7 @@ pub(super) fn mail_node(redis: &Redis, server_id: &str, class: Class, more: &[(&
         ("REDIS_CIRCUIT_BREAKER_RESET_TIMEOUT_SECONDS", "1"),
     ];
     settings.extend(more);
-    let server = node_with(redis, server_id, &settings);
+    let server = node_at(url, server_id, &settings);
     await_that("the node to be healthy", || (server.get("/health").ok()["status"] == "healthy").then_some(()));
     server
 }
@@ -62,6 +69,8 @@ fn await_hellos(redis: &Redis) {
 #[derive(Debug, Default)]
 pub(super) struct Ear {
     pub(super) heard: BTreeSet<u64>,
+    /// How often something came that was heard before.
+    pub(super) repeated: u64,
 }
 
 impl Ear {
@@ -70,6 +79,7 @@ impl Ear {
     /// First receptions of a connection are in order; what it hears again says so.
     fn take(&mut self, of_this: &mut Vec<u64>, heard: &Value) {
         let n = heard["payload"].as_u64().unwrap_or_else(|| panic!("no number in {heard}"));
+        self.repeated += u64::from(self.heard.contains(&n));
         let comes_again = heard["metadata"]["attempt"].as_u64().is_some_and(|attempt| attempt > 1);
         if of_this.contains(&n) {
             assert!(comes_again, "{n} came twice and did not say so: {heard}");
@@ -138,7 +148,7 @@ impl Hearer {
     }
 
     /// Hears something if there is anything, without waiting.
-    fn hear_what_came(&mut self, ear: &mut Ear) {
+    pub(super) fn hear_what_came(&mut self, ear: &mut Ear) {
         self.ws.0.get_ref().set_nonblocking(true).expect("an open socket");
         let read = self.ws.0.read();
         self.ws.0.get_ref().set_nonblocking(false).expect("an open socket");
@@ -151,8 +161,13 @@ impl Hearer {
     }
 
     /// Closes as a browser does, and hears what was under way.
-    fn leave(mut self, ear: &mut Ear) {
+    pub(super) fn leave(mut self, ear: &mut Ear) {
         self.ws.0.close(None).expect("the server reads");
+        self.hear_to_the_end(ear);
+    }
+
+    /// Hears until the connection is closed, by whichever side.
+    pub(super) fn hear_to_the_end(&mut self, ear: &mut Ear) {
         loop {
             match self.ws.0.read() {
                 Ok(Message::Text(text)) => drop(self.understand(text.as_str(), ear)),
@@ -243,7 +258,7 @@ fn moves_while_published_to(class: Class) {
 }
 
 /// Waits until no mail is kept; `meanwhile` is done between the looks.
-fn await_empty(server: &Server, mut meanwhile: impl FnMut()) {
+pub(super) fn await_empty(server: &Server, mut meanwhile: impl FnMut()) {
     await_that("the mailbox to be empty", || {
         meanwhile();
         (server.get("/health").ok()["queue"]["total_messages"] == 0).then_some(())

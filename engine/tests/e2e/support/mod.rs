@@ -2,10 +2,12 @@
 //! server.
 
 pub(crate) mod backend;
+pub(crate) mod cable;
 pub(crate) mod http;
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod redis;
+pub(crate) mod sentinel;
 pub(crate) mod server;
 pub(crate) mod service;
 pub(crate) mod sse;
