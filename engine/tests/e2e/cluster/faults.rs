@@ -32,7 +32,7 @@ fn redis_stands_still(class: Class) {
     let fault = |ledger: &Ledger| {
         redis.hold();
         [&a, &b].into_iter().for_each(await_unready);
-        ledger.await_published(2);
+        ledger.await_published(1);
         redis.release();
         [&a, &b].into_iter().for_each(await_back);
     };
@@ -48,7 +48,7 @@ fn redis_comes_back(class: Class, with_its_data: bool) {
     let fault = |ledger: &Ledger| {
         redis.kill();
         [&a, &b].into_iter().for_each(await_unready);
-        ledger.await_published(2);
+        ledger.await_published(1);
         redis.restart();
         [&a, &b].into_iter().for_each(await_back);
     };
@@ -67,7 +67,7 @@ fn a_replica_takes_over(class: Class) {
     let fault = |ledger: &Ledger| {
         master.kill();
         [&a, &b].into_iter().for_each(await_unready);
-        ledger.await_published(2);
+        ledger.await_published(1);
         [&a, &b].into_iter().for_each(await_back);
     };
     // What the old master had not passed on yet is gone with it.
@@ -82,7 +82,7 @@ fn one_node_is_cut_off(class: Class, directions: &[Direction]) {
     let fault = |ledger: &Ledger| {
         cable.cut(directions);
         await_unready(&b);
-        ledger.await_published(2);
+        ledger.await_published(1);
         assert_eq!(a.get("/health/ready").status, 200, "the other node is well");
         cable.mend();
         [&a, &b].into_iter().for_each(await_back);

@@ -1,6 +1,6 @@
 //! What was published to whom while something fails, what its publisher was told, and what its user heard.
 //!
-//! Each way into the cluster has a publisher of its own, and for each of them there is a user at each node and one who is away: so
+//! For each way into the cluster there is a user at each node and one who is away, and each of them has a publisher of his own: so
 //! what each of them must hear is one row of numbers, in order.
 use super::mail::{Class, Ear, Hearer, await_empty};
 use crate::support::DEADLINE;
@@ -14,8 +14,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
-/// Between two rounds of a publisher: a pace, nothing is waited for.
-const PACE: Duration = Duration::from_millis(10);
+/// Between two publishes of a publisher: a pace, nothing is waited for.
+const PACE: Duration = Duration::from_millis(20);
 /// Numbers of each line before the fault and after it.
 const QUIET: usize = 12;
 
@@ -107,12 +107,6 @@ pub(super) struct Ledger<'a> {
     is_over: AtomicBool,
 }
 
-/// What became of one line.
-#[derive(Debug)]
-struct Outcome {
-    heard: Ear,
-}
-
 impl<'a> Ledger<'a> {
     pub(super) fn new(class: Class, nodes: [&'a Server; 2], redis: &[u16]) -> Ledger<'a> {
         let line = |way: Way, seat: Seat| Line {
@@ -145,7 +139,8 @@ impl<'a> Ledger<'a> {
                 })
                 .collect();
             let over = Over(&self.is_over);
-            let publishers = WAYS.map(|way| scope.spawn(move || ledger.publish_all(way)));
+            let publishers: Vec<_> =
+                self.lines.iter().map(|line| scope.spawn(move || ledger.publish_on(line))).collect();
             self.await_taken(QUIET);
             self.phase.store(1, SeqCst);
             // What was there before the fault is not lost in it.
@@ -157,7 +152,7 @@ impl<'a> Ledger<'a> {
                 self.lines.iter().zip(&before).all(is_heard).then_some(())
             });
             fault(&self);
-            self.await_taken(3);
+            self.await_taken(2);
             self.phase.store(2, SeqCst);
             self.await_taken(QUIET);
             drop(over);
@@ -179,15 +174,15 @@ impl<'a> Ledger<'a> {
         }
         let mut unexpected = Vec::new();
         for (line, ear) in self.lines.iter().zip(heard) {
-            unexpected.extend(self.figure(line, &Outcome { heard: ear }, &may_be_lost));
+            unexpected.extend(self.figure(line, &ear, &may_be_lost));
         }
         assert!(unexpected.is_empty(), "{unexpected:#?}");
     }
 
     /// Prints a line's figures and gives what is against the promise.
-    fn figure(&self, line: &Line, outcome: &Outcome, may_be_lost: &impl Fn(&Line, &Sent) -> bool) -> Option<String> {
+    fn figure(&self, line: &Line, ear: &Ear, may_be_lost: &impl Fn(&Line, &Sent) -> bool) -> Option<String> {
         let sent = line.sent.lock().expect("nobody panics with it");
-        let heard = &outcome.heard.heard;
+        let heard = &ear.heard;
         let count = |told: Told| sent.iter().filter(|sent| sent.told == told).count();
         let of = |told: Told, is_heard: bool| {
             let numbers = sent
@@ -210,7 +205,7 @@ impl<'a> Ledger<'a> {
             count(Told::Unknown),
             heard.len(),
             of(Told::Refused, true).len() + of(Told::Unknown, true).len(),
-            outcome.heard.repeated,
+            ear.repeated,
             lost.len(),
         );
         assert!(in_fault > 0, "nothing was published to {} while the fault lasted", line.name());
@@ -250,12 +245,10 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    fn publish_all(&self, way: Way) {
+    fn publish_on(&self, line: &Line) {
         let mut redis = None;
         while !self.is_over.load(SeqCst) {
-            for line in self.lines.iter().filter(|line| line.way == way) {
-                self.publish(line, &mut redis);
-            }
+            self.publish(line, &mut redis);
             std::thread::park_timeout(PACE);
         }
     }
