@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn what_others_have_kept_is_remembered_for_a_while() {
         let mut claims = PendingClaims::default();
-        let claim = |nth| Claim { hash: 1, nth };
+        let claim = |nth| Claim::new(1, nth);
         for nth in 0..=limits::CLUSTER_CLAIMS_REMEMBERED_MAX as u32 {
             assert!(claims.stored(claim(nth)).is_none(), "it did not wait");
         }

@@ -169,5 +169,5 @@ impl Shard {
 /// A message for several users is kept in several mailboxes, each by its own claim.
 fn claim_of_mailbox(claim: Claim, key: &MailboxKey) -> Claim {
     let name = format!("{}:{}", key.tenant.as_str(), key.user);
-    Claim::of(&claim.hash.to_le_bytes(), name.as_bytes(), claim.nth)
+    Claim { after_us: claim.after_us, ..Claim::of(&claim.hash.to_le_bytes(), name.as_bytes(), claim.nth) }
 }
