@@ -112,6 +112,8 @@ pub struct Shard {
     pub(crate) sessions: Sessions,
     /// The nodes that are alive, this one included; empty until that is known.
     pub(crate) members: Arc<[Hello]>,
+    /// No other node was heard of for a while: nobody waits for what others say.
+    pub(crate) is_alone: bool,
     pub(crate) gathers: Gathers,
     pub(crate) fanouts: VecDeque<Fanout>,
     /// Deliveries this turn may still make.
@@ -167,6 +169,7 @@ impl Shard {
             claims: PendingClaims::default(),
             sessions: Sessions::default(),
             members: Arc::new([]),
+            is_alone: false,
             gathers: Gathers::default(),
             fanouts: VecDeque::new(),
             budget: limits::TURN_DELIVERIES_MAX,

@@ -95,6 +95,10 @@ struct Bridge {
     /// Room for the name of a topic and for a parcel.
     name: Vec<u8>,
     payload: Vec<u8>,
+    /// Since when everything is listened to.
+    listening_us: Option<u64>,
+    /// What the shards were told of this node's being alone.
+    is_alone: bool,
     is_full_told: bool,
     is_stopping: bool,
 }
@@ -122,6 +126,8 @@ impl Bridge {
             connections_seen: 0,
             name: Vec::new(),
             payload: Vec::new(),
+            listening_us: None,
+            is_alone: false,
             is_full_told: false,
             is_stopping: false,
         }
@@ -316,12 +322,25 @@ impl Bridge {
             self.figures.connections.store(members.iter().map(|hello| hello.connections).sum(), Relaxed);
             self.inbox.events.push(ClusterEvent::Members(members));
         }
+        let is_alone = self.hears_nobody(now);
+        if std::mem::replace(&mut self.is_alone, is_alone) != is_alone {
+            self.inbox.events.push(ClusterEvent::Alone(is_alone));
+        }
         if is_there && self.register.begins(now) {
             self.inbox.events.push(ClusterEvent::RefreshSessions);
         }
         if is_there {
             self.walk(now);
         }
+    }
+
+    /// Whether no other node can be there: one that begins says hello before it lets a client in, and is heard, as Redis
+    /// carries what this node says to itself; those that were there before would have said hello long since.
+    fn hears_nobody(&self, now: Now) -> bool {
+        let silence_us = limits::CLUSTER_MEMBER_SILENCE_MS * 1_000;
+        self.inbox.members.is_alone()
+            && self.listening_us.is_some_and(|since_us| now.mono_us >= since_us + silence_us)
+            && self.figures.flows(now)
     }
 
     /// Once a second: this node is there, and what one node does for all.
@@ -424,15 +443,26 @@ impl Bridge {
     }
 
     fn turn_router(&mut self, now: Now, ready: Ready, paused: bool) -> Wants {
-        let Bridge { router, inbox, .. } = self;
+        let Bridge { router, inbox, listening_us, .. } = self;
         let wants = router.turn(now, ready.read, ready.write, paused, &mut |event| match event {
             RouterEvent::Up => {}
             RouterEvent::Message { payload, .. } => inbox.heard(now, payload),
             RouterEvent::Watching(name) => inbox.watching(name),
-            RouterEvent::Resumed => inbox.events.push(ClusterEvent::Resumed),
-            RouterEvent::Down => inbox.down(),
+            RouterEvent::Resumed => {
+                *listening_us = Some(now.mono_us);
+                inbox.events.push(ClusterEvent::Resumed);
+            }
+            RouterEvent::Down => {
+                *listening_us = None;
+                inbox.down();
+            }
         });
         self.figures.topics.store(self.router.topics() as u64, Relaxed);
+        // Somebody is there: that is said with the hello, not a moment later.
+        if self.is_alone && !self.inbox.members.is_alone() {
+            self.is_alone = false;
+            self.inbox.events.push(ClusterEvent::Alone(false));
+        }
         let wants = as_guest(wants);
         // While it is paused nothing tells it when the node has caught up, so it looks again soon.
         let look_again_us = paused.then(|| now.mono_us + 5_000);

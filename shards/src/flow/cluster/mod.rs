@@ -40,7 +40,10 @@ impl Shard {
             ClusterEvent::Sent { ticket, .. }
             | ClusterEvent::Receipt { ticket, .. }
             | ClusterEvent::Answer { ticket, .. } => self.tell(now, ShardId(ticket.shard), event, effects),
-            ClusterEvent::Resumed | ClusterEvent::Members(_) | ClusterEvent::RefreshSessions => {
+            ClusterEvent::Resumed
+            | ClusterEvent::Members(_)
+            | ClusterEvent::Alone(_)
+            | ClusterEvent::RefreshSessions => {
                 self.tell_all(now, &event, effects);
             }
         }
@@ -72,6 +75,7 @@ impl Shard {
             ClusterEvent::Parcel(parcel) => self.parcel_handed_on(now, *parcel, effects),
             ClusterEvent::Resumed => self.read_all_again(now, effects),
             ClusterEvent::Members(members) => self.meet(members, effects),
+            ClusterEvent::Alone(is_alone) => self.is_alone = is_alone,
             ClusterEvent::Answer { ticket, sessions } => {
                 self.gather_sessions(now, gather_id(ticket), sessions, effects);
             }
