@@ -443,9 +443,12 @@ impl Bridge {
     }
 
     fn turn_router(&mut self, now: Now, ready: Ready, paused: bool) -> Wants {
-        let Bridge { router, inbox, listening_us, .. } = self;
+        let Bridge { router, inbox, listening_us, is_alone, route, .. } = self;
         let wants = router.turn(now, ready.read, ready.write, paused, &mut |event| match event {
             RouterEvent::Up => {}
+            // Who is alone has published that himself, and nobody waits for it.
+            RouterEvent::Message { topic, .. }
+                if *is_alone && inbox.members.is_alone() && Topic::is_of_clients(route, topic) => {}
             RouterEvent::Message { payload, .. } => inbox.heard(now, payload),
             RouterEvent::Watching(name) => inbox.watching(name),
             RouterEvent::Resumed => {
