@@ -12,6 +12,8 @@ use protocol::stream::StreamSeq;
 use redis_commands_driver::{CommandDriver, Submit, Told};
 use std::collections::BTreeSet;
 use storage::redis::commands::answer::RefusalCode;
+use storage::redis::commands::status::Operation;
+use storage::redis::commands::{Command, Words};
 use storage::redis::mailbox::page::{Enqueued, MailboxStats, Page, Removed};
 use storage::redis::mailbox::{Mailboxes, Removal, SCRIPTS};
 
@@ -210,6 +212,32 @@ fn what_is_put_in_while_a_reader_takes_out_is_not_lost() {
         let stats = reader.stats();
         assert_eq!((stats.users, stats.depth, stats.enqueued, stats.delivered), (0, 0, COUNT, COUNT));
     });
+}
+
+/// Who has an entry takes what stands before it for heard. A mailbox that was emptied begins anew, mostly within the millisecond.
+#[test]
+fn a_mailbox_that_was_emptied_gives_no_id_again() {
+    let server = RedisServer::start();
+    let mut mailbox = Post::new(&server, 100, 60);
+    let (mut last, mut of_a_millisecond) = ((0, 0), 0);
+    for _ in 0..10 {
+        // All at once, so that they are done one behind the other.
+        for _ in 0..20 {
+            mailbox.submit_put("u1");
+            let words: [&[u8]; 2] = [b"DEL", b"ara:queue:default:u1"];
+            let command = Command { operation: Operation::Other, words: Words::Plain(&words) };
+            mailbox.driver.submit(command).expect("there is room");
+        }
+        for (_, told) in mailbox.driver.answers() {
+            let Told::Done(told) = told else { panic!("{told:?}") };
+            let Some((ms, n)) = told.rsplit('"').nth(1).and_then(|id| id.split_once('-')) else { continue };
+            let id: (u64, u64) = (ms.parse().unwrap(), n.parse().unwrap());
+            assert!(id > last, "{id:?} after {last:?}");
+            of_a_millisecond += usize::from(id.0 == last.0);
+            last = id;
+        }
+    }
+    assert!(of_a_millisecond > 10, "{of_a_millisecond} of 200 ids were given within a millisecond, {last:?}");
 }
 
 #[test]
