@@ -112,6 +112,7 @@ faults! {
     redis_comes_back_with_its_data_off: redis_comes_back(Class::Off, true);
     redis_comes_back_with_its_data_written: redis_comes_back(Class::Written, true);
     redis_comes_back_with_its_data_acknowledged: redis_comes_back(Class::Acknowledged, true);
+    redis_comes_back_empty_off: redis_comes_back(Class::Off, false);
     redis_comes_back_empty_written: redis_comes_back(Class::Written, false);
     redis_comes_back_empty_acknowledged: redis_comes_back(Class::Acknowledged, false);
     a_replica_takes_over_off: a_replica_takes_over(Class::Off);

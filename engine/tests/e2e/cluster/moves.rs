@@ -36,7 +36,8 @@ fn print(what: &str, told: &[BTreeSet<u64>; 2], ear: &Ear) {
     );
 }
 
-/// With the next connection open before the last one closes nothing is lost; else what comes in between, and publishers know.
+/// With the next connection reached before the last one closes nothing is lost; else what comes in between, and publishers know, but
+/// for what is on its way to a connection while its client closes it.
 #[test]
 fn a_user_moves_and_nothing_is_kept() {
     let redis = Redis::start();
@@ -44,6 +45,7 @@ fn a_user_moves_and_nothing_is_kept() {
     for overlaps in [true, false] {
         let (next, is_over, mut ear) = (AtomicU64::new(0), AtomicBool::new(false), Ear::default());
         let first = Hearer::connect(&nodes[0], "ana", Class::Off);
+        let mut closed_during = BTreeSet::new();
         let (told, mut here) = std::thread::scope(|scope| {
             let publishing = scope.spawn(|| publish(&[&nodes[0], &nodes[1]], &next, &is_over));
             let mut here = first;
@@ -51,12 +53,16 @@ fn a_user_moves_and_nothing_is_kept() {
                 let until = next.load(SeqCst) + 20;
                 while here.hear(&mut ear) < until {}
                 here = if overlaps {
-                    let there = Hearer::connect(&nodes[turn % 2], "ana", Class::Off);
+                    let mut there = Hearer::connect(&nodes[turn % 2], "ana", Class::Off);
+                    let until = next.load(SeqCst) + 1;
+                    while there.hear(&mut ear) < until {}
                     here.leave(&mut ear);
                     there
                 } else {
+                    let begun = next.load(SeqCst);
                     here.leave(&mut ear);
                     let gone = next.load(SeqCst);
+                    closed_during.extend(begun..=gone);
                     await_that("something to be published to nobody", || (next.load(SeqCst) > gone + 2).then_some(()));
                     Hearer::connect(&nodes[turn % 2], "ana", Class::Off)
                 };
@@ -69,7 +75,8 @@ fn a_user_moves_and_nothing_is_kept() {
         here.hear_until(last, &mut ear);
         here.leave(&mut ear);
         print(if overlaps { "moves, connects first" } else { "moves, leaves first" }, &told, &ear);
-        assert!(told[0].is_subset(&ear.heard), "what was delivered was heard");
+        let lost: BTreeSet<u64> = told[0].difference(&ear.heard).copied().collect();
+        assert!(lost.is_subset(&closed_during), "what was delivered was heard: {lost:?}");
         match overlaps {
             true => assert!(told[1].is_empty(), "somebody was there all the time"),
             false => assert!(told[1].len() >= 12 && told[1].is_disjoint(&ear.heard), "nobody was there for a moment"),
