@@ -77,7 +77,9 @@ impl Guest for Ingress {
             complained_at_us,
             unsaid,
         } = self;
-        let mut publish = |channel: &[u8], payload: &[u8]| match submission(channel, payload, *tenancy) {
+        let mut publish = |repeats: &mut Option<Repeats>, channel: &[u8], payload: &[u8]| match submission(
+            channel, payload, *tenancy,
+        ) {
             Ok(mut submission) => {
                 if matches!(submission.target, Target::User(_) | Target::Users(_)) {
                     submission.claim = repeats.as_mut().map(|repeats| repeats.claim(now, channel, payload));
@@ -102,10 +104,16 @@ impl Guest for Ingress {
             }
         };
         let wants = feed.turn(now, ready.read, ready.write, paused, &mut |heard| match heard {
-            Heard::Message { channel, .. } if channel == canary_channel.as_bytes() => flow.came_back(now),
+            Heard::Message { channel, payload } if channel == canary_channel.as_bytes() => {
+                flow.came_back(now);
+                let sent_us = std::str::from_utf8(payload).ok().and_then(|text| text.parse().ok());
+                if let (Some(repeats), Some(sent_us)) = (repeats.as_mut(), sent_us) {
+                    repeats.canary(now, sent_us);
+                }
+            }
             // Of another node, heard by a pattern.
             Heard::Message { channel, .. } if canary::is_channel(channel) => {}
-            Heard::Message { channel, payload } => publish(channel, payload),
+            Heard::Message { channel, payload } => publish(repeats, channel, payload),
             Heard::Refused { text, .. } if flow.forbid() => tracing::warn!(
                 cause = text,
                 "the user of REDIS_URL may not subscribe to ara:canary:*, so whether messages come in can only be told \

@@ -261,10 +261,17 @@ pub const CLUSTER_SESSION_PAGE: usize = 256;
 /// How long a client waits, in milliseconds, until the other nodes know that its user is here, or that this node listens to
 /// its channel. Then it is answered anyway.
 pub const CLUSTER_WATCH_DEADLINE_MS: u64 = 1_000;
-/// Equal messages of Redis are told apart by their count while they come within so many milliseconds of each other.
-pub const CLUSTER_REPEATS_MS: u64 = 60_000;
-/// Messages of Redis whose count is remembered, twice. Of one that is forgotten the count begins anew.
-pub const CLUSTER_REPEATS_MAX: usize = 32_768;
+/// Equal messages of Redis are told apart by their count while they come within so many milliseconds of each other: for as
+/// long as stores remember claims.
+pub const CLUSTER_REPEATS_MS: u64 = 600_000;
+const _: () = assert!(CLUSTER_REPEATS_MS >= 1_000 * REDIS_CLAIM_KEPT_SECONDS);
+const _: () = assert!(CLUSTER_REPEATS_MS >= 1_000 * POSTGRES_CLAIM_KEPT_SECONDS as u64);
+/// Messages of Redis whose count is remembered, twice, each some 40 bytes. Of one that is forgotten the count begins anew, and
+/// of two that follow within [`CLAIM_AGE_MARGIN_MS`] the second may pass for the first.
+pub const CLUSTER_REPEATS_MAX: usize = 131_072;
+/// How much older than it can be a claimed message is taken for, in milliseconds: what clocks of servers differ by, and what
+/// the nodes of a Redis Cluster keep each other waiting.
+pub const CLAIM_AGE_MARGIN_MS: u64 = 1_000;
 /// Topics that one node listens to: users with a connection and channels with a subscriber. Above it a topic is not
 /// listened to: what other nodes publish there does not reach this one.
 pub const CLUSTER_TOPICS_MAX: usize = 4 * 1024 * 1024;

@@ -79,7 +79,9 @@ pub enum StoreRequest {
         /// What to keep.
         mail: Vec<Mail>,
         /// A claim that every node makes of the same mail (see [`Claim`]). The store takes a claim for a mailbox once, in the
-        /// same atomic step; of one that was taken before nothing is kept, and the answer has no positions.
+        /// same atomic step; of one that was taken before nothing is kept, and the answer has no positions. It was taken before
+        /// if one with this number or a greater one was, since the message can have been there; what was taken earlier was of
+        /// another message, and the next number is put down for this one.
         claim: Option<Claim>,
     },
     /// The oldest entries behind a position. What has expired or cannot be read is dropped and counted.

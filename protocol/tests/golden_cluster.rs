@@ -165,7 +165,7 @@ fn every_kind_has_its_bytes_and_is_understood() {
         ),
         (ParcelKind::Bye, word("", "", r#""kind":"bye""#)),
         (
-            ParcelKind::Stored(vec![Claim { hash: 0xab, nth: 0 }, Claim { hash: u128::MAX, nth: 12 }]),
+            ParcelKind::Stored(vec![Claim::new(0xab, 0), Claim::new(u128::MAX, 12)]),
             word("", "", r#""kind":"stored","claims":["000000000000000000000000000000ab-0","ffffffffffffffffffffffffffffffff-12"]"#),
         ),
         (
@@ -350,7 +350,7 @@ fn publication_of(publication: &Publication, now: Now) -> ParcelKind {
 #[test]
 fn what_no_receiver_would_take_is_not_sent() {
     let many = |n: usize| -> Box<[Box<str>]> { (0..n).map(|n| n.to_string().into_boxed_str()).collect() };
-    let claims = |n: usize| ParcelKind::Stored(vec![Claim { hash: 1, nth: 2 }; n]);
+    let claims = |n: usize| ParcelKind::Stored(vec![Claim::new(1, 2); n]);
     let answer = |n: usize| ParcelKind::Answer {
         ticket: TICKET,
         tenant: acme(),
@@ -465,7 +465,7 @@ fn random_kind(at: usize, rng: &mut fastrand::Rng) -> ParcelKind {
             },
         },
         6 => ParcelKind::Hello(Hello { connections: rng.u64(..), users: rng.u64(..), ..hello() }),
-        7 => ParcelKind::Stored((0..rng.usize(0..5)).map(|_| Claim { hash: rng.u128(..), nth: rng.u32(..) }).collect()),
+        7 => ParcelKind::Stored((0..rng.usize(0..5)).map(|_| Claim::new(rng.u128(..), rng.u32(..))).collect()),
         8 => ParcelKind::Template { tenant: acme(), id: random_text(rng) },
         9 => ParcelKind::Question { ticket, tenant: acme(), user },
         10 => ParcelKind::Disconnect { ticket, tenant: acme(), user },

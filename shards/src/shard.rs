@@ -128,6 +128,8 @@ pub struct Shard {
     pub(crate) sessions: Sessions,
     /// The nodes that are alive, this one included; empty until that is known.
     pub(crate) members: Arc<[Hello]>,
+    /// No other node was heard of for a while: nobody waits for what others say.
+    pub(crate) is_alone: bool,
     pub(crate) gathers: Gathers,
     /// Absent while nobody is limited.
     pub(crate) limiter: Option<Box<Limiter>>,
@@ -200,6 +202,7 @@ impl Shard {
             claims: PendingClaims::default(),
             sessions: Sessions::default(),
             members: Arc::new([]),
+            is_alone: false,
             gathers: Gathers::default(),
             limiter,
             fanouts: Fanouts::default(),

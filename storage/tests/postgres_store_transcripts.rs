@@ -48,7 +48,7 @@ fn requests() -> Vec<Vec<StoreRequest>> {
         claim,
     };
     let read = |user: &str, after, entries_max| StoreRequest::ReadMail { mailbox: mailbox(user), after, entries_max };
-    let claim = Some(Claim { hash: 0xa_0123_4567_89ab_cdef, nth: 2 });
+    let claim = Some(Claim::new(0xa_0123_4567_89ab_cdef, 2));
     let (id, connection) = (NotificationId(uuid_v7(1, [7; 10])), ConnectionId(uuid_v7(1, [1; 10])));
     let acknowledge = || StoreRequest::Acknowledge { mailbox: mailbox("ana"), id, is_kept: false };
     let body = br#"{"id":"t1","name":"n","event_type":"e","payload_template":{"b":1.50}}"#;

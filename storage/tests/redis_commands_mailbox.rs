@@ -12,6 +12,8 @@ use protocol::stream::StreamSeq;
 use redis_commands_driver::{CommandDriver, Submit, Told};
 use std::collections::BTreeSet;
 use storage::redis::commands::answer::RefusalCode;
+use storage::redis::commands::status::Operation;
+use storage::redis::commands::{Command, Words};
 use storage::redis::mailbox::page::{Enqueued, MailboxStats, Page, Removed};
 use storage::redis::mailbox::{Mailboxes, Removal, SCRIPTS};
 
@@ -210,6 +212,32 @@ fn what_is_put_in_while_a_reader_takes_out_is_not_lost() {
         let stats = reader.stats();
         assert_eq!((stats.users, stats.depth, stats.enqueued, stats.delivered), (0, 0, COUNT, COUNT));
     });
+}
+
+/// Who has an entry takes what stands before it for heard. A mailbox that was emptied begins anew, mostly within the millisecond.
+#[test]
+fn a_mailbox_that_was_emptied_gives_no_id_again() {
+    let server = RedisServer::start();
+    let mut mailbox = Post::new(&server, 100, 60);
+    let (mut last, mut of_a_millisecond) = ((0, 0), 0);
+    for _ in 0..10 {
+        // All at once, so that they are done one behind the other.
+        for _ in 0..20 {
+            mailbox.submit_put("u1");
+            let words: [&[u8]; 2] = [b"DEL", b"ara:queue:default:u1"];
+            let command = Command { operation: Operation::Other, words: Words::Plain(&words) };
+            mailbox.driver.submit(command).expect("there is room");
+        }
+        for (_, told) in mailbox.driver.answers() {
+            let Told::Done(told) = told else { panic!("{told:?}") };
+            let Some((ms, n)) = told.rsplit('"').nth(1).and_then(|id| id.split_once('-')) else { continue };
+            let id: (u64, u64) = (ms.parse().unwrap(), n.parse().unwrap());
+            assert!(id > last, "{id:?} after {last:?}");
+            of_a_millisecond += usize::from(id.0 == last.0);
+            last = id;
+        }
+    }
+    assert!(of_a_millisecond > 10, "{of_a_millisecond} of 200 ids were given within a millisecond, {last:?}");
 }
 
 #[test]
@@ -552,21 +580,50 @@ fn an_append_says_what_stood_before_and_takes_a_claim_once() {
     let rows = [(0, true), (0, false), (1, true), (0, false), (1, false), (7, true), (6, false), (u32::MAX, true)];
     let mut before = None;
     for (nth, taken) in rows {
-        let enqueued = mailbox.claim("u1", Claim { hash: 5, nth });
+        let enqueued = mailbox.claim("u1", Claim::new(5, nth));
         assert_eq!((enqueued.before, enqueued.positions.len()), (before, usize::from(taken)), "{nth}");
         before = enqueued.positions.last().copied().or(before);
     }
-    assert_eq!(mailbox.claim("u1", Claim { hash: 6, nth: 0 }).positions.len(), 1, "another message");
-    assert_eq!(mailbox.claim("u2", Claim { hash: 5, nth: 0 }).positions.len(), 1, "another mailbox");
+    assert_eq!(mailbox.claim("u1", Claim::new(6, 0)).positions.len(), 1, "another message");
+    assert_eq!(mailbox.claim("u2", Claim::new(5, 0)).positions.len(), 1, "another mailbox");
     let stats = mailbox.stats();
     assert_eq!((stats.users, stats.depth, stats.enqueued, stats.dropped), (2, 4, 9, 2));
     // A claim outlives its mail, for a while.
     let key = format!("ara:queue:claim:{{ara:queue:default:u2}}:{:032x}", 5);
     assert!((590..=600).contains(&mailbox.raw(&["TTL", &key]).parse::<u64>().unwrap()));
     mailbox.raw(&["DEL", "ara:queue:default:u2"]);
-    assert_eq!(mailbox.claim("u2", Claim { hash: 5, nth: 0 }).positions, []);
+    assert_eq!(mailbox.claim("u2", Claim::new(5, 0)).positions, []);
     mailbox.raw(&["DEL", &key]);
-    assert_eq!(mailbox.claim("u2", Claim { hash: 5, nth: 0 }).positions.len(), 1);
+    assert_eq!(mailbox.claim("u2", Claim::new(5, 0)).positions.len(), 1);
+}
+
+/// A node that has begun anew counts from 0 again: what was claimed before its message can have been there does not count.
+#[test]
+fn a_claim_of_before_the_message_was_there_was_of_another_one() {
+    let server = RedisServer::start();
+    let mut mailbox = Post::new(&server, 100, 60);
+    mailbox.now.mono_us = 20_000_000;
+    let key = format!("ara:queue:claim:{{ara:queue:default:u1}}:{:032x}", 5);
+    let ago_ms = |mailbox: &Post<'_>, ms: u64| mailbox.now.unix_ns / 1_000_000 - ms;
+    // A message that is there for a second at most, two with what clocks may differ by.
+    let claim = |nth| Claim { after_us: 19_000_000, ..Claim::new(5, nth) };
+    assert_eq!(mailbox.claim("u1", claim(7)).positions.len(), 1, "the first of all");
+    assert_eq!(mailbox.claim("u1", claim(0)).positions, [], "a moment ago is not before");
+    for (last, ms, nth, then) in
+        [(7, 1_900, 0, None), (7, 2_100, 0, Some(8)), (7, 2_100, 7, Some(8)), (7, 2_100, 9, Some(9))]
+    {
+        let at_ms = ago_ms(&mailbox, ms);
+        mailbox.raw(&["SET", &key, &format!("{last}:{at_ms}")]);
+        assert_eq!(mailbox.claim("u1", claim(nth)).positions.len(), usize::from(then.is_some()), "{nth} after {ms} ms");
+        let number = mailbox.raw(&["GET", &key]).trim_matches('"').split(':').next().unwrap().to_owned();
+        assert_eq!(number, then.unwrap_or(last).to_string());
+        assert_eq!(mailbox.claim("u1", claim(nth)).positions, [], "and once");
+    }
+    // The command was a minute on its way: it was sent before the claim that it is compared with.
+    let at_ms = ago_ms(&mailbox, 57_000);
+    mailbox.raw(&["SET", &key, &format!("7:{at_ms}")]);
+    mailbox.now.unix_ns -= 60_000_000_000;
+    assert_eq!(mailbox.claim("u1", claim(0)).positions, []);
 }
 
 #[test]

@@ -502,7 +502,7 @@ fn an_append_says_what_stood_before_all_of_it_and_its_claim_is_taken_once() {
     assert_eq!(before(store.ask(several)), (parts as usize - 1, first.last().copied()));
     let claimed = |store: &Store, last: u64, hash: u128, nth: u32| match append(store, 2..=last) {
         StoreRequest::AppendMail { mailbox, mail, .. } => {
-            StoreRequest::AppendMail { mailbox, mail, claim: Some(Claim { hash, nth }) }
+            StoreRequest::AppendMail { mailbox, mail, claim: Some(Claim::new(hash, nth)) }
         }
         other => other,
     };

@@ -100,7 +100,9 @@ impl Guest for Sender {
             self.due_us = now.mono_us + limits::CANARY_INTERVAL_MS * 1_000;
             // One at a time: whoever does not answer gets no more of them.
             if self.link.unanswered() == 0 && self.status.link() == storage::link::state::LinkState::Healthy {
-                let words: [&[u8]; 3] = [b"PUBLISH", &self.channel, b"canary"];
+                // Whoever hears it knows since when at most the next messages are there.
+                let sent_us = now.mono_us.to_string();
+                let words: [&[u8]; 3] = [b"PUBLISH", &self.channel, sent_us.as_bytes()];
                 let command = Command { operation: Operation::Other, words: Words::Plain(&words) };
                 // One that is not taken does not come back, which is what is to be known.
                 let _ = self.link.submit(now, Ticket(0), command);

@@ -69,11 +69,10 @@ pub(super) fn open(parts: BridgeParts, now: Now) -> ClusterSeat {
 
 /// What a command was for.
 enum Asked {
-    /// A parcel whose sender wants to know how many got it, or that is not to be lost; `own` if this node is one of those
-    /// whom Redis counts.
+    /// A parcel whose sender wants to know how many got it, or that is not to be lost. Redis counts this node, too, if it
+    /// listens when the parcel gets there, which nobody here can know: then the parcel comes back, and that is its receipt.
     Parcel {
         ticket: Option<GatherTicket>,
-        own: bool,
         hint: Option<Hint>,
     },
     /// Whether there is room for a connection.
@@ -121,6 +120,10 @@ struct Bridge {
     /// Room for the name of a topic and for a parcel.
     name: Vec<u8>,
     payload: Vec<u8>,
+    /// Since when everything is listened to.
+    listening_us: Option<u64>,
+    /// What the shards were told of this node's being alone.
+    is_alone: bool,
     is_full_told: bool,
     is_stopping: bool,
 }
@@ -163,6 +166,8 @@ impl Bridge {
             connections_seen: 0,
             name: Vec::new(),
             payload: Vec::new(),
+            listening_us: None,
+            is_alone: false,
             is_full_told: false,
             is_stopping: false,
         }
@@ -299,16 +304,10 @@ impl Bridge {
         name.clear();
         payload.clear();
         topic.write(&mut name, &self.route);
-        let own = self.router.is_up()
-            && match topic {
-                Topic::Everybody => true,
-                Topic::Node(server_id) => *server_id == self.server_id,
-                Topic::User(..) | Topic::Channel(..) => self.router.listens(&name),
-            };
         let is_sent = match parcel.encode(&mut payload) {
             Ok(()) => {
                 let name_of_command = match ticket.is_some() || hint.is_some() {
-                    true => self.asks(Asked::Parcel { ticket, own, hint }),
+                    true => self.asks(Asked::Parcel { ticket, hint }),
                     false => NOBODY,
                 };
                 let words: [&[u8]; 3] = [b"PUBLISH", &name, &payload];
@@ -387,6 +386,10 @@ impl Bridge {
             self.figures.connections.store(members.iter().map(|hello| hello.connections).sum(), Relaxed);
             self.inbox.events.push(ClusterEvent::Members(members));
         }
+        let is_alone = self.hears_nobody(now);
+        if std::mem::replace(&mut self.is_alone, is_alone) != is_alone {
+            self.inbox.events.push(ClusterEvent::Alone(is_alone));
+        }
         if is_there && self.register.begins(now) {
             // Whatever was missed though no link broke.
             self.ledger.forget(now.unix_seconds());
@@ -398,6 +401,15 @@ impl Bridge {
             self.walk(now);
             self.tend_revocations(now);
         }
+    }
+
+    /// Whether no other node can be there: one that begins says hello before it lets a client in, and is heard, as Redis
+    /// carries what this node says to itself; those that were there before would have said hello long since.
+    fn hears_nobody(&self, now: Now) -> bool {
+        let silence_us = limits::CLUSTER_MEMBER_SILENCE_MS * 1_000;
+        self.inbox.members.is_alone()
+            && self.listening_us.is_some_and(|since_us| now.mono_us >= since_us + silence_us)
+            && self.figures.flows(now)
     }
 
     /// Once a second: this node is there, and what one node does for all.
@@ -460,7 +472,7 @@ impl Bridge {
         let Bridge { commands, asked, inbox, figures, sweep_cursor, unsent, unkept, ledger, gate, .. } = self;
         let wants = commands.turn(now, ready.read, ready.write, &mut |ticket, outcome| {
             match (asked.remove(&ticket.0), outcome) {
-                (Some(Asked::Parcel { ticket, own, hint }), outcome) => {
+                (Some(Asked::Parcel { ticket, hint }), outcome) => {
                     let count = match outcome {
                         Outcome::Done(reply) => reply.unsigned(),
                         _ => {
@@ -469,7 +481,7 @@ impl Bridge {
                             None
                         }
                     };
-                    let mut nodes = count.and_then(|count| u32::try_from(count.saturating_sub(u64::from(own))).ok());
+                    let mut nodes = count.and_then(|count| u32::try_from(count).ok());
                     if let Some(at) = unkept.iter().position(|unkept| Some(*unkept) == ticket) {
                         unkept.swap_remove(at);
                         nodes = None;
@@ -522,19 +534,33 @@ impl Bridge {
     }
 
     fn turn_router(&mut self, now: Now, ready: Ready, paused: bool) -> Wants {
-        let Bridge { router, inbox, ledger, .. } = self;
+        let Bridge { router, inbox, ledger, listening_us, is_alone, route, .. } = self;
         let wants = router.turn(now, ready.read, ready.write, paused, &mut |event| match event {
             // The topic of everybody is listened to from here on: what was revoked before is kept.
             RouterEvent::Up => ledger.missed(),
+            // Who is alone has published that himself, and nobody waits for it.
+            RouterEvent::Message { topic, .. }
+                if *is_alone && inbox.members.is_alone() && Topic::is_of_clients(route, topic) => {}
             RouterEvent::Message { payload, .. } => inbox.heard(now, payload),
             RouterEvent::Watching(name) => inbox.watching(name),
-            RouterEvent::Resumed => inbox.events.push(ClusterEvent::Resumed),
-            RouterEvent::Down => inbox.down(),
+            RouterEvent::Resumed => {
+                *listening_us = Some(now.mono_us);
+                inbox.events.push(ClusterEvent::Resumed);
+            }
+            RouterEvent::Down => {
+                *listening_us = None;
+                inbox.down();
+            }
         });
         for revocation in self.inbox.revoked.drain(..) {
             self.ledger.add(&revocation, true);
         }
         self.figures.topics.store(self.router.topics() as u64, Relaxed);
+        // Somebody is there: that is said with the hello, not a moment later.
+        if self.is_alone && !self.inbox.members.is_alone() {
+            self.is_alone = false;
+            self.inbox.events.push(ClusterEvent::Alone(false));
+        }
         let wants = as_guest(wants);
         // While it is paused nothing tells it when the node has caught up, so it looks again soon.
         let look_again_us = paused.then(|| now.mono_us + 5_000);

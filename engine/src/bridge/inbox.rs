@@ -5,6 +5,7 @@ use protocol::auth::revocation::Revocation;
 use protocol::clock::Now;
 use protocol::cluster::wire::{Hello, Parcel, ParcelKind};
 use protocol::cluster::{ClusterEvent, Topic};
+use protocol::publish::receipt::Receipt;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -93,7 +94,7 @@ impl Inbox {
             }
         };
         if *parcel.from_server == *self.server_id {
-            return self.echo(now, &parcel.kind);
+            return self.echo(now, &parcel);
         }
         if !parcel.is_for(&self.server_id) {
             return;
@@ -124,9 +125,16 @@ impl Inbox {
         self.events.push(event);
     }
 
-    /// What this node said itself comes back, or a node of the same name said it.
-    fn echo(&mut self, now: Now, kind: &ParcelKind) {
-        match kind {
+    /// What this node said itself comes back, or a node of the same name said it. Redis counted this node among those that it
+    /// sent the parcel to: its own shards have it already, so there is nothing to add.
+    fn echo(&mut self, now: Now, parcel: &Parcel) {
+        if let Some(ticket) = parcel.ticket() {
+            self.events.push(match parcel.kind {
+                ParcelKind::Question { .. } => ClusterEvent::Answer { ticket, sessions: Vec::new() },
+                _ => ClusterEvent::Receipt { ticket, receipt: Receipt::default() },
+            });
+        }
+        match &parcel.kind {
             ParcelKind::Canary(_) => self.figures.flow.came_back(now),
             ParcelKind::Hello(Hello { started_unix_ms, .. })
                 if *started_unix_ms != self.started_unix_ms && !std::mem::replace(&mut self.is_twin_told, true) =>
@@ -151,8 +159,10 @@ pub(super) fn is_notification(kind: &ParcelKind) -> bool {
 mod tests {
     use super::*;
     use protocol::cluster::GatherTicket;
-    use protocol::ids::TenantId;
-    use protocol::publish::receipt::Receipt;
+    use protocol::cluster::wire::Published;
+    use protocol::ids::{NotificationId, TenantId};
+    use protocol::notification::{Priority, Target};
+    use protocol::stream::StreamSeq;
 
     fn inbox() -> (Inbox, Arc<BridgeFigures>) {
         let figures = Arc::new(BridgeFigures::new());
@@ -187,6 +197,38 @@ mod tests {
         let told = shown(&mut inbox);
         assert!(told[0].starts_with("Parcel(") && told[1].starts_with("Receipt {"), "{told:?}");
         assert_eq!(told.len(), 2);
+    }
+
+    #[test]
+    fn what_this_node_published_itself_comes_back_as_a_receipt_without_counts() {
+        let (mut inbox, _) = inbox();
+        let now = Now { mono_us: 1, unix_ns: 1 };
+        let ticket = GatherTicket { shard: 1, slot: 2, generation: 3 };
+        let (tenant, user) = (TenantId::default_tenant(), "ana".into());
+        inbox.heard(now, &said("n1", None, ParcelKind::Question { ticket, tenant, user }));
+        let [ClusterEvent::Answer { ticket: of, sessions }] = &inbox.events[..] else { panic!("{:?}", inbox.events) };
+        assert_eq!((*of, sessions.len()), (ticket, 0));
+        inbox.events.clear();
+        let published = |ticket| Published {
+            id: NotificationId::NIL,
+            tenant: TenantId::default_tenant(),
+            priority: Priority::Normal,
+            expires_at_unix_ms: None,
+            stream: StreamSeq::default(),
+            ticket,
+            message: format!(r#"{{"type":"notification","id":"{}","metadata":{{}}}}"#, NotificationId::NIL).into(),
+        };
+        let publication = |ticket| ParcelKind::Publication {
+            target: Target::Broadcast,
+            audience: None,
+            published: published(ticket),
+        };
+        inbox.heard(now, &said("n1", None, publication(Some(ticket))));
+        let [ClusterEvent::Receipt { ticket: of, receipt }] = &inbox.events[..] else { panic!("{:?}", inbox.events) };
+        assert_eq!((*of, *receipt), (ticket, Receipt::default()));
+        inbox.events.clear();
+        inbox.heard(now, &said("n1", None, publication(None)));
+        assert!(inbox.events.is_empty(), "nobody waits for it");
     }
 
     #[test]

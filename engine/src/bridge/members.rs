@@ -56,6 +56,11 @@ impl Members {
         all.into()
     }
 
+    /// Whether there are no others.
+    pub(super) fn is_alone(&self) -> bool {
+        self.others.is_empty()
+    }
+
     /// Whether no id is before this one: one node does what is done once for all.
     pub(super) fn is_first(&self, own: &str) -> bool {
         self.others.keys().next().is_none_or(|first| own < &**first)

@@ -7,8 +7,11 @@ use serde_json::{Value, json};
 
 mod crowd;
 mod failures;
+mod faults;
+mod ledger;
 mod limits;
 mod mail;
+mod moves;
 mod redis_cluster;
 mod shared;
 mod tenants;
@@ -24,7 +27,7 @@ fn node_with(redis: &Redis, server_id: &str, more: &[(&str, &str)]) -> Server {
     node_at(&redis.url(), server_id, more)
 }
 
-/// The same at this URL.
+/// The same at this `REDIS_URL`.
 fn node_at(url: &str, server_id: &str, more: &[(&str, &str)]) -> Server {
     let mut settings = vec![
         ("REDIS_URL", url),

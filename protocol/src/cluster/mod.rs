@@ -161,11 +161,11 @@ pub enum ClusterEvent {
     },
     /// A parcel has come from another node, for this one ([`Parcel::is_for`]).
     Parcel(Box<Parcel>),
-    /// A parcel is with Redis: so many other nodes got it. `None`: it could not be sent, or nobody knows.
+    /// A parcel is with Redis: so many nodes got it, each of which answers, this one included. `None`: it could not be sent, or nobody knows.
     Sent {
         /// Of the parcel.
         ticket: GatherTicket,
-        /// Other nodes.
+        /// Nodes that answer.
         nodes: Option<u32>,
     },
     /// Another node handled a parcel of ours.
@@ -186,6 +186,9 @@ pub enum ClusterEvent {
     Resumed,
     /// The members as they are known now, this node included, in order of their server ids.
     Members(Arc<[Hello]>),
+    /// Whether nobody else was heard of for so long that publishers need not wait for what others say: parcels go out all the
+    /// same, as others may begin at any moment.
+    Alone(bool),
     /// Time to write the keys of all connections again.
     RefreshSessions,
     /// Revocations that Redis keeps; this node may have missed them.

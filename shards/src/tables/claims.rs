@@ -27,6 +27,8 @@ pub struct ClaimedMail {
 #[derive(Debug, Default)]
 pub struct PendingClaims {
     waiting: HashMap<Claim, Box<ClaimedMail>, RandomState>,
+    /// How many of them are for a mailbox.
+    of_mailbox: HashMap<Arc<MailboxKey>, u32, RandomState>,
     /// All are given the same time, so they are due in the order they came.
     due: VecDeque<(u64, Claim)>,
     elsewhere: HashSet<Claim, RandomState>,
@@ -42,14 +44,46 @@ impl PendingClaims {
             return Err(mail);
         }
         self.due.push_back((now_ms + limits::CLUSTER_CLAIM_WAIT_MS, mail.claim));
-        self.waiting.insert(mail.claim, mail);
+        *self.of_mailbox.entry(Arc::clone(&mail.key)).or_default() += 1;
+        if let Some(same) = self.waiting.insert(mail.claim, mail) {
+            self.waits_no_more(&same.key);
+        }
         Ok(())
     }
 
-    /// Another node has kept it. True when it waited here.
-    pub fn stored(&mut self, claim: Claim) -> bool {
-        if self.waiting.remove(&claim).is_some() {
-            return true;
+    fn take(&mut self, claim: Claim) -> Option<Box<ClaimedMail>> {
+        let mail = self.waiting.remove(&claim)?;
+        self.waits_no_more(&mail.key);
+        Some(mail)
+    }
+
+    fn waits_no_more(&mut self, key: &Arc<MailboxKey>) {
+        if let Some(count) = self.of_mailbox.get_mut(key) {
+            *count -= 1;
+            if *count == 0 {
+                self.of_mailbox.remove(key);
+            }
+        }
+    }
+
+    /// Whether something waits for this mailbox: what is newer comes behind it.
+    pub fn holds(&self, key: &MailboxKey) -> bool {
+        self.of_mailbox.contains_key(key)
+    }
+
+    /// All that waits for this mailbox, in order. Looks at everything that waits.
+    pub fn take_of(&mut self, key: &MailboxKey) -> Vec<Box<ClaimedMail>> {
+        let is_of = |claim: &Claim| self.waiting.get(claim).is_some_and(|mail| *mail.key == *key);
+        let claims: Vec<Claim> = self.due.iter().map(|(_, claim)| *claim).filter(is_of).collect();
+        let taken: Vec<_> = claims.into_iter().filter_map(|claim| self.take(claim)).collect();
+        self.due.retain(|(_, claim)| self.waiting.contains_key(claim));
+        taken
+    }
+
+    /// Another node has kept it. For which mailbox it waited here, if it did.
+    pub fn stored(&mut self, claim: Claim) -> Option<Arc<MailboxKey>> {
+        if let Some(mail) = self.take(claim) {
+            return Some(mail.key);
         }
         if self.elsewhere.insert(claim) {
             self.oldest_first.push_back(claim);
@@ -59,7 +93,7 @@ impl PendingClaims {
                 self.elsewhere.remove(&oldest);
             }
         }
-        false
+        None
     }
 
     /// Whether another node is known to have kept it.
@@ -72,7 +106,7 @@ impl PendingClaims {
         loop {
             self.due.front().filter(|(at_ms, _)| *at_ms <= now_ms)?;
             let (_, claim) = self.due.pop_front()?;
-            if let Some(mail) = self.waiting.remove(&claim) {
+            if let Some(mail) = self.take(claim) {
                 return Some(mail);
             }
         }
@@ -106,9 +140,9 @@ mod tests {
     #[test]
     fn what_others_have_kept_is_remembered_for_a_while() {
         let mut claims = PendingClaims::default();
-        let claim = |nth| Claim { hash: 1, nth };
+        let claim = |nth| Claim::new(1, nth);
         for nth in 0..=limits::CLUSTER_CLAIMS_REMEMBERED_MAX as u32 {
-            assert!(!claims.stored(claim(nth)), "it did not wait");
+            assert!(claims.stored(claim(nth)).is_none(), "it did not wait");
         }
         assert!(!claims.is_stored(claim(0)) && claims.is_stored(claim(1)));
         assert_eq!(claims.elsewhere.len(), limits::CLUSTER_CLAIMS_REMEMBERED_MAX);

@@ -51,6 +51,15 @@ pub(crate) struct Kept {
     pub(crate) kept_ever: Vec<(MailboxKey, protocol::store::Mail)>,
 }
 
+impl Kept {
+    /// What was kept last is gone from this server, as it is from a replica that had not got it. Its clock goes on.
+    pub(crate) fn lose_last(&mut self, count: usize) {
+        for mailbox in self.mailboxes.values_mut() {
+            (0..count).for_each(|_| drop(mailbox.pop_last()));
+        }
+    }
+}
+
 /// How often what was asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Asked {

@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn a_claim_is_taken_once_for_a_mailbox_and_remembered_for_a_while() {
         let mut mailboxes = MemoryMailboxes::new(MailboxLimits { entries_max: 10 });
-        let claim = |hash| Some(Claim { hash, nth: 0 });
+        let claim = |hash| Some(Claim::new(hash, 0));
         let mut kept = |user, hash| mailboxes.append(key(user), vec![mail(1, 100)], claim(hash)).positions.len();
         assert_eq!([kept("ana", 0), kept("ana", 0), kept("bo", 0), kept("ana", 1)], [1, 0, 1, 1]);
         for hash in 2..CLAIMS_REMEMBERED_MAX as u128 {

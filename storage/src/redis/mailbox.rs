@@ -106,7 +106,8 @@ impl Mailboxes {
     /// then there is nothing to submit.
     ///
     /// With a claim the mail is put in if the claim's number is greater than every one that was claimed with this hash for
-    /// this mailbox in the last [`limits::REDIS_CLAIM_KEPT_SECONDS`]; the claim is taken in the same step.
+    /// this mailbox since the message may be there, at most in the last [`limits::REDIS_CLAIM_KEPT_SECONDS`]; the claim is taken
+    /// in the same step.
     pub fn enqueue<R>(
         &self,
         tenant: &TenantId,
@@ -130,7 +131,8 @@ impl Mailboxes {
         let (now_ms, ttl) = (now.unix_ms().to_string(), self.ttl_seconds.to_string());
         let (meta, first) = (self.meta_seconds().to_string(), first_ns.div_ceil(1_000_000).to_string());
         let claim_key = claim.map(|claim| keys.claim(&self.prefix, claim.hash));
-        let claimed = claim.map_or(String::new(), |claim| claim.nth.to_string());
+        let most_ms = limits::REDIS_CLAIM_KEPT_SECONDS * 1_000;
+        let claimed = claim.map_or(String::new(), |claim| format!("{}:{}", claim.nth, claim.age_ms(now, most_ms)));
         let claim_kept = limits::REDIS_CLAIM_KEPT_SECONDS.to_string();
         let mut arguments = Vec::with_capacity(8 + ends.len());
         arguments.extend([&keys.scoped[..], self.max.as_bytes(), now_ms.as_bytes()]);

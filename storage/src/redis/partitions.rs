@@ -103,7 +103,7 @@ mod tests {
             let mailboxes = Mailboxes::new(&prefix_of("ara:queue", partition), 10, 60);
             let acks = Acks::new(&prefix_of("ara:ack", partition), 60);
             let check = |command: Command<'_>| assert_slot(partition, command);
-            let claim = Some(Claim { hash: 7, nth: 1 });
+            let claim = Some(Claim::new(7, 1));
             mailboxes.enqueue(&tenant, user, std::slice::from_ref(&mail), claim, now, check);
             mailboxes.read(&tenant, user, None, 1, check);
             mailboxes.remove(&tenant, user, &[Position(1, 0)], crate::redis::mailbox::Removal::Expired, check);

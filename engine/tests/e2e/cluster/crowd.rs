@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-const USERS: usize = 600;
+const USERS: usize = 1_000;
 const CHANNELS: usize = 30;
 /// Three nodes and nginx; the last publisher is Redis itself.
 const DOORS: usize = 4;

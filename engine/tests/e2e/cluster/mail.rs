@@ -10,9 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use tungstenite::Message;
 
-/// How mail is kept: until it was written to a connection, or until it was acknowledged.
+/// How mail is kept: not at all, until it was written to a connection, or until it was acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
+    Off,
     Written,
     Acknowledged,
 }
@@ -22,11 +23,12 @@ pub(super) fn mail_node(redis: &Redis, server_id: &str, class: Class, more: &[(&
     mail_node_at(&redis.url(), server_id, class, more)
 }
 
-/// The same at this URL.
+/// The same at this `REDIS_URL`.
 pub(super) fn mail_node_at(url: &str, server_id: &str, class: Class, more: &[(&str, &str)]) -> Server {
-    let acknowledges = if class == Class::Acknowledged { "true" } else { "false" };
+    let flag = |is_on| if is_on { "true" } else { "false" };
+    let (keeps, acknowledges) = (flag(class != Class::Off), flag(class == Class::Acknowledged));
     let mut settings = vec![
-        ("QUEUE_ENABLED", "true"),
+        ("QUEUE_ENABLED", keeps),
         ("QUEUE_BACKEND", "redis"),
         ("QUEUE_MAX_SIZE_PER_USER", "10000"),
         ("ACK_ENABLED", acknowledges),
@@ -46,13 +48,12 @@ pub(super) fn publish_number(client: &mut Resp, user: &str, n: u64) {
     client.publish(&format!("notification:user:{user}"), message.as_bytes());
 }
 
-/// Waits until each node was heard of four times, over which three seconds pass: a node that waits for another's word on
-/// what it heard from Redis has given up waiting by then.
-fn await_hellos(redis: &Redis) {
+/// Waits until each node was heard of so often; a second passes from one to the next.
+fn await_hellos(redis: &Redis, nodes: usize, each: usize) {
     let mut listener = redis.client();
     listener.call(&[b"SUBSCRIBE", b"ara:cluster:route"]);
     let mut hellos = BTreeMap::new();
-    while hellos.len() < 2 || hellos.values().any(|count| *count < 4) {
+    while hellos.len() < nodes || hellos.values().any(|count| *count < each) {
         let heard = listener.reply();
         let Some(hello) = heard.find('{').and_then(|at| serde_json::from_str::<Value>(&heard[at..]).ok()) else {
             continue;
@@ -67,6 +68,8 @@ fn await_hellos(redis: &Redis) {
 #[derive(Debug, Default)]
 pub(super) struct Ear {
     pub(super) heard: BTreeSet<u64>,
+    /// How often something came that was heard before.
+    pub(super) repeated: u64,
 }
 
 impl Ear {
@@ -75,6 +78,7 @@ impl Ear {
     /// First receptions of a connection are in order; what it hears again says so.
     fn take(&mut self, of_this: &mut Vec<u64>, heard: &Value) {
         let n = heard["payload"].as_u64().unwrap_or_else(|| panic!("no number in {heard}"));
+        self.repeated += u64::from(self.heard.contains(&n));
         let comes_again = heard["metadata"]["attempt"].as_u64().is_some_and(|attempt| attempt > 1);
         if of_this.contains(&n) {
             assert!(comes_again, "{n} came twice and did not say so: {heard}");
@@ -143,7 +147,7 @@ impl Hearer {
     }
 
     /// Hears something if there is anything, without waiting.
-    fn hear_what_came(&mut self, ear: &mut Ear) {
+    pub(super) fn hear_what_came(&mut self, ear: &mut Ear) {
         self.ws.0.get_ref().set_nonblocking(true).expect("an open socket");
         let read = self.ws.0.read();
         self.ws.0.get_ref().set_nonblocking(false).expect("an open socket");
@@ -156,8 +160,13 @@ impl Hearer {
     }
 
     /// Closes as a browser does, and hears what was under way.
-    fn leave(mut self, ear: &mut Ear) {
+    pub(super) fn leave(mut self, ear: &mut Ear) {
         self.ws.0.close(None).expect("the server reads");
+        self.hear_to_the_end(ear);
+    }
+
+    /// Hears until the connection is closed, by whichever side.
+    pub(super) fn hear_to_the_end(&mut self, ear: &mut Ear) {
         loop {
             match self.ws.0.read() {
                 Ok(Message::Text(text)) => drop(self.understand(text.as_str(), ear)),
@@ -182,7 +191,8 @@ fn kept_once(class: Class) {
     publish_number(&mut client, "ana", MAIL);
     let queued = |server: &Server| server.get("/health").ok()["queue"]["total_messages"].as_u64();
     await_that("the mail to be kept", || (queued(&a) == Some(MAIL + 2)).then_some(()));
-    await_hellos(&redis);
+    // A node that waits for another's word on what it heard from Redis has given up waiting in three seconds.
+    await_hellos(&redis, 2, 4);
     await_that("both to count the same", || (queued(&b) == queued(&a)).then_some(()));
     assert_eq!(queued(&a), Some(MAIL + 2), "nothing was kept twice");
     let mut ws = b.ws("ana");
@@ -190,6 +200,28 @@ fn kept_once(class: Class) {
         let heard = ws.notification();
         assert_eq!(heard["payload"], n, "{heard}");
         assert_eq!(heard["metadata"].get("attempt"), None, "{heard}");
+    }
+    a.nothing_waits("ana", &mut ws);
+}
+
+/// The same words again when every node has begun anew are another notification, as they are while a node remembers them.
+fn same_words_again(class: Class) {
+    let redis = Redis::start();
+    let mut client = redis.client();
+    let mut count = 0;
+    for _ in 0..2 {
+        let a = mail_node(&redis, "a", class, &[]);
+        publish_number(&mut client, "ana", 7);
+        count += 1;
+        let kept = || a.get("/health").ok()["queue"]["total_messages"].as_u64();
+        await_that("the mail to be kept", || (kept() == Some(count)).then_some(()));
+        // Equal messages within two seconds of a new beginning may pass for one.
+        await_hellos(&redis, 1, 3);
+    }
+    let a = mail_node(&redis, "a", class, &[]);
+    let mut ws = a.ws("ana");
+    for _ in 0..count {
+        assert_eq!(ws.payload(), 7);
     }
     a.nothing_waits("ana", &mut ws);
 }
@@ -248,7 +280,7 @@ fn moves_while_published_to(class: Class) {
 }
 
 /// Waits until no mail is kept; `meanwhile` is done between the looks.
-fn await_empty(server: &Server, mut meanwhile: impl FnMut()) {
+pub(super) fn await_empty(server: &Server, mut meanwhile: impl FnMut()) {
     await_that("the mailbox to be empty", || {
         meanwhile();
         (server.get("/health").ok()["queue"]["total_messages"] == 0).then_some(())
@@ -289,6 +321,7 @@ macro_rules! classes {
 classes! {
     mail_by_redis_for_who_is_away_is_kept_once_written: kept_once, Class::Written;
     mail_by_redis_for_who_is_away_is_kept_once_acknowledged: kept_once, Class::Acknowledged;
+    the_same_words_are_kept_again_by_nodes_that_began_anew: same_words_again, Class::Acknowledged;
     who_moves_between_nodes_hears_everything_written: moves_while_published_to, Class::Written;
     who_moves_between_nodes_hears_everything_acknowledged: moves_while_published_to, Class::Acknowledged;
     mail_by_rest_reaches_who_is_elsewhere_written: elsewhere_online, Class::Written;

@@ -2,11 +2,13 @@
 //! server.
 
 pub(crate) mod backend;
+pub(crate) mod cable;
 pub(crate) mod http;
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod redis;
 pub(crate) mod redis_cluster;
+pub(crate) mod sentinel;
 pub(crate) mod server;
 pub(crate) mod service;
 pub(crate) mod sse;

@@ -57,7 +57,8 @@ impl Shard {
         let (current, _) = self.connections_of_mailbox(&key);
         let mail = self.mail(now, publication, place, u32::from(!current.is_empty()));
         let delivery = Delivery::new(Arc::clone(publication), Places::One(place), None);
-        let is_named = self.is_named(&key);
+        // What waits for this mailbox is older: the store has failed it, and is asked again before anything newer.
+        let is_named = self.is_named(&key) && !self.claims.holds(&key);
         let mail = Box::new(ClaimedMail { claim, key, mail, delivery: Rc::new(delivery) });
         if is_named {
             self.claim(*mail, effects);
@@ -91,6 +92,7 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let Some(claim) = claim else { return };
+        self.claim_rest(key, effects);
         if is_ours {
             self.metrics().claims_stored.add(1);
             return self.claims.to_tell.push(claim);
@@ -99,6 +101,16 @@ impl Shard {
         let youngest = self.user_mail(key).and_then(|mail| mail.youngest);
         let (current, _) = self.connections_of_mailbox(key);
         self.read_from(now, current, youngest, effects);
+    }
+
+    /// The store keeps what is for this mailbox: here, where it is this node's to ask, nothing need wait any longer.
+    fn claim_rest(&mut self, key: &Arc<MailboxKey>, effects: &mut Effects) {
+        if self.claims.holds(key) && self.is_named(key) {
+            for mail in self.claims.take_of(key) {
+                self.claim(*mail, effects);
+            }
+            self.metrics().claims_waiting.set(self.claims.len() as i64);
+        }
     }
 
     /// The store did not do it, or nobody knows: the claim makes it safe to ask again.
@@ -143,9 +155,13 @@ impl Shard {
     }
 
     /// Another node has kept these.
-    pub(super) fn stored_elsewhere(&mut self, claims: &[Claim]) {
-        let waited = claims.iter().filter(|claim| self.claims.stored(**claim)).count();
-        self.metrics().claims_stored_elsewhere.add(waited as u64);
+    pub(super) fn stored_elsewhere(&mut self, claims: &[Claim], effects: &mut Effects) {
+        for claim in claims {
+            if let Some(key) = self.claims.stored(*claim) {
+                self.metrics().claims_stored_elsewhere.add(1);
+                self.claim_rest(&key, effects);
+            }
+        }
         self.metrics().claims_waiting.set(self.claims.len() as i64);
     }
 }
@@ -153,5 +169,5 @@ impl Shard {
 /// A message for several users is kept in several mailboxes, each by its own claim.
 fn claim_of_mailbox(claim: Claim, key: &MailboxKey) -> Claim {
     let name = format!("{}:{}", key.tenant.as_str(), key.user);
-    Claim::of(&claim.hash.to_le_bytes(), name.as_bytes(), claim.nth)
+    Claim { after_us: claim.after_us, ..Claim::of(&claim.hash.to_le_bytes(), name.as_bytes(), claim.nth) }
 }

@@ -49,7 +49,8 @@ impl Shard {
         job: Option<u64>,
         effects: &mut Effects,
     ) {
-        let reply = job.and_then(|job| self.mailroom.jobs.get(&job)).and_then(|job| job.reply);
+        let reply =
+            job.and_then(|job| self.mailroom.jobs.get(&job)).and_then(|job| job.reply).filter(|_| !self.is_alone);
         let mut took = 0;
         for (delivery, position) in deliveries.iter().zip(positions) {
             if let Taken::Delivered(connections) = self.take_kept(now, key, delivery, *position, before, effects) {

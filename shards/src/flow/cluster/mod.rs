@@ -43,7 +43,10 @@ impl Shard {
             | ClusterEvent::Receipt { ticket, .. }
             | ClusterEvent::Answer { ticket, .. } => self.tell(now, ShardId(ticket.shard), event, effects),
             ClusterEvent::Revoked(revocations) => self.revoked_elsewhere(now, revocations, None, effects),
-            ClusterEvent::Resumed | ClusterEvent::Members(_) | ClusterEvent::RefreshSessions => {
+            ClusterEvent::Resumed
+            | ClusterEvent::Members(_)
+            | ClusterEvent::Alone(_)
+            | ClusterEvent::RefreshSessions => {
                 self.tell_all(now, &event, effects);
             }
         }
@@ -76,6 +79,7 @@ impl Shard {
             ClusterEvent::Parcel(parcel) => self.parcel_handed_on(now, *parcel, effects),
             ClusterEvent::Resumed => self.read_all_again(now, effects),
             ClusterEvent::Members(members) => self.meet(members, effects),
+            ClusterEvent::Alone(is_alone) => self.is_alone = is_alone,
             ClusterEvent::Answer { ticket, sessions } => {
                 self.gather_sessions(now, gather_id(ticket), sessions, effects);
             }

@@ -35,9 +35,12 @@ impl Shard {
             Target::Users(_) | Target::Channels(_) | Target::Broadcast => Topic::Everybody,
         };
         let audience = audience.clone().filter(|_| matches!(target, Target::Broadcast));
-        let published = Published::of(publication, StreamSeq::default(), Some(self.ticket(gather)), now);
+        let ticket = (!self.is_alone).then(|| self.ticket(gather));
+        let published = Published::of(publication, StreamSeq::default(), ticket, now);
         let kind = ParcelKind::Publication { target: target.clone(), audience, published };
-        self.expect_parcels(gather, 1);
+        if ticket.is_some() {
+            self.expect_parcels(gather, 1);
+        }
         self.send_parcel_to(topic, None, kind, effects);
     }
 
@@ -153,7 +156,7 @@ impl Shard {
                 }
             }
             ParcelKind::Plain(plain) => self.deliver_plain(now, &plain),
-            ParcelKind::Stored(claims) => self.stored_elsewhere(&claims),
+            ParcelKind::Stored(claims) => self.stored_elsewhere(&claims, effects),
             ParcelKind::Question { ticket, tenant, user } => {
                 let mut sessions = self.sessions_of(&tenant, &user);
                 sessions.truncate(limits::CLUSTER_SESSIONS_MAX);

@@ -2,6 +2,7 @@
 use super::Cluster;
 use crate::client::ClientId;
 use crate::seeds::for_each_seed;
+use protocol::cluster::ClusterEvent;
 use std::collections::HashMap;
 
 const SUBSCRIBE: &str = r#"{"type":"Subscribe","payload":{"channels":["a","b"]}}"#;
@@ -187,4 +188,32 @@ fn who_waits_for_other_nodes_while_the_node_stops_is_told_so() {
     assert_eq!(world.clients[ana].close_code(), Some(1001));
     let text = world.clients[bo].text();
     assert!(text.starts_with("HTTP/1.1 200") && text.contains("shutdown"), "{text}");
+}
+
+/// Who is alone answers without Redis's word, and tells the others all the same; with others there it waits.
+#[test]
+fn a_node_that_is_alone_waits_for_nobody_and_publishes_all_the_same() {
+    for keeps_mail in [false, true] {
+        for is_alone in [true, false] {
+            let mut cluster = match keeps_mail {
+                true => Cluster::new(5, 2, super::mail::rules(true)),
+                false => Cluster::new(5, 2, |_| {}),
+            };
+            let (ana, backend) = (cluster.nodes[0].world.websocket("ana"), cluster.nodes[0].world.dial());
+            let ana_there = cluster.nodes[1].world.websocket("ana");
+            cluster.settle();
+            cluster.tell(0, ClusterEvent::Alone(is_alone));
+            let world = &mut cluster.nodes[0].world;
+            let body = r#"{"target_user_id":"ana","event_type":"e","payload":"hello"}"#;
+            world.post(backend, "/api/v1/notifications/send", body);
+            // Nothing comes from Redis.
+            while world.step_once() {}
+            assert_eq!(world.clients[backend].has_heard(b"\"delivered_to\":1,"), is_alone, "keeps mail: {keeps_mail}");
+            assert!(world.clients[ana].has_heard(b"hello"));
+            cluster.settle();
+            let delivered = if is_alone { "\"delivered_to\":1," } else { "\"delivered_to\":2," };
+            assert!(cluster.has_heard(0, backend, delivered));
+            assert!(cluster.has_heard(1, ana_there, "hello"), "the parcel went out");
+        }
+    }
 }

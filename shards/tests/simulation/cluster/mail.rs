@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 const USERS: [&str; 2] = ["ana", "bo"];
 
-fn rules(with_ack: bool) -> impl Fn(&mut ShardConfig) {
+pub(super) fn rules(with_ack: bool) -> impl Fn(&mut ShardConfig) {
     move |config| {
         config.queue = Some(QueueRules { ttl_ms: 3_600_000 });
         config.ack = with_ack.then_some(AckRules { timeout_ms: 30_000, is_recorded: true });

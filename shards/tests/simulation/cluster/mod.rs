@@ -1,10 +1,12 @@
 //! Several nodes and the Redis between them: it keeps the order of what it sends to one receiver, is late, and loses what was
 //! on its way over a link that breaks.
 mod admission;
+mod claims;
 mod live;
 mod mail;
 mod sessions;
 mod tokens;
+mod weather;
 
 use crate::client::ClientId;
 use crate::store::{Kept, SharedTemplates};
@@ -31,6 +33,10 @@ pub(crate) struct Node {
     published: VecDeque<ClusterEvent>,
     /// Its links are broken.
     pub(crate) is_cut: bool,
+    /// Nothing comes to it from Redis: no messages, no answers.
+    pub(crate) is_deaf: bool,
+    /// Nothing that it says comes to Redis.
+    pub(crate) is_mute: bool,
     /// The connections it was told of.
     pub(crate) sessions: BTreeMap<uuid::Uuid, Session>,
     pub(crate) pages: Vec<Vec<Session>>,
@@ -61,6 +67,8 @@ impl Node {
             answers: VecDeque::new(),
             published: VecDeque::new(),
             is_cut: false,
+            is_deaf: false,
+            is_mute: false,
             unsent: BTreeMap::new(),
             sessions: BTreeMap::new(),
             pages: Vec::new(),
@@ -297,14 +305,16 @@ impl Cluster {
         parcel.encode(&mut bytes).expect("a parcel that may be sent");
         let parcel = Parcel::decode(&bytes).expect("what was sent can be read");
         let (ticket, mut nodes) = (parcel.ticket(), 0);
-        if self.nodes[at].is_cut && matches!(parcel.kind, ParcelKind::Hint { .. }) {
+        let Node { is_cut, is_deaf, is_mute, .. } = self.nodes[at];
+        // Of what was not answered nobody knows whether it is there.
+        if (is_cut || is_deaf || is_mute) && matches!(parcel.kind, ParcelKind::Hint { .. }) {
             self.nodes[at].unsent.insert(topic.clone(), parcel.clone());
         }
-        if !self.nodes[at].is_cut {
+        if !is_cut && !is_mute {
             if let ParcelKind::Revoked { revocation, .. } = &parcel.kind {
                 self.revocations.push(Arc::clone(revocation));
             }
-            for other in (0..self.nodes.len()).filter(|other| *other != at) {
+            for other in 0..self.nodes.len() {
                 let node = &mut self.nodes[other];
                 let listens = match topic {
                     Topic::Everybody => true,
@@ -313,6 +323,17 @@ impl Cluster {
                 };
                 if listens && !node.is_cut {
                     nodes += 1;
+                    if node.is_deaf {
+                        continue;
+                    }
+                    if other == at {
+                        // What comes back to who has sent it is the receipt of the node itself.
+                        node.published.extend(ticket.map(|ticket| match parcel.kind {
+                            ParcelKind::Question { .. } => ClusterEvent::Answer { ticket, sessions: Vec::new() },
+                            _ => ClusterEvent::Receipt { ticket, receipt: Default::default() },
+                        }));
+                        continue;
+                    }
                     assert!(parcel.is_for(&node.id), "seed {}: {parcel:?} at {}", self.seed, node.id);
                     node.published.push_back(match parcel.kind.clone() {
                         ParcelKind::Receipt { ticket, receipt } => ClusterEvent::Receipt { ticket, receipt },
@@ -323,7 +344,7 @@ impl Cluster {
             }
         }
         if let Some(ticket) = ticket {
-            let nodes = (!self.nodes[at].is_cut).then_some(nodes);
+            let nodes = (!is_cut && !is_deaf && !is_mute).then_some(nodes);
             self.nodes[at].answers.push_back(ClusterEvent::Sent { ticket, nodes });
         }
     }

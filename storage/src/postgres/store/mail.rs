@@ -14,6 +14,7 @@
 use crate::postgres::command::{Command, Row, Statement};
 use crate::postgres::store::event;
 use crate::postgres::store::statements::{APPEND, READ, READ_ONLY};
+use protocol::clock::Now;
 use protocol::cluster::wire::Claim;
 use protocol::limits;
 use protocol::store::{Entry, Mail, MailboxKey, Position, StoreReply};
@@ -61,6 +62,7 @@ impl Appending {
         mail: &[Mail],
         claim: Option<Claim>,
         entries_max: usize,
+        now: Now,
         timeout_ms: u32,
     ) -> (Command, Appending) {
         let skipped = mail.len().saturating_sub(entries_max);
@@ -80,7 +82,9 @@ impl Appending {
             Some(claim) => command.uuid(claim.hash.to_be_bytes()).int8(i64::from(claim.nth)),
             None => command.null().null(),
         };
-        let command = command.int8(i64::from(limits::POSTGRES_CLAIM_KEPT_SECONDS));
+        let most_ms = u64::from(limits::POSTGRES_CLAIM_KEPT_SECONDS) * 1_000;
+        let age_ms = claim.map_or(most_ms, |claim| claim.age_ms(now, most_ms));
+        let command = command.int8(age_ms as i64).timestamp(now.unix_ns);
         (command, Appending { skipped, ..Appending::default() })
     }
 

@@ -42,7 +42,7 @@ pub(super) fn plan(config: &PostgresStoreConfig, now: Now, request: StoreRequest
         StoreRequest::AppendMail { mailbox, mail, claim } => match config.queue {
             Some(queue) => {
                 let entries_max = queue.entries_max.max(1) as usize;
-                let (command, appending) = Appending::begin(&mailbox, &mail, claim, entries_max, timeout_ms);
+                let (command, appending) = Appending::begin(&mailbox, &mail, claim, entries_max, now, timeout_ms);
                 ask(order(&mailbox), command, What::Append(appending))
             }
             None => Plan::Answer(StoreReply::Failed),

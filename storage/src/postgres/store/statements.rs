@@ -29,15 +29,18 @@ pub(super) const GUARD: Statement = Statement {
 
 /// Keeps mail. `$1` tenant, `$2` user, `$3` how many of those that are there may stay, `$4` how many came and are not
 /// even kept, then an array each: messages, times of acceptance, of expiry, epochs, places, deliveries begun, events; then
-/// the hash and the number of a claim, or NULLs, and for how long it is known. A row each, in order, or one row without
-/// an id when the claim was taken before: the id, how many went, and the last id before these.
+/// the hash and the number of a claim, or NULLs, since how many milliseconds its message may be there, and now by the
+/// node's clock. A row each, in order, or one row without an id when the claim was taken before: the id, how many went, and
+/// the last id before these.
 pub(super) const APPEND: Statement = Statement {
     name: "ara_append",
     sql: "WITH claimed AS (
             INSERT INTO notification_claims AS claim (tenant_id, user_id, hash, nth, taken_at)
             SELECT $1::text, $2::text, $12::uuid, $13::int8, now() WHERE $12::uuid IS NOT NULL
-            ON CONFLICT (tenant_id, user_id, hash) DO UPDATE SET nth = excluded.nth, taken_at = excluded.taken_at
-            WHERE claim.nth < excluded.nth OR claim.taken_at <= now() - $14::int8 * interval '1 s'
+            ON CONFLICT (tenant_id, user_id, hash) DO UPDATE
+            SET nth = greatest(excluded.nth, claim.nth + 1), taken_at = excluded.taken_at
+            WHERE claim.nth < excluded.nth
+                OR claim.taken_at < least(now(), $15::timestamptz) - $14::int8 * interval '1 ms'
             RETURNING 1
         ), ours AS MATERIALIZED (
             SELECT 1 WHERE $12::uuid IS NULL OR EXISTS (SELECT FROM claimed)

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `{prefix}:default:{scoped}` | stream | the entries, one field `data` (contract §8.3); TTL = that of messages |
 //! | `{prefix}:meta:{` key of the stream `}` | hash | `depth`, `due`, `until`, and a mark for each entry |
-//! | `{prefix}:claim:{` key of the stream `}:` hash | string | the greatest number that was claimed; TTL = [`limits::REDIS_CLAIM_KEPT_SECONDS`] |
+//! | `{prefix}:claim:{` key of the stream `}:` hash | string | the greatest number that was claimed, `:`, and when, in ms; TTL = [`limits::REDIS_CLAIM_KEPT_SECONDS`] |
 //! | `{prefix}:users` | zset | scoped keys of all mailboxes, by when the next entry expires, Unix milliseconds |
 //! | `{prefix}:stats` | hash | `depth`, `enqueued`, `dropped`, `expired`, `delivered`, `undecodable` |
 //!

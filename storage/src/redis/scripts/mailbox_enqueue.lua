@@ -2,7 +2,8 @@
 --
 -- KEYS  1 the stream  2 its meta hash  3 mailboxes by what is due (zset)  4 the figures (hash)  5 the claim, if any
 -- ARGV  1 scoped key  2 max entries  3 now, ms  4 TTL, s  5 TTL of the meta hash, s
---       6 when the first of them expires, ms  7 the number that is claimed, or ''  8 how long a claim is kept, s
+--       6 when the first of them expires, ms
+--       7 the number that is claimed, ':', and since how many ms the message may be there; or ''  8 how long a claim is kept, s
 --       9… for each: stored JSON, mark
 -- gives dropped, expired, the stream id of the entry that stood last before, or nil, and the stream id of each;
 --       of a number that was claimed already nothing is stored
@@ -16,8 +17,22 @@ local answer = {0, 0, false}
 if before > 0 then
     answer[3] = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1][1]
 end
-if ARGV[7] ~= '' and (tonumber(redis.call('GET', KEYS[5]) or -1) or -1) >= tonumber(ARGV[7]) then
-    return answer
+local claimed, claimed_at, age = nil, nil, nil
+if ARGV[7] ~= '' then
+    local time = redis.call('TIME')
+    claimed_at = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+    claimed, age = string.match(ARGV[7], '^(%d+):(%d+)$')
+    claimed = tonumber(claimed)
+    local last, at = string.match(redis.call('GET', KEYS[5]) or '', '^(%d+):(%d+)$')
+    if last then
+        -- The command may have waited here: the node's clock says when it was sent. What was claimed before the message can
+        -- have been there was an equal one of before, whose number says nothing.
+        local since = math.min(claimed_at, tonumber(ARGV[3])) - tonumber(age)
+        if tonumber(last) >= claimed and tonumber(at) >= since then
+            return answer
+        end
+        claimed = math.max(claimed, tonumber(last) + 1)
+    end
 end
 
 local next_id = '*'
@@ -123,7 +138,7 @@ if renewed then
     redis.call('EXPIRE', KEYS[2], ARGV[5])
 end
 if ARGV[7] ~= '' then
-    redis.call('SET', KEYS[5], ARGV[7], 'EX', ARGV[8])
+    redis.call('SET', KEYS[5], string.format('%.0f:%.0f', claimed, claimed_at), 'EX', ARGV[8])
 end
 
 -- Entries that went with their stream, or by another hand: the TTL took them.
