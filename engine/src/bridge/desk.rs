@@ -1,7 +1,8 @@
 //! The bridge shard's door to other nodes, and the two links behind it.
 //!
 //! The port and the links share one object on the shard's thread. The port takes requests and gives events out; the
-//! links are guests of the shard's reactor and do the talking.
+//! links are guests of the shard's reactor and do the talking. In a Redis Cluster there are more of them: `partitions`.
+pub(super) mod partitions;
 mod revoked;
 
 use super::figures::{BridgeFigures, add};
@@ -9,6 +10,7 @@ use super::gate::Gate;
 use super::inbox::{Inbox, is_notification};
 use super::ledger::Ledger;
 use super::register::Register;
+use partitions::Partitions;
 use protocol::auth::revocation::Revocation;
 use protocol::clock::Now;
 use protocol::cluster::wire::{Hello, Parcel, ParcelKind};
@@ -51,6 +53,8 @@ pub(super) struct BridgeParts {
     /// Its configuration names the topics of everybody and of this node.
     pub(super) router: Router,
     pub(super) commands: CommandLink,
+    /// In a Redis Cluster.
+    pub(super) partitions: Option<Partitions>,
     pub(super) sessions: Sessions,
     pub(super) revocations: Revocations,
     pub(super) gate: Gate,
@@ -62,8 +66,9 @@ pub(super) struct BridgeParts {
 /// Makes the door and the links behind it.
 pub(super) fn open(parts: BridgeParts, now: Now) -> ClusterSeat {
     let bridge = Rc::new(RefCell::new(Bridge::new(parts, now)));
-    let links: Vec<Box<dyn Guest>> =
+    let mut links: Vec<Box<dyn Guest>> =
         vec![Box::new(RouterGuest(Rc::clone(&bridge))), Box::new(CommandGuest(Rc::clone(&bridge)))];
+    links.extend(partitions::guests(&bridge));
     ClusterSeat { port: Box::new(Door(bridge)), links }
 }
 
@@ -97,6 +102,7 @@ struct Bridge {
     route: Box<str>,
     router: Router,
     commands: CommandLink,
+    partitions: Option<Partitions>,
     sessions: Sessions,
     revocations: Revocations,
     ledger: Ledger,
@@ -132,6 +138,7 @@ impl Bridge {
             route,
             router,
             commands,
+            partitions,
             sessions,
             revocations,
             gate,
@@ -146,6 +153,7 @@ impl Bridge {
             route,
             router,
             commands,
+            partitions,
             sessions,
             revocations,
             ledger: Ledger::new(),
@@ -233,10 +241,16 @@ impl Bridge {
         }
         let mut name = std::mem::take(&mut self.name);
         name.clear();
-        topic.write(&mut name, &self.route);
+        let partition = self.partition(&topic);
+        self.write_name(partition, &topic, &mut name);
         let is_ours = matches!(&topic, Topic::Everybody | Topic::Node(_));
-        match if is_ours { Watch::Listening } else { self.router.watch(&name) } {
-            Watch::Later if self.router.is_up() => self.inbox.wait(&name, topic, shard, serial),
+        let (watch, is_up) = match (&mut self.partitions, partition) {
+            _ if is_ours => (Watch::Listening, true),
+            (Some(partitions), Some(nth)) => (partitions.router.watch(nth, &name), partitions.router.is_up(nth)),
+            _ => (self.router.watch(&name), self.router.is_up()),
+        };
+        match watch {
+            Watch::Later if is_up => self.inbox.wait(&name, partition, topic, shard, serial),
             watch => {
                 if watch == Watch::TooMany && !std::mem::replace(&mut self.is_full_told, true) {
                     tracing::error!(
@@ -254,8 +268,12 @@ impl Bridge {
     fn unwatch(&mut self, now: Now, topic: Topic) {
         let mut name = std::mem::take(&mut self.name);
         name.clear();
-        topic.write(&mut name, &self.route);
-        self.router.unwatch(&name);
+        let partition = self.partition(&topic);
+        self.write_name(partition, &topic, &mut name);
+        match (&mut self.partitions, partition) {
+            (Some(partitions), Some(nth)) => partitions.router.unwatch(nth, &name),
+            _ => self.router.unwatch(&name),
+        }
         // Whoever still waits for it is told, as nobody else will.
         self.inbox.watching(&name);
         self.name = name;
@@ -271,7 +289,11 @@ impl Bridge {
         }
         let ticket = parcel.ticket();
         let hint = matches!(parcel.kind, ParcelKind::Hint { .. }).then(|| (topic.clone(), Arc::clone(&parcel)));
-        if self.publish(now, &topic, &parcel, ticket, hint) {
+        let is_sent = match self.several(&parcel) {
+            Some(partitions) => self.publish_to_several(now, partitions, &parcel, ticket),
+            None => self.publish(now, &topic, &parcel, ticket, hint),
+        };
+        if is_sent {
             if is_notification(&parcel.kind) {
                 add(&self.figures.routed, 1);
             }
@@ -290,53 +312,95 @@ impl Bridge {
         ticket: Option<GatherTicket>,
         hint: Option<Hint>,
     ) -> bool {
-        if !self.is_there() {
+        self.publish_in(now, self.partition(topic), topic, parcel, ticket, hint)
+    }
+
+    /// The same in a partition, or where nodes meet.
+    fn publish_in(
+        &mut self,
+        now: Now,
+        partition: Option<usize>,
+        topic: &Topic,
+        parcel: &Parcel,
+        ticket: Option<GatherTicket>,
+        hint: Option<Hint>,
+    ) -> bool {
+        if !self.is_there_in(partition) {
             self.figures.not_sent();
             keep(&mut self.unsent, hint);
             return false;
         }
-        let (mut name, mut payload) = (std::mem::take(&mut self.name), std::mem::take(&mut self.payload));
-        name.clear();
+        let Some(payload) = self.encode(parcel) else { return false };
+        let is_sent = self.put(now, partition, topic, &payload, ticket, hint);
+        self.give_back(payload);
+        is_sent
+    }
+
+    /// The bytes of a parcel, in room that is given back. `None`: no node would take it.
+    fn encode(&mut self, parcel: &Parcel) -> Option<Vec<u8>> {
+        let mut payload = std::mem::take(&mut self.payload);
         payload.clear();
-        topic.write(&mut name, &self.route);
-        let own = self.router.is_up()
-            && match topic {
-                Topic::Everybody => true,
-                Topic::Node(server_id) => *server_id == self.server_id,
-                Topic::User(..) | Topic::Channel(..) => self.router.listens(&name),
-            };
-        let is_sent = match parcel.encode(&mut payload) {
-            Ok(()) => {
-                let name_of_command = match ticket.is_some() || hint.is_some() {
-                    true => self.asks(Asked::Parcel { ticket, own, hint }),
-                    false => NOBODY,
-                };
-                let words: [&[u8]; 3] = [b"PUBLISH", &name, &payload];
-                let command = Command { operation: Operation::ClusterPublish, words: Words::Plain(&words) };
-                let taken = self.commands.submit(now, name_of_command, command).is_ok();
-                match taken {
-                    true => add(&self.figures.sent, 1),
-                    false => {
-                        if let Some(Asked::Parcel { hint, .. }) = self.asked.remove(&name_of_command.0) {
-                            keep(&mut self.unsent, hint);
-                        }
-                        self.figures.not_sent();
-                    }
-                }
-                taken
-            }
-            Err(error) => {
-                self.figures.refuse(&error);
-                tracing::warn!(cause = %error, "a notification cannot be sent to other nodes");
-                false
-            }
-        };
-        // A parcel may have megabytes; nobody keeps room for the longest one there ever was.
+        if let Err(error) = parcel.encode(&mut payload) {
+            self.figures.refuse(&error);
+            tracing::warn!(cause = %error, "a notification cannot be sent to other nodes");
+            self.give_back(payload);
+            return None;
+        }
+        Some(payload)
+    }
+
+    /// A parcel may have megabytes; nobody keeps room for the longest one there ever was.
+    fn give_back(&mut self, payload: Vec<u8>) {
         if payload.capacity() <= limits::READ_BYTES_MAX {
             self.payload = payload;
         }
+    }
+
+    /// Gives Redis the bytes of a parcel.
+    fn put(
+        &mut self,
+        now: Now,
+        partition: Option<usize>,
+        topic: &Topic,
+        payload: &[u8],
+        ticket: Option<GatherTicket>,
+        hint: Option<Hint>,
+    ) -> bool {
+        let mut name = std::mem::take(&mut self.name);
+        name.clear();
+        self.write_name(partition, topic, &mut name);
+        let is_heard = |is_up: bool, listens: bool| {
+            is_up
+                && match topic {
+                    Topic::Everybody => true,
+                    Topic::Node(server_id) => *server_id == self.server_id,
+                    Topic::User(..) | Topic::Channel(..) => listens,
+                }
+        };
+        let own = match (&self.partitions, partition) {
+            (Some(partitions), Some(nth)) => {
+                is_heard(partitions.router.is_up(nth), partitions.router.listens(nth, &name))
+            }
+            _ => is_heard(self.router.is_up(), self.router.listens(&name)),
+        };
+        let name_of_command = match ticket.is_some() || hint.is_some() {
+            true => self.asks(Asked::Parcel { ticket, own, hint }),
+            false => NOBODY,
+        };
+        let is_taken = match (&mut self.partitions, partition) {
+            (Some(partitions), Some(nth)) => partitions.router.publish(now, nth, name_of_command, &name, payload),
+            _ => {
+                let words: [&[u8]; 3] = [b"PUBLISH", &name, payload];
+                let command = Command { operation: Operation::ClusterPublish, words: Words::Plain(&words) };
+                self.commands.submit(now, name_of_command, command).is_ok()
+            }
+        };
+        self.count_sent(is_taken);
+        if !is_taken && let Some(Asked::Parcel { hint, .. }) = self.asked.remove(&name_of_command.0) {
+            keep(&mut self.unsent, hint);
+        }
         self.name = name;
-        is_sent
+        is_taken
     }
 
     fn asks(&mut self, asked: Asked) -> Ticket {
@@ -423,16 +487,22 @@ impl Bridge {
 
     /// Writes the keys of some topics again.
     fn walk(&mut self, now: Now) {
-        let Bridge { register, router, commands, sessions, route, .. } = self;
-        while let Some(cursor) = &mut register.walk {
+        let Bridge { register, router, partitions, commands, sessions, route, .. } = self;
+        while let Some(walks) = &mut register.walk {
             if commands.unanswered() >= WALK_COMMANDS_MAX {
                 return;
             }
-            let goes_on = router.page(cursor, WALK_PAGE, |name| {
+            let mut again = |route: &str, name: &[u8]| {
                 if let Some(topic) = Topic::parse(route, name) {
                     join(sessions, commands, now, &topic, Joining::Again);
                 }
-            });
+            };
+            let goes_on = match partitions {
+                Some(Partitions { router, routes, .. }) => {
+                    router.page(&mut walks.partitions, WALK_PAGE, |nth, name| again(&routes[nth], name))
+                }
+                None => router.page(&mut walks.meeting, WALK_PAGE, |name| again(route, name)),
+            };
             if !goes_on {
                 register.walk = None;
             }
@@ -449,10 +519,7 @@ impl Bridge {
         for topic in owed {
             leave(sessions, commands, now, &topic);
         }
-        // The receipts of these interest nobody any more.
-        for (topic, parcel) in std::mem::take(&mut self.unsent) {
-            self.publish(now, &topic, &parcel, None, Some((topic.clone(), Arc::clone(&parcel))));
-        }
+        self.send_hints_again(now, None);
     }
 
     fn turn_commands(&mut self, now: Now, ready: Ready) -> Wants {
@@ -461,20 +528,7 @@ impl Bridge {
         let wants = commands.turn(now, ready.read, ready.write, &mut |ticket, outcome| {
             match (asked.remove(&ticket.0), outcome) {
                 (Some(Asked::Parcel { ticket, own, hint }), outcome) => {
-                    let count = match outcome {
-                        Outcome::Done(reply) => reply.unsigned(),
-                        _ => {
-                            figures.not_sent();
-                            keep(unsent, hint);
-                            None
-                        }
-                    };
-                    let mut nodes = count.and_then(|count| u32::try_from(count.saturating_sub(u64::from(own))).ok());
-                    if let Some(at) = unkept.iter().position(|unkept| Some(*unkept) == ticket) {
-                        unkept.swap_remove(at);
-                        nodes = None;
-                    }
-                    inbox.events.extend(ticket.map(|ticket| ClusterEvent::Sent { ticket, nodes }));
+                    parcel_answered(inbox, figures, unsent, unkept, ticket, own, hint, outcome);
                 }
                 (Some(Asked::Admission(ticket)), outcome) => {
                     let admission = match outcome {
@@ -526,24 +580,12 @@ impl Bridge {
         let wants = router.turn(now, ready.read, ready.write, paused, &mut |event| match event {
             // The topic of everybody is listened to from here on: what was revoked before is kept.
             RouterEvent::Up => ledger.missed(),
-            RouterEvent::Message { payload, .. } => inbox.heard(now, payload),
+            RouterEvent::Message { payload, .. } => inbox.heard(now, None, payload),
             RouterEvent::Watching(name) => inbox.watching(name),
-            RouterEvent::Resumed => inbox.events.push(ClusterEvent::Resumed),
-            RouterEvent::Down => inbox.down(),
+            RouterEvent::Resumed => inbox.resumed(),
+            RouterEvent::Down => inbox.down(None),
         });
-        for revocation in self.inbox.revoked.drain(..) {
-            self.ledger.add(&revocation, true);
-        }
-        self.figures.topics.store(self.router.topics() as u64, Relaxed);
-        let wants = as_guest(wants);
-        // While it is paused nothing tells it when the node has caught up, so it looks again soon.
-        let look_again_us = paused.then(|| now.mono_us + 5_000);
-        let wake_at_us = [wants.wake_at_us, look_again_us].into_iter().flatten().min();
-        match self.is_stopping {
-            // It listens on, but keeps nobody from going.
-            true => Wants { write: false, again: false, wake_at_us, ..wants },
-            false => Wants { wake_at_us, ..wants },
-        }
+        self.listened(now, as_guest(wants), paused)
     }
 
     fn stop(&mut self, now: Now) {
@@ -563,6 +605,34 @@ fn keep(unsent: &mut HashMap<Topic, Arc<Parcel>>, hint: Option<Hint>) {
     {
         unsent.insert(topic, parcel);
     }
+}
+
+/// Redis said what became of a parcel, or nobody knows.
+#[expect(clippy::too_many_arguments, reason = "parts of the bridge, one of which is busy with its link")]
+fn parcel_answered(
+    inbox: &mut Inbox,
+    figures: &BridgeFigures,
+    unsent: &mut HashMap<Topic, Arc<Parcel>>,
+    unkept: &mut Vec<GatherTicket>,
+    ticket: Option<GatherTicket>,
+    own: bool,
+    hint: Option<Hint>,
+    outcome: Outcome<'_>,
+) {
+    let count = match outcome {
+        Outcome::Done(reply) => reply.unsigned(),
+        _ => {
+            figures.not_sent();
+            keep(unsent, hint);
+            None
+        }
+    };
+    let mut nodes = count.and_then(|count| u32::try_from(count.saturating_sub(u64::from(own))).ok());
+    if let Some(at) = unkept.iter().position(|unkept| Some(*unkept) == ticket) {
+        unkept.swap_remove(at);
+        nodes = None;
+    }
+    inbox.events.extend(ticket.map(|ticket| ClusterEvent::Sent { ticket, nodes }));
 }
 
 /// Whether the keys of sessions may go before parcels that are still to come.
