@@ -77,7 +77,8 @@ impl Bridge {
                 partitions.push(nth);
             }
         }
-        Some(partitions)
+        // Nobody at all is told where everybody is.
+        (!partitions.is_empty()).then_some(partitions)
     }
 
     /// Says something to several users or channels. Nodes listen to each partition as a whole, too: a fence goes there in

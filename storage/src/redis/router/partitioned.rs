@@ -14,6 +14,7 @@ use crate::redis::feed::{FeedConfig, FeedError};
 use crate::redis::partitions::prefix_of;
 use crate::redis::status::FeedStatus;
 use protocol::clock::Now;
+use rustix::fd::BorrowedFd;
 use std::sync::Arc;
 
 /// What every partition is made of.
@@ -173,6 +174,12 @@ impl PartitionedRouter {
         on_event: &mut dyn FnMut(RouterEvent<'_>),
     ) -> Wants {
         self.partitions[partition].router.turn(now, readable, writable, paused, on_event)
+    }
+
+    /// The sockets of a partition's two links, of [`Wants::socket`]: the subscription's first.
+    pub fn sockets(&self, partition: usize) -> [Option<BorrowedFd<'_>>; 2] {
+        let Partition { router, commands, .. } = &self.partitions[partition];
+        [router.socket(), commands.socket()]
     }
 
     /// Gives the link for commands of a partition a turn, as [`CommandLink::turn`].
