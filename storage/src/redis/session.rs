@@ -572,6 +572,35 @@ mod tests {
     }
 
     #[test]
+    fn topics_of_a_slot_are_listened_to_in_their_own_words_until_the_server_takes_them_away() {
+        let url = RedisUrl::parse("redis://h").unwrap();
+        let mut session = Session::with(&url, &["{1}a*".to_owned()], PubSub::Sharded);
+        let said = |session: &mut Session| {
+            let said = String::from_utf8(session.output().to_vec()).unwrap().replace("\r\n", " ");
+            session.sent(session.output().len());
+            said
+        };
+        assert_eq!(said(&mut session), "*2 $10 SSUBSCRIBE $5 {1}a* ");
+        let confirmed = |kind: &str, name: &str| format!("*3\r\n${}\r\n{kind}\r\n$4\r\n{name}\r\n:1\r\n", kind.len());
+        let first = confirmed("ssubscribe", "{1}a*").replace("$4", "$5");
+        assert_eq!(hear(&mut session, first.as_bytes()).unwrap(), ["Subscribed { count: 1 }", "Ready"]);
+        session.change(true, &[b"{1}b"]);
+        session.change(false, &[b"{1}b"]);
+        assert_eq!(said(&mut session), "*2 $10 SSUBSCRIBE $4 {1}b *2 $12 SUNSUBSCRIBE $4 {1}b ");
+        let rows = [
+            (confirmed("ssubscribe", "{1}b"), Event::Changed { subscribed: true, name: b"{1}b" }),
+            ("*3\r\n$8\r\nsmessage\r\n$4\r\n{1}b\r\n$1\r\nx\r\n".to_owned(), Event::Message { channel: b"{1}b", payload: b"x" }),
+            (confirmed("sunsubscribe", "{1}b"), Event::Changed { subscribed: false, name: b"{1}b" }),
+            (confirmed("sunsubscribe", "{1}a"), Event::SlotLost),
+        ];
+        for (bytes, event) in rows {
+            assert_eq!(hear(&mut session, bytes.as_bytes()).unwrap(), [format!("{event:?}")]);
+        }
+        // Nothing counts any more.
+        assert_eq!(hear(&mut session, confirmed("sunsubscribe", "{1}b").as_bytes()).unwrap(), [""; 0]);
+    }
+
+    #[test]
     fn the_longest_message_passes_and_leaves_no_room_behind() {
         let mut session = session("redis://h", &[]);
         let payload = vec![b'x'; limits::REDIS_REPLY_BYTES_MAX - 64];

@@ -105,11 +105,23 @@ fn hear_all(mut ws: Ws, hearer: usize, all: &[Vec<Item>]) -> Ws {
     ws
 }
 
-fn shard_channels(redis: &Redis) -> Vec<String> {
-    redis.cli(&["PUBSUB", "SHARDCHANNELS", "ara:cluster:route:{*"]).split_whitespace().map(str::to_owned).collect()
+/// Topics that are listened to at a node of the cluster, by CHANNELS or SHARDCHANNELS.
+fn topics(redis: &Redis, kind: &str) -> Vec<String> {
+    redis.cli(&["PUBSUB", kind, "ara:cluster:route:{*"]).split_whitespace().map(str::to_owned).collect()
 }
 
-fn every_publish_comes_once_and_in_order(redis: &RedisCluster) {
+fn shard_channels(redis: &Redis) -> Vec<String> {
+    topics(redis, "SHARDCHANNELS")
+}
+
+/// How many of the channels are listened to at each master.
+fn shares(redis: &RedisCluster, kind: &str) -> Vec<usize> {
+    let of = |node| topics(node, kind).iter().filter(|name| name.contains(":channel:")).count();
+    redis.nodes[..MASTERS].iter().map(of).collect()
+}
+
+/// With topics of this kind and none of the other.
+fn every_publish_comes_once_and_in_order(redis: &RedisCluster, [kind, other]: [&str; 2]) {
     let nodes = [node_at(&redis.url(), "a", &[]), node_at(&redis.url(), "b", &[])];
     let mut all_ws = Vec::new();
     for node in &nodes {
@@ -119,6 +131,10 @@ fn every_publish_comes_once_and_in_order(redis: &RedisCluster) {
             all_ws.push((node, hearer, ws));
         }
     }
+    let counts = shares(redis, kind);
+    assert_eq!(counts.iter().sum::<usize>(), CHANNELS.len(), "each is listened to at one master: {counts:?}");
+    assert!(counts.iter().filter(|count| **count > 0).count() >= 2, "the masters share them: {counts:?}");
+    assert_eq!(shares(redis, other), [0; MASTERS]);
     let all = [items(0), items(1)];
     std::thread::scope(|scope| {
         let hearing: Vec<_> = all_ws
@@ -145,24 +161,14 @@ fn every_publish_comes_once_and_in_order(redis: &RedisCluster) {
 
 #[test]
 fn channels_are_spread_over_the_masters_and_every_publish_comes_once_and_in_order() {
-    let redis = RedisCluster::start();
-    let a = node_at(&redis.url(), "c", &[]);
-    let mut ws = a.ws("ana");
-    ws.subscribe(&CHANNELS);
-    let of_channels = |node: &Redis| shard_channels(node).iter().filter(|name| name.contains(":channel:")).count();
-    let counts: Vec<usize> = redis.nodes[..MASTERS].iter().map(of_channels).collect();
-    assert_eq!(counts.iter().sum::<usize>(), CHANNELS.len(), "each is listened to at one master: {counts:?}");
-    assert!(counts.iter().filter(|count| **count > 0).count() >= 2, "the masters share them: {counts:?}");
-    drop((ws, a));
-    every_publish_comes_once_and_in_order(&redis);
+    every_publish_comes_once_and_in_order(&RedisCluster::start(), ["SHARDCHANNELS", "CHANNELS"]);
 }
 
 /// Servers that know no sharded Pub/Sub, as before Redis 7.
 #[test]
 fn without_sharded_pub_sub_it_is_the_same() {
     let redis = RedisCluster::with(&["--rename-command", "SSUBSCRIBE", "", "--rename-command", "SPUBLISH", ""]);
-    every_publish_comes_once_and_in_order(&redis);
-    assert!(redis.nodes.iter().all(|node| shard_channels(node).is_empty()));
+    every_publish_comes_once_and_in_order(&redis, ["CHANNELS", "SHARDCHANNELS"]);
 }
 
 /// The value of a metric without labels.
