@@ -59,7 +59,9 @@ impl Scene {
                 let mut flags = PollFlags::empty();
                 flags.set(PollFlags::IN, wants.read);
                 flags.set(PollFlags::OUT, wants.write);
-                fds.extend(socket.filter(|_| wants.socket.is_some()).map(|socket| PollFd::from_borrowed_fd(socket, flags)));
+                fds.extend(
+                    socket.filter(|_| wants.socket.is_some()).map(|socket| PollFd::from_borrowed_fd(socket, flags)),
+                );
             }
         }
         let timeout = Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
@@ -145,7 +147,10 @@ fn all_is_heard(scene: &mut Scene, cluster: &Cluster, kind: &str, other: &str) {
     assert_eq!(shown, (0..PARTITIONS).map(|nth| (nth, topic(nth))).collect::<Vec<_>>());
     // The bound is of all of them together; what is there stays.
     for n in 0..64 - PARTITIONS {
-        assert_eq!(scene.router.watch(n % PARTITIONS, format!("{}:{n}", topic(n % PARTITIONS)).as_bytes()), Watch::Later);
+        assert_eq!(
+            scene.router.watch(n % PARTITIONS, format!("{}:{n}", topic(n % PARTITIONS)).as_bytes()),
+            Watch::Later
+        );
     }
     assert_eq!(scene.router.watch(3, b"one more"), Watch::TooMany);
     assert_eq!(scene.router.watch(3, topic(3).as_bytes()), Watch::Listening);

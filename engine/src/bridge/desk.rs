@@ -2,12 +2,13 @@
 //!
 //! The port and the links share one object on the shard's thread. The port takes requests and gives events out; the
 //! links are guests of the shard's reactor and do the talking. In a Redis Cluster there are more of them: `partitions`.
+mod outgoing;
 pub(super) mod partitions;
 mod revoked;
 
 use super::figures::{BridgeFigures, add};
 use super::gate::Gate;
-use super::inbox::{Inbox, is_notification};
+use super::inbox::Inbox;
 use super::ledger::Ledger;
 use super::register::Register;
 use partitions::Partitions;
@@ -32,8 +33,7 @@ use storage::link::wants::Wants as LinkWants;
 use storage::redis::admissions;
 use storage::redis::commands::answer::Outcome;
 use storage::redis::commands::link::CommandLink;
-use storage::redis::commands::status::Operation;
-use storage::redis::commands::{Command, Ticket, Words};
+use storage::redis::commands::{Command, Ticket};
 use storage::redis::revocations::Revocations;
 use storage::redis::router::{Router, RouterEvent, Watch};
 use storage::redis::sessions::{Joining, Sessions, Swept};
@@ -283,126 +283,6 @@ impl Bridge {
         }
     }
 
-    fn send(&mut self, now: Now, topic: Topic, parcel: Arc<Parcel>) {
-        if let ParcelKind::Revoked { revocation, .. } = &parcel.kind {
-            return self.revoke(now, &topic, &parcel, revocation);
-        }
-        let ticket = parcel.ticket();
-        let hint = matches!(parcel.kind, ParcelKind::Hint { .. }).then(|| (topic.clone(), Arc::clone(&parcel)));
-        let is_sent = match self.several(&parcel) {
-            Some(partitions) => self.publish_to_several(now, partitions, &parcel, ticket),
-            None => self.publish(now, &topic, &parcel, ticket, hint),
-        };
-        if is_sent {
-            if is_notification(&parcel.kind) {
-                add(&self.figures.routed, 1);
-            }
-        } else if let Some(ticket) = ticket {
-            self.inbox.events.push(ClusterEvent::Sent { ticket, nodes: None });
-        }
-    }
-
-    /// Gives Redis a parcel. Whether it is on its way; with a ticket its answer is told, and a hint that does not arrive
-    /// is kept until it can be sent.
-    fn publish(
-        &mut self,
-        now: Now,
-        topic: &Topic,
-        parcel: &Parcel,
-        ticket: Option<GatherTicket>,
-        hint: Option<Hint>,
-    ) -> bool {
-        self.publish_in(now, self.partition(topic), topic, parcel, ticket, hint)
-    }
-
-    /// The same in a partition, or where nodes meet.
-    fn publish_in(
-        &mut self,
-        now: Now,
-        partition: Option<usize>,
-        topic: &Topic,
-        parcel: &Parcel,
-        ticket: Option<GatherTicket>,
-        hint: Option<Hint>,
-    ) -> bool {
-        if !self.is_there_in(partition) {
-            self.figures.not_sent();
-            keep(&mut self.unsent, hint);
-            return false;
-        }
-        let Some(payload) = self.encode(parcel) else { return false };
-        let is_sent = self.put(now, partition, topic, &payload, ticket, hint);
-        self.give_back(payload);
-        is_sent
-    }
-
-    /// The bytes of a parcel, in room that is given back. `None`: no node would take it.
-    fn encode(&mut self, parcel: &Parcel) -> Option<Vec<u8>> {
-        let mut payload = std::mem::take(&mut self.payload);
-        payload.clear();
-        if let Err(error) = parcel.encode(&mut payload) {
-            self.figures.refuse(&error);
-            tracing::warn!(cause = %error, "a notification cannot be sent to other nodes");
-            self.give_back(payload);
-            return None;
-        }
-        Some(payload)
-    }
-
-    /// A parcel may have megabytes; nobody keeps room for the longest one there ever was.
-    fn give_back(&mut self, payload: Vec<u8>) {
-        if payload.capacity() <= limits::READ_BYTES_MAX {
-            self.payload = payload;
-        }
-    }
-
-    /// Gives Redis the bytes of a parcel.
-    fn put(
-        &mut self,
-        now: Now,
-        partition: Option<usize>,
-        topic: &Topic,
-        payload: &[u8],
-        ticket: Option<GatherTicket>,
-        hint: Option<Hint>,
-    ) -> bool {
-        let mut name = std::mem::take(&mut self.name);
-        name.clear();
-        self.write_name(partition, topic, &mut name);
-        let is_heard = |is_up: bool, listens: bool| {
-            is_up
-                && match topic {
-                    Topic::Everybody => true,
-                    Topic::Node(server_id) => *server_id == self.server_id,
-                    Topic::User(..) | Topic::Channel(..) => listens,
-                }
-        };
-        let own = match (&self.partitions, partition) {
-            (Some(partitions), Some(nth)) => {
-                is_heard(partitions.router.is_up(nth), partitions.router.listens(nth, &name))
-            }
-            _ => is_heard(self.router.is_up(), self.router.listens(&name)),
-        };
-        let name_of_command = match ticket.is_some() || hint.is_some() {
-            true => self.asks(Asked::Parcel { ticket, own, hint }),
-            false => NOBODY,
-        };
-        let is_taken = match (&mut self.partitions, partition) {
-            (Some(partitions), Some(nth)) => partitions.router.publish(now, nth, name_of_command, &name, payload),
-            _ => {
-                let words: [&[u8]; 3] = [b"PUBLISH", &name, payload];
-                let command = Command { operation: Operation::ClusterPublish, words: Words::Plain(&words) };
-                self.commands.submit(now, name_of_command, command).is_ok()
-            }
-        };
-        self.count_sent(is_taken);
-        if !is_taken && let Some(Asked::Parcel { hint, .. }) = self.asked.remove(&name_of_command.0) {
-            keep(&mut self.unsent, hint);
-        }
-        self.name = name;
-        is_taken
-    }
-
     fn asks(&mut self, asked: Asked) -> Ticket {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
@@ -528,7 +408,7 @@ impl Bridge {
         let wants = commands.turn(now, ready.read, ready.write, &mut |ticket, outcome| {
             match (asked.remove(&ticket.0), outcome) {
                 (Some(Asked::Parcel { ticket, own, hint }), outcome) => {
-                    parcel_answered(inbox, figures, unsent, unkept, ticket, own, hint, outcome);
+                    outgoing::parcel_answered(inbox, figures, unsent, unkept, ticket, own, hint, outcome);
                 }
                 (Some(Asked::Admission(ticket)), outcome) => {
                     let admission = match outcome {
@@ -582,7 +462,7 @@ impl Bridge {
             RouterEvent::Up => ledger.missed(),
             RouterEvent::Message { payload, .. } => inbox.heard(now, None, payload),
             RouterEvent::Watching(name) => inbox.watching(name),
-            RouterEvent::Resumed => inbox.resumed(),
+            RouterEvent::Resumed => inbox.resumed(now, None),
             RouterEvent::Down => inbox.down(None),
         });
         self.listened(now, as_guest(wants), paused)
@@ -596,43 +476,6 @@ impl Bridge {
             let _ = sessions.leave(|command| commands.submit(now, NOBODY, command));
         }
     }
-}
-
-/// Keeps a hint until it can be sent: the last one of a user is enough, whoever gets it reads what is before.
-fn keep(unsent: &mut HashMap<Topic, Arc<Parcel>>, hint: Option<Hint>) {
-    if let Some((topic, parcel)) = hint
-        && (unsent.len() < limits::CLUSTER_HINTS_UNSENT_MAX || unsent.contains_key(&topic))
-    {
-        unsent.insert(topic, parcel);
-    }
-}
-
-/// Redis said what became of a parcel, or nobody knows.
-#[expect(clippy::too_many_arguments, reason = "parts of the bridge, one of which is busy with its link")]
-fn parcel_answered(
-    inbox: &mut Inbox,
-    figures: &BridgeFigures,
-    unsent: &mut HashMap<Topic, Arc<Parcel>>,
-    unkept: &mut Vec<GatherTicket>,
-    ticket: Option<GatherTicket>,
-    own: bool,
-    hint: Option<Hint>,
-    outcome: Outcome<'_>,
-) {
-    let count = match outcome {
-        Outcome::Done(reply) => reply.unsigned(),
-        _ => {
-            figures.not_sent();
-            keep(unsent, hint);
-            None
-        }
-    };
-    let mut nodes = count.and_then(|count| u32::try_from(count.saturating_sub(u64::from(own))).ok());
-    if let Some(at) = unkept.iter().position(|unkept| Some(*unkept) == ticket) {
-        unkept.swap_remove(at);
-        nodes = None;
-    }
-    inbox.events.extend(ticket.map(|ticket| ClusterEvent::Sent { ticket, nodes }));
 }
 
 /// Whether the keys of sessions may go before parcels that are still to come.

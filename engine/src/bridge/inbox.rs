@@ -14,6 +14,9 @@ use std::sync::Arc;
 /// Lines about parcels nobody can read, at most one in this time.
 const COMPLAINT_INTERVAL_US: u64 = 1_000_000;
 
+/// From the first partition that is listened to again to the word that some are.
+const RESUMED_WAIT_US: u64 = 100_000;
+
 /// Somebody waits for a topic.
 struct Waiting {
     partition: Option<usize>,
@@ -46,6 +49,8 @@ pub(super) struct Inbox {
     passed: Vec<Parcel>,
     /// Somebody came or went since the shard was told.
     pub(super) has_other_members: bool,
+    /// When it is told that partitions are listened to again.
+    resumed_due_us: Option<u64>,
     figures: Arc<BridgeFigures>,
     complained_at_us: Option<u64>,
     is_twin_told: bool,
@@ -63,6 +68,7 @@ impl Inbox {
             fences: Fences::default(),
             passed: Vec::new(),
             has_other_members: true,
+            resumed_due_us: None,
             figures,
             complained_at_us: None,
             is_twin_told: false,
@@ -101,18 +107,25 @@ impl Inbox {
         }
     }
 
-    /// Everything is listened to again after a time in which something may have been missed.
-    pub(super) fn resumed(&mut self) {
-        self.events.push(ClusterEvent::Resumed);
+    /// Everything there is listened to again after a time in which something may have been missed. Partitions come back
+    /// several at a time, and whatever was missed is read for all of them together.
+    pub(super) fn resumed(&mut self, now: Now, partition: Option<usize>) {
+        match partition {
+            Some(_) => _ = self.resumed_due_us.get_or_insert(now.mono_us + RESUMED_WAIT_US),
+            None => self.events.push(ClusterEvent::Resumed),
+        }
     }
 
     /// When [`Inbox::tick`] has something to do.
     pub(super) fn due_us(&self) -> Option<u64> {
-        self.fences.due_us()
+        self.fences.due_us().into_iter().chain(self.resumed_due_us).min()
     }
 
     /// Waits no longer for what has not come in time.
     pub(super) fn tick(&mut self, now: Now) {
+        if self.resumed_due_us.take_if(|due_us| *due_us <= now.mono_us).is_some() {
+            self.events.push(ClusterEvent::Resumed);
+        }
         self.fences.tick(now, &mut self.passed);
         self.pass();
     }
@@ -252,5 +265,51 @@ mod tests {
         assert_eq!(shown(&mut inbox).len(), 1);
         inbox.down(None);
         assert!(shown(&mut inbox)[0].contains("shard: 2, serial: 8"));
+    }
+
+    #[test]
+    fn partitions_that_come_back_together_are_told_of_once() {
+        let (mut inbox, _) = inbox();
+        let at = |ms: u64| Now { mono_us: ms * 1_000, unix_ns: 0 };
+        inbox.resumed(at(0), Some(3));
+        inbox.resumed(at(50), Some(4));
+        inbox.tick(at(99));
+        assert_eq!((shown(&mut inbox).len(), inbox.due_us()), (0, Some(100_000)));
+        inbox.tick(at(100));
+        assert_eq!((shown(&mut inbox), inbox.due_us()), (vec!["Resumed".to_owned()], None));
+        inbox.resumed(at(100), None);
+        assert_eq!(shown(&mut inbox), ["Resumed"]);
+    }
+
+    #[test]
+    fn what_is_said_to_several_partitions_is_one_event_when_it_is_complete() {
+        let (mut inbox, _) = inbox();
+        let now = Now::default();
+        let id = protocol::ids::NotificationId(protocol::ids::uuid_v7(1, [0; 10]));
+        let fence = said("n2", None, ParcelKind::Fence { id, partitions: vec![3, 4] });
+        let message = format!(r#"{{"type":"notification","id":"{}","payload":1,"metadata":{{}}}}"#, id.0);
+        let published = protocol::cluster::wire::Published {
+            id,
+            tenant: TenantId::default_tenant(),
+            priority: protocol::notification::Priority::Normal,
+            expires_at_unix_ms: None,
+            stream: protocol::stream::StreamSeq::default(),
+            ticket: None,
+            message: message.into(),
+        };
+        let target = protocol::notification::Target::Channels(["a".into(), "b".into()].into());
+        let publication = said("n2", None, ParcelKind::Publication { target, audience: None, published });
+        (3..5).for_each(|nth| inbox.up(Some(nth)));
+        inbox.heard(now, Some(3), &fence);
+        inbox.heard(now, Some(3), &publication);
+        assert_eq!(shown(&mut inbox).len(), 0);
+        inbox.heard(now, Some(4), &fence);
+        let events = shown(&mut inbox);
+        assert!(matches!(&events[..], [event] if event.contains("Publication")), "{events:?}");
+        // The other partition is lost with its fence.
+        inbox.heard(now, Some(3), &fence);
+        inbox.heard(now, Some(3), &publication);
+        inbox.down(Some(4));
+        assert_eq!(shown(&mut inbox).len(), 1);
     }
 }

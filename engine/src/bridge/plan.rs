@@ -18,8 +18,8 @@ use storage::redis::admissions::{self, Admissions};
 use storage::redis::commands::link::{CommandConfig, CommandLink};
 use storage::redis::commands::script::Script;
 use storage::redis::feed::{FeedConfig, FeedError, FeedTiming};
-use storage::redis::revocations::Revocations;
 use storage::redis::partitions::PARTITIONS;
+use storage::redis::revocations::Revocations;
 use storage::redis::router::{PartitionedRouter, PartitionedRouterConfig, Router};
 use storage::redis::sessions::{self, Sessions};
 
@@ -84,7 +84,7 @@ impl BridgePlan {
         metrics: Arc<NodeMetrics>,
     ) -> Result<BridgePlan, BridgeError> {
         let (cluster, server_id) = (&settings.cluster, &*rules.server_id);
-        // In a Redis Cluster all of it is at one master: a PUBLISH counts who listens there, and no more.
+        // In a Redis Cluster this is at one master: a PUBLISH counts who listens there, and no more. Users and channels are not.
         let sessions = place.together(&cluster.session_prefix);
         let name = |topic: Topic| {
             let mut name = Vec::new();

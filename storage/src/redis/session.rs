@@ -226,8 +226,10 @@ impl Session {
         if select {
             push_command(&mut output, &[b"SELECT", url.database.to_string().as_bytes()]);
         }
-        let (patterns, plain): (Vec<&[u8]>, Vec<&[u8]>) =
-            channels.iter().map(|name| name.as_bytes()).partition(|name| pubsub == PubSub::Ordinary && is_pattern(name));
+        let (patterns, plain): (Vec<&[u8]>, Vec<&[u8]>) = channels
+            .iter()
+            .map(|name| name.as_bytes())
+            .partition(|name| pubsub == PubSub::Ordinary && is_pattern(name));
         for (command, names) in [(pubsub.change(true), plain), (b"PSUBSCRIBE", patterns)] {
             for piece in names.chunks(COMMAND_NAMES_MAX) {
                 let mut words = vec![command];
@@ -589,7 +591,10 @@ mod tests {
         assert_eq!(said(&mut session), "*2 $10 SSUBSCRIBE $4 {1}b *2 $12 SUNSUBSCRIBE $4 {1}b ");
         let rows = [
             (confirmed("ssubscribe", "{1}b"), Event::Changed { subscribed: true, name: b"{1}b" }),
-            ("*3\r\n$8\r\nsmessage\r\n$4\r\n{1}b\r\n$1\r\nx\r\n".to_owned(), Event::Message { channel: b"{1}b", payload: b"x" }),
+            (
+                "*3\r\n$8\r\nsmessage\r\n$4\r\n{1}b\r\n$1\r\nx\r\n".to_owned(),
+                Event::Message { channel: b"{1}b", payload: b"x" },
+            ),
             (confirmed("sunsubscribe", "{1}b"), Event::Changed { subscribed: false, name: b"{1}b" }),
             (confirmed("sunsubscribe", "{1}a"), Event::SlotLost),
         ];

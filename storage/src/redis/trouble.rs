@@ -115,7 +115,9 @@ impl fmt::Display for Trouble {
             },
             Self::Session(error) => error.fmt(f),
             Self::Moved => f.write_str("the master is another server now"),
-            Self::SlotLost => f.write_str("the server says that the slot of what is listened to is not its own any more"),
+            Self::SlotLost => {
+                f.write_str("the server says that the slot of what is listened to is not its own any more")
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The desk in a Redis Cluster: users and channels have their topics in sixteen partitions, each with two links of its own
 //! (decision 9). Everything else is said where nodes meet, as on one server.
-use super::{Asked, Bridge, Hint, as_guest, parcel_answered};
-use crate::bridge::figures::add;
+use super::outgoing::parcel_answered;
+use super::{Asked, Bridge, Hint, as_guest};
 use protocol::clock::Now;
 use protocol::cluster::wire::{Parcel, ParcelKind, Published};
 use protocol::cluster::{GatherTicket, Topic};
@@ -32,7 +32,11 @@ struct State {
 
 impl Partitions {
     pub(crate) fn new(router: PartitionedRouter, route: &str) -> Partitions {
-        Partitions { router, routes: (0..PARTITIONS).map(|nth| prefix_of(route, nth)).collect(), states: Default::default() }
+        Partitions {
+            router,
+            routes: (0..PARTITIONS).map(|nth| prefix_of(route, nth)).collect(),
+            states: Default::default(),
+        }
     }
 }
 
@@ -66,7 +70,8 @@ impl Bridge {
     /// For a publication to several users or channels: their partitions, each once. `None`: it is something else.
     pub(super) fn several(&self, parcel: &Parcel) -> Option<Vec<usize>> {
         self.partitions.as_ref()?;
-        let ParcelKind::Publication { target: Target::Users(names) | Target::Channels(names), published, .. } = &parcel.kind
+        let ParcelKind::Publication { target: Target::Users(names) | Target::Channels(names), published, .. } =
+            &parcel.kind
         else {
             return None;
         };
@@ -140,7 +145,8 @@ impl Bridge {
 
     /// Sends the hints that could not be sent there. Their receipts interest nobody any more.
     pub(super) fn send_hints_again(&mut self, now: Now, partition: Option<usize>) {
-        let topics: Vec<Topic> = self.unsent.keys().filter(|topic| self.partition(topic) == partition).cloned().collect();
+        let topics: Vec<Topic> =
+            self.unsent.keys().filter(|topic| self.partition(topic) == partition).cloned().collect();
         let hints: Vec<Hint> = topics.iter().filter_map(|topic| self.unsent.remove_entry(topic)).collect();
         for (topic, parcel) in hints {
             self.publish_in(now, partition, &topic, &parcel, None, Some((topic.clone(), parcel.clone())));
@@ -151,13 +157,14 @@ impl Bridge {
         let Bridge { partitions, inbox, .. } = self;
         let Some(partitions) = partitions else { return Wants::default() };
         inbox.tick(now);
-        let wants = partitions.router.turn_router(nth, now, ready.read, ready.write, paused, &mut |event| match event {
-            RouterEvent::Up => inbox.up(Some(nth)),
-            RouterEvent::Message { payload, .. } => inbox.heard(now, Some(nth), payload),
-            RouterEvent::Watching(name) => inbox.watching(name),
-            RouterEvent::Resumed => inbox.resumed(),
-            RouterEvent::Down => inbox.down(Some(nth)),
-        });
+        let wants =
+            partitions.router.turn_router(nth, now, ready.read, ready.write, paused, &mut |event| match event {
+                RouterEvent::Up => inbox.up(Some(nth)),
+                RouterEvent::Message { payload, .. } => inbox.heard(now, Some(nth), payload),
+                RouterEvent::Watching(name) => inbox.watching(name),
+                RouterEvent::Resumed => inbox.resumed(now, Some(nth)),
+                RouterEvent::Down => inbox.down(Some(nth)),
+            });
         self.listened(now, as_guest(wants), paused)
     }
 
@@ -201,14 +208,6 @@ impl Bridge {
             // It listens on, but keeps nobody from going.
             true => Wants { write: false, again: false, wake_at_us, ..wants },
             false => Wants { wake_at_us, ..wants },
-        }
-    }
-
-    /// A parcel was given to Redis.
-    pub(super) fn count_sent(&self, is_taken: bool) {
-        match is_taken {
-            true => add(&self.figures.sent, 1),
-            false => self.figures.not_sent(),
         }
     }
 }

@@ -150,9 +150,9 @@ fn every_publish_comes_once_and_in_order(redis: &RedisCluster, [kind, other]: [&
             .map(|(node, hearer, thread)| (node, hearer, thread.join().unwrap_or_else(|_| panic!("hearer {hearer}"))))
             .collect();
         // Nothing came twice, not even late.
-        for user in 0..HEARERS.len() {
-            let receipt = nodes[0].send(HEARERS[user].0, "0");
-            for (_, _, ws) in heard.iter_mut().filter(|(_, hearer, _)| *hearer == user) {
+        for (nth, (user, _)) in HEARERS.iter().enumerate() {
+            let receipt = nodes[0].send(user, "0");
+            for (_, _, ws) in heard.iter_mut().filter(|(_, hearer, _)| *hearer == nth) {
                 assert_eq!(ws.notification()["id"], receipt["notification_id"]);
             }
         }

@@ -15,13 +15,13 @@ mod topics;
 
 use crate::link::wants::Wants;
 use crate::redis::feed::{Feed, FeedConfig, FeedError, Heard};
-use crate::redis::status::FeedStatus;
 use crate::redis::session::PubSub;
+use crate::redis::status::FeedStatus;
+pub use partitioned::{PartitionFigures, PartitionedRouter, PartitionedRouterConfig, Walk};
 use protocol::clock::Now;
 use protocol::limits;
 use rustix::fd::BorrowedFd;
 use std::sync::Arc;
-pub use partitioned::{PartitionFigures, PartitionedRouter, PartitionedRouterConfig, Walk};
 pub use topics::{Cursor, Watch};
 use topics::{Told, Topics};
 
