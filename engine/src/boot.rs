@@ -381,6 +381,7 @@ fn redis_link(
         backoff: plan::backoff(settings),
         timing: FeedTiming::default(),
         located: place.anywhere(redis.channels.first().map_or("", String::as_str)),
+        sharded: false,
     };
     let status = Arc::new(FeedStatus::new());
     // What a feed would refuse is refused here, before anything runs.

@@ -297,6 +297,18 @@ pub const CLUSTER_LEAVES_OWED_MAX: usize = 16_384;
 /// Users of whom one piece of mail could not be told to other nodes while Redis was away, and is told when it is back; the
 /// last one of each is enough. Of more, the other nodes hear with the next piece.
 pub const CLUSTER_HINTS_UNSENT_MAX: usize = 4_096;
+/// Partitions of a Redis Cluster that a parcel may name: those of decision 9.
+pub const CLUSTER_PARTITIONS_MAX: usize = 16;
+/// How long, in milliseconds, a fence waits for its other partitions and its publication. Then what came is delivered, and
+/// what was held behind it; whoever subscribed to several of the channels may get it before what was slow.
+pub const CLUSTER_FENCE_WAIT_MS: u64 = 1_000;
+/// Parcels and fences that one node holds behind fences. At the bound every fence that is open is given up as if its time
+/// were over: nothing is lost, but for these publications the order between partitions is.
+pub const CLUSTER_FENCED_MAX: usize = 4_096;
+/// Bytes of the messages among them; at the bound likewise.
+pub const CLUSTER_FENCED_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Fences that were given up and are remembered, so that what comes of them late holds nothing.
+pub const CLUSTER_FENCES_REMEMBERED_MAX: usize = 1_024;
 /// From one canary to the next.
 pub const CANARY_INTERVAL_MS: u64 = 500;
 /// How old the last canary that came back may be while messages are said to flow.
@@ -441,6 +453,8 @@ const _: () = assert!(RENDERED_BYTES_MAX + 64 * 1024 < OUTBOX_BYTES_MAX);
 // A parcel fits a reply together with the name of its topic, and its message an outbox.
 const _: () = assert!(CLUSTER_PARCEL_BYTES_MAX + 32 * 1024 < REDIS_REPLY_BYTES_MAX);
 const _: () = assert!(CLUSTER_PARCEL_BYTES_MAX < OUTBOX_BYTES_MAX);
+// Whoever waits for receipts has them in time.
+const _: () = assert!(CLUSTER_FENCE_WAIT_MS < GATHER_DEADLINE_MS);
 // Whatever REST takes fits a parcel, if no template made it longer: a body and, escaped once more, its message.
 const _: () = assert!(3 * BATCH_BODY_BYTES_MAX + 64 * 1024 < CLUSTER_PARCEL_BYTES_MAX);
 

@@ -172,6 +172,10 @@ fn every_kind_has_its_bytes_and_is_understood() {
             ParcelKind::Template { tenant: acme(), id: "welcome:1".into() },
             word("", "acme", r#""kind":"template","id":"welcome:1""#),
         ),
+        (
+            ParcelKind::Fence { id: ID, partitions: vec![7, 0, 15] },
+            word("", "", r#""kind":"fence","id":"550e8400-e29b-41d4-a716-446655440000","partitions":[7,0,15]"#),
+        ),
         (ParcelKind::Canary(42), word("", "", r#""kind":"canary","number":42"#)),
         (
             ParcelKind::Question { ticket: TICKET, tenant: acme(), user: "u1".into() },

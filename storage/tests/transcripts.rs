@@ -137,6 +137,7 @@ fn listen(session: &mut Session, heard: &mut Vec<String>) {
                 format!("{} {}", if subscribed { "listens to" } else { "has left" }, name.escape_ascii())
             }
             Event::ChangeRefused { names, text } => format!("{names} not listened to: {text}"),
+            Event::SlotLost => "slot lost".to_owned(),
             Event::ServerError { step, text } => format!("refused {step:?}: {text}"),
         });
     }

@@ -1,14 +1,17 @@
 //! The bridge shard's door to other nodes, and the two links behind it.
 //!
 //! The port and the links share one object on the shard's thread. The port takes requests and gives events out; the
-//! links are guests of the shard's reactor and do the talking.
+//! links are guests of the shard's reactor and do the talking. In a Redis Cluster there are more of them: `partitions`.
+mod outgoing;
+pub(super) mod partitions;
 mod revoked;
 
 use super::figures::{BridgeFigures, add};
 use super::gate::Gate;
-use super::inbox::{Inbox, is_notification};
+use super::inbox::Inbox;
 use super::ledger::Ledger;
 use super::register::Register;
+use partitions::Partitions;
 use protocol::auth::revocation::Revocation;
 use protocol::clock::Now;
 use protocol::cluster::wire::{Hello, Parcel, ParcelKind};
@@ -30,8 +33,7 @@ use storage::link::wants::Wants as LinkWants;
 use storage::redis::admissions;
 use storage::redis::commands::answer::Outcome;
 use storage::redis::commands::link::CommandLink;
-use storage::redis::commands::status::Operation;
-use storage::redis::commands::{Command, Ticket, Words};
+use storage::redis::commands::{Command, Ticket};
 use storage::redis::revocations::Revocations;
 use storage::redis::router::{Router, RouterEvent, Watch};
 use storage::redis::sessions::{Joining, Sessions, Swept};
@@ -51,6 +53,8 @@ pub(super) struct BridgeParts {
     /// Its configuration names the topics of everybody and of this node.
     pub(super) router: Router,
     pub(super) commands: CommandLink,
+    /// In a Redis Cluster.
+    pub(super) partitions: Option<Partitions>,
     pub(super) sessions: Sessions,
     pub(super) revocations: Revocations,
     pub(super) gate: Gate,
@@ -62,8 +66,9 @@ pub(super) struct BridgeParts {
 /// Makes the door and the links behind it.
 pub(super) fn open(parts: BridgeParts, now: Now) -> ClusterSeat {
     let bridge = Rc::new(RefCell::new(Bridge::new(parts, now)));
-    let links: Vec<Box<dyn Guest>> =
+    let mut links: Vec<Box<dyn Guest>> =
         vec![Box::new(RouterGuest(Rc::clone(&bridge))), Box::new(CommandGuest(Rc::clone(&bridge)))];
+    links.extend(partitions::guests(&bridge));
     ClusterSeat { port: Box::new(Door(bridge)), links }
 }
 
@@ -96,6 +101,7 @@ struct Bridge {
     route: Box<str>,
     router: Router,
     commands: CommandLink,
+    partitions: Option<Partitions>,
     sessions: Sessions,
     revocations: Revocations,
     ledger: Ledger,
@@ -135,6 +141,7 @@ impl Bridge {
             route,
             router,
             commands,
+            partitions,
             sessions,
             revocations,
             gate,
@@ -149,6 +156,7 @@ impl Bridge {
             route,
             router,
             commands,
+            partitions,
             sessions,
             revocations,
             ledger: Ledger::new(),
@@ -238,10 +246,16 @@ impl Bridge {
         }
         let mut name = std::mem::take(&mut self.name);
         name.clear();
-        topic.write(&mut name, &self.route);
+        let partition = self.partition(&topic);
+        self.write_name(partition, &topic, &mut name);
         let is_ours = matches!(&topic, Topic::Everybody | Topic::Node(_));
-        match if is_ours { Watch::Listening } else { self.router.watch(&name) } {
-            Watch::Later if self.router.is_up() => self.inbox.wait(&name, topic, shard, serial),
+        let (watch, is_up) = match (&mut self.partitions, partition) {
+            _ if is_ours => (Watch::Listening, true),
+            (Some(partitions), Some(nth)) => (partitions.router.watch(nth, &name), partitions.router.is_up(nth)),
+            _ => (self.router.watch(&name), self.router.is_up()),
+        };
+        match watch {
+            Watch::Later if is_up => self.inbox.wait(&name, partition, topic, shard, serial),
             watch => {
                 if watch == Watch::TooMany && !std::mem::replace(&mut self.is_full_told, true) {
                     tracing::error!(
@@ -259,8 +273,12 @@ impl Bridge {
     fn unwatch(&mut self, now: Now, topic: Topic) {
         let mut name = std::mem::take(&mut self.name);
         name.clear();
-        topic.write(&mut name, &self.route);
-        self.router.unwatch(&name);
+        let partition = self.partition(&topic);
+        self.write_name(partition, &topic, &mut name);
+        match (&mut self.partitions, partition) {
+            (Some(partitions), Some(nth)) => partitions.router.unwatch(nth, &name),
+            _ => self.router.unwatch(&name),
+        }
         // Whoever still waits for it is told, as nobody else will.
         self.inbox.watching(&name);
         self.name = name;
@@ -268,74 +286,6 @@ impl Bridge {
         if !leave(sessions, commands, now, &topic) {
             self.register.owe(topic);
         }
-    }
-
-    fn send(&mut self, now: Now, topic: Topic, parcel: Arc<Parcel>) {
-        if let ParcelKind::Revoked { revocation, .. } = &parcel.kind {
-            return self.revoke(now, &topic, &parcel, revocation);
-        }
-        let ticket = parcel.ticket();
-        let hint = matches!(parcel.kind, ParcelKind::Hint { .. }).then(|| (topic.clone(), Arc::clone(&parcel)));
-        if self.publish(now, &topic, &parcel, ticket, hint) {
-            if is_notification(&parcel.kind) {
-                add(&self.figures.routed, 1);
-            }
-        } else if let Some(ticket) = ticket {
-            self.inbox.events.push(ClusterEvent::Sent { ticket, nodes: None });
-        }
-    }
-
-    /// Gives Redis a parcel. Whether it is on its way; with a ticket its answer is told, and a hint that does not arrive
-    /// is kept until it can be sent.
-    fn publish(
-        &mut self,
-        now: Now,
-        topic: &Topic,
-        parcel: &Parcel,
-        ticket: Option<GatherTicket>,
-        hint: Option<Hint>,
-    ) -> bool {
-        if !self.is_there() {
-            self.figures.not_sent();
-            keep(&mut self.unsent, hint);
-            return false;
-        }
-        let (mut name, mut payload) = (std::mem::take(&mut self.name), std::mem::take(&mut self.payload));
-        name.clear();
-        payload.clear();
-        topic.write(&mut name, &self.route);
-        let is_sent = match parcel.encode(&mut payload) {
-            Ok(()) => {
-                let name_of_command = match ticket.is_some() || hint.is_some() {
-                    true => self.asks(Asked::Parcel { ticket, hint }),
-                    false => NOBODY,
-                };
-                let words: [&[u8]; 3] = [b"PUBLISH", &name, &payload];
-                let command = Command { operation: Operation::ClusterPublish, words: Words::Plain(&words) };
-                let taken = self.commands.submit(now, name_of_command, command).is_ok();
-                match taken {
-                    true => add(&self.figures.sent, 1),
-                    false => {
-                        if let Some(Asked::Parcel { hint, .. }) = self.asked.remove(&name_of_command.0) {
-                            keep(&mut self.unsent, hint);
-                        }
-                        self.figures.not_sent();
-                    }
-                }
-                taken
-            }
-            Err(error) => {
-                self.figures.refuse(&error);
-                tracing::warn!(cause = %error, "a notification cannot be sent to other nodes");
-                false
-            }
-        };
-        // A parcel may have megabytes; nobody keeps room for the longest one there ever was.
-        if payload.capacity() <= limits::READ_BYTES_MAX {
-            self.payload = payload;
-        }
-        self.name = name;
-        is_sent
     }
 
     fn asks(&mut self, asked: Asked) -> Ticket {
@@ -435,16 +385,22 @@ impl Bridge {
 
     /// Writes the keys of some topics again.
     fn walk(&mut self, now: Now) {
-        let Bridge { register, router, commands, sessions, route, .. } = self;
-        while let Some(cursor) = &mut register.walk {
+        let Bridge { register, router, partitions, commands, sessions, route, .. } = self;
+        while let Some(walks) = &mut register.walk {
             if commands.unanswered() >= WALK_COMMANDS_MAX {
                 return;
             }
-            let goes_on = router.page(cursor, WALK_PAGE, |name| {
+            let mut again = |route: &str, name: &[u8]| {
                 if let Some(topic) = Topic::parse(route, name) {
                     join(sessions, commands, now, &topic, Joining::Again);
                 }
-            });
+            };
+            let goes_on = match partitions {
+                Some(Partitions { router, routes, .. }) => {
+                    router.page(&mut walks.partitions, WALK_PAGE, |nth, name| again(&routes[nth], name))
+                }
+                None => router.page(&mut walks.meeting, WALK_PAGE, |name| again(route, name)),
+            };
             if !goes_on {
                 register.walk = None;
             }
@@ -461,10 +417,7 @@ impl Bridge {
         for topic in owed {
             leave(sessions, commands, now, &topic);
         }
-        // The receipts of these interest nobody any more.
-        for (topic, parcel) in std::mem::take(&mut self.unsent) {
-            self.publish(now, &topic, &parcel, None, Some((topic.clone(), Arc::clone(&parcel))));
-        }
+        self.send_hints_again(now, None);
     }
 
     fn turn_commands(&mut self, now: Now, ready: Ready) -> Wants {
@@ -473,20 +426,7 @@ impl Bridge {
         let wants = commands.turn(now, ready.read, ready.write, &mut |ticket, outcome| {
             match (asked.remove(&ticket.0), outcome) {
                 (Some(Asked::Parcel { ticket, hint }), outcome) => {
-                    let count = match outcome {
-                        Outcome::Done(reply) => reply.unsigned(),
-                        _ => {
-                            figures.not_sent();
-                            keep(unsent, hint);
-                            None
-                        }
-                    };
-                    let mut nodes = count.and_then(|count| u32::try_from(count).ok());
-                    if let Some(at) = unkept.iter().position(|unkept| Some(*unkept) == ticket) {
-                        unkept.swap_remove(at);
-                        nodes = None;
-                    }
-                    inbox.events.extend(ticket.map(|ticket| ClusterEvent::Sent { ticket, nodes }));
+                    outgoing::parcel_answered(inbox, figures, unsent, unkept, ticket, hint, outcome);
                 }
                 (Some(Asked::Admission(ticket)), outcome) => {
                     let admission = match outcome {
@@ -541,35 +481,23 @@ impl Bridge {
             // Who is alone has published that himself, and nobody waits for it.
             RouterEvent::Message { topic, .. }
                 if *is_alone && inbox.members.is_alone() && Topic::is_of_clients(route, topic) => {}
-            RouterEvent::Message { payload, .. } => inbox.heard(now, payload),
+            RouterEvent::Message { payload, .. } => inbox.heard(now, None, payload),
             RouterEvent::Watching(name) => inbox.watching(name),
             RouterEvent::Resumed => {
                 *listening_us = Some(now.mono_us);
-                inbox.events.push(ClusterEvent::Resumed);
+                inbox.resumed(now, None);
             }
             RouterEvent::Down => {
                 *listening_us = None;
-                inbox.down();
+                inbox.down(None);
             }
         });
-        for revocation in self.inbox.revoked.drain(..) {
-            self.ledger.add(&revocation, true);
-        }
-        self.figures.topics.store(self.router.topics() as u64, Relaxed);
         // Somebody is there: that is said with the hello, not a moment later.
         if self.is_alone && !self.inbox.members.is_alone() {
             self.is_alone = false;
             self.inbox.events.push(ClusterEvent::Alone(false));
         }
-        let wants = as_guest(wants);
-        // While it is paused nothing tells it when the node has caught up, so it looks again soon.
-        let look_again_us = paused.then(|| now.mono_us + 5_000);
-        let wake_at_us = [wants.wake_at_us, look_again_us].into_iter().flatten().min();
-        match self.is_stopping {
-            // It listens on, but keeps nobody from going.
-            true => Wants { write: false, again: false, wake_at_us, ..wants },
-            false => Wants { wake_at_us, ..wants },
-        }
+        self.listened(now, as_guest(wants), paused)
     }
 
     fn stop(&mut self, now: Now) {
@@ -579,15 +507,6 @@ impl Bridge {
             // If it is not taken, the key expires.
             let _ = sessions.leave(|command| commands.submit(now, NOBODY, command));
         }
-    }
-}
-
-/// Keeps a hint until it can be sent: the last one of a user is enough, whoever gets it reads what is before.
-fn keep(unsent: &mut HashMap<Topic, Arc<Parcel>>, hint: Option<Hint>) {
-    if let Some((topic, parcel)) = hint
-        && (unsent.len() < limits::CLUSTER_HINTS_UNSENT_MAX || unsent.contains_key(&topic))
-    {
-        unsent.insert(topic, parcel);
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use storage::breaker::BreakerState;
 use storage::link::state::LinkState;
 use storage::redis::commands::status::CommandStatus;
+use storage::redis::router::PartitionFigures;
 use storage::redis::status::FeedStatus;
 
 /// Why a parcel was not sent, or not taken: labels of `ara_cluster_parcels_refused_total`.
@@ -31,6 +32,10 @@ pub struct BridgeFigures {
     pub(crate) commands: Arc<CommandStatus>,
     /// Canaries over the node's own topic.
     pub(crate) flow: Flow,
+    /// The links of each partition of a Redis Cluster; none elsewhere.
+    pub(crate) partitions: Vec<Arc<PartitionFigures>>,
+    /// Canaries over each of them.
+    pub(crate) partition_flows: Vec<Flow>,
     /// Parcels with a notification that Redis was given.
     pub(crate) routed: AtomicU64,
     /// Parcels of any kind that Redis was given.
@@ -54,9 +59,11 @@ pub struct BridgeFigures {
 }
 
 impl BridgeFigures {
-    /// Nothing has happened; the node is alone.
-    pub(crate) fn new() -> BridgeFigures {
+    /// Nothing has happened; the node is alone. In a Redis Cluster it has so many partitions, elsewhere none.
+    pub(crate) fn new(partitions: usize) -> BridgeFigures {
         BridgeFigures {
+            partitions: (0..partitions).map(|_| Arc::default()).collect(),
+            partition_flows: (0..partitions).map(|_| Flow::default()).collect(),
             router: Arc::new(FeedStatus::new()),
             commands: Arc::new(CommandStatus::new()),
             flow: Flow::default(),
@@ -89,27 +96,57 @@ impl BridgeFigures {
         }
     }
 
-    /// How the links are: the worse of the two.
+    /// The subscription and the link for commands, of every place where nodes meet.
+    fn links(&self) -> impl Iterator<Item = (&FeedStatus, &CommandStatus)> {
+        let partitions = self.partitions.iter().map(|partition| (&*partition.router, &*partition.commands));
+        std::iter::once((&*self.router, &*self.commands)).chain(partitions)
+    }
+
+    /// How the links are: the worst of them.
     pub fn link(&self) -> LinkState {
-        match (self.router.snapshot().link, self.commands.link()) {
+        let states = self.links().flat_map(|(router, commands)| [router.snapshot().link, commands.link()]);
+        states.fold(LinkState::Healthy, |worst, state| match (worst, state) {
             (LinkState::Healthy, state) => state,
             (LinkState::CircuitOpen, _) | (_, LinkState::CircuitOpen) => LinkState::CircuitOpen,
             (LinkState::Reconnecting, _) => LinkState::Reconnecting,
-        }
+        })
     }
 
-    /// The breaker that lets less pass.
+    /// The breaker that lets least pass.
     pub fn breaker(&self) -> BreakerState {
-        match (self.router.snapshot().breaker, self.commands.snapshot().breaker) {
+        let states =
+            self.links().flat_map(|(router, commands)| [router.snapshot().breaker, commands.snapshot().breaker]);
+        states.fold(BreakerState::Closed, |worst, state| match (worst, state) {
             (BreakerState::Open, _) | (_, BreakerState::Open) => BreakerState::Open,
             (BreakerState::HalfOpen, _) | (_, BreakerState::HalfOpen) => BreakerState::HalfOpen,
             _ => BreakerState::Closed,
-        }
+        })
     }
 
-    /// Whether parcels flow.
+    fn all_flows(&self) -> impl Iterator<Item = &Flow> {
+        std::iter::once(&self.flow).chain(&self.partition_flows)
+    }
+
+    /// Whether parcels flow, in every partition where there are some.
     pub fn flows(&self, now: Now) -> bool {
-        self.flow.flows(now) == Some(true)
+        self.all_flows().all(|flow| flow.flows(now) == Some(true))
+    }
+
+    /// Since the last canary came back, in milliseconds, where that is longest ago; `None` before the first.
+    pub fn canary_age_ms(&self, now: Now) -> Option<u64> {
+        self.all_flows().filter_map(|flow| flow.age_ms(now)).max()
+    }
+
+    /// Partitions of a Redis Cluster, or else the one place where nodes meet, in which parcels do not flow.
+    pub fn stalled(&self, now: Now) -> usize {
+        self.all_flows().filter(|flow| flow.flows(now) != Some(true)).count()
+    }
+
+    /// A canary came back: in a partition, or where nodes meet.
+    pub(crate) fn came_back(&self, now: Now, partition: Option<usize>) {
+        if let Some(flow) = partition.map_or(Some(&self.flow), |nth| self.partition_flows.get(nth)) {
+            flow.came_back(now);
+        }
     }
 }
 
@@ -123,8 +160,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn one_partition_that_stalls_is_told() {
+        let figures = BridgeFigures::new(3);
+        let now = Now { mono_us: 5_000_000, unix_ns: 0 };
+        assert_eq!((figures.flows(now), figures.stalled(now), figures.canary_age_ms(now)), (false, 4, None));
+        for place in [None, Some(0), Some(2)] {
+            figures.came_back(now, place);
+        }
+        assert_eq!((figures.flows(now), figures.stalled(now)), (false, 1));
+        figures.came_back(Now { mono_us: 4_000_000, unix_ns: 0 }, Some(1));
+        assert_eq!((figures.flows(now), figures.stalled(now), figures.canary_age_ms(now)), (true, 0, Some(1_000)));
+    }
+
+    #[test]
     fn every_refusal_of_a_parcel_has_its_label() {
-        let figures = BridgeFigures::new();
+        let figures = BridgeFigures::new(0);
         let errors = [
             ParcelError::TooLong { bytes: 1 },
             ParcelError::NotJson,

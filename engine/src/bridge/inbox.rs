@@ -1,4 +1,7 @@
 //! What comes in over topics, turned into events for the shard. No socket.
+//!
+//! Of topics in a Redis Cluster it is told in which partition they are; `None` is where nodes meet.
+use super::fences::Fences;
 use super::figures::{BridgeFigures, add};
 use super::members::Members;
 use protocol::auth::revocation::Revocation;
@@ -12,8 +15,12 @@ use std::sync::Arc;
 /// Lines about parcels nobody can read, at most one in this time.
 const COMPLAINT_INTERVAL_US: u64 = 1_000_000;
 
+/// From the first partition that is listened to again to the word that some are.
+const RESUMED_WAIT_US: u64 = 100_000;
+
 /// Somebody waits for a topic.
 struct Waiting {
+    partition: Option<usize>,
     topic: Topic,
     shard: u8,
     serial: u32,
@@ -21,7 +28,7 @@ struct Waiting {
 
 impl Waiting {
     fn over(self) -> ClusterEvent {
-        let Waiting { topic, shard, serial } = self;
+        let Waiting { topic, shard, serial, .. } = self;
         ClusterEvent::Watching { topic, shard, serial }
     }
 }
@@ -38,8 +45,13 @@ pub(super) struct Inbox {
     /// By the name of the topic; as many as topics are being asked for.
     waiting: HashMap<Box<[u8]>, Vec<Waiting>>,
     pub(super) members: Members,
+    fences: Fences,
+    /// Room for what they let pass.
+    passed: Vec<Parcel>,
     /// Somebody came or went since the shard was told.
     pub(super) has_other_members: bool,
+    /// When it is told that partitions are listened to again.
+    resumed_due_us: Option<u64>,
     figures: Arc<BridgeFigures>,
     complained_at_us: Option<u64>,
     is_twin_told: bool,
@@ -54,7 +66,10 @@ impl Inbox {
             revoked: Vec::new(),
             waiting: HashMap::new(),
             members: Members::default(),
+            fences: Fences::default(),
+            passed: Vec::new(),
             has_other_members: true,
+            resumed_due_us: None,
             figures,
             complained_at_us: None,
             is_twin_told: false,
@@ -62,8 +77,8 @@ impl Inbox {
     }
 
     /// Somebody waits until a topic is listened to.
-    pub(super) fn wait(&mut self, name: &[u8], topic: Topic, shard: u8, serial: u32) {
-        let one = Waiting { topic, shard, serial };
+    pub(super) fn wait(&mut self, name: &[u8], partition: Option<usize>, topic: Topic, shard: u8, serial: u32) {
+        let one = Waiting { partition, topic, shard, serial };
         match self.waiting.get_mut(name) {
             Some(waiting) => waiting.push(one),
             None => _ = self.waiting.insert(name.into(), vec![one]),
@@ -75,13 +90,55 @@ impl Inbox {
         self.events.extend(self.waiting.remove(name).into_iter().flatten().map(Waiting::over));
     }
 
-    /// Nothing is listened to, and nobody is to wait for it.
-    pub(super) fn down(&mut self) {
-        self.events.extend(self.waiting.drain().flat_map(|(_, waiting)| waiting).map(Waiting::over));
+    /// Topics are listened to, of a partition or where nodes meet.
+    pub(super) fn up(&mut self, partition: Option<usize>) {
+        if let Some(nth) = partition {
+            self.fences.up(nth);
+        }
+    }
+
+    /// Nothing is listened to there, and nobody is to wait for it.
+    pub(super) fn down(&mut self, partition: Option<usize>) {
+        let is_there = |waiting: &[Waiting]| waiting.first().is_some_and(|one| one.partition == partition);
+        let over = self.waiting.extract_if(|_, waiting| is_there(waiting)).flat_map(|(_, waiting)| waiting);
+        self.events.extend(over.map(Waiting::over));
+        if let Some(nth) = partition {
+            self.fences.down(nth, &mut self.passed);
+            self.pass();
+        }
+    }
+
+    /// Everything there is listened to again after a time in which something may have been missed. Partitions come back
+    /// several at a time, and whatever was missed is read for all of them together.
+    pub(super) fn resumed(&mut self, now: Now, partition: Option<usize>) {
+        match partition {
+            Some(_) => _ = self.resumed_due_us.get_or_insert(now.mono_us + RESUMED_WAIT_US),
+            None => self.events.push(ClusterEvent::Resumed),
+        }
+    }
+
+    /// When [`Inbox::tick`] has something to do.
+    pub(super) fn due_us(&self) -> Option<u64> {
+        self.fences.due_us().into_iter().chain(self.resumed_due_us).min()
+    }
+
+    /// Waits no longer for what has not come in time.
+    pub(super) fn tick(&mut self, now: Now) {
+        if self.resumed_due_us.take_if(|due_us| *due_us <= now.mono_us).is_some() {
+            self.events.push(ClusterEvent::Resumed);
+        }
+        self.fences.tick(now, &mut self.passed);
+        self.pass();
+    }
+
+    fn pass(&mut self) {
+        let mut passed = std::mem::take(&mut self.passed);
+        passed.drain(..).for_each(|parcel| self.take(parcel));
+        self.passed = passed;
     }
 
     /// Somebody said something.
-    pub(super) fn heard(&mut self, now: Now, payload: &[u8]) {
+    pub(super) fn heard(&mut self, now: Now, partition: Option<usize>, payload: &[u8]) {
         let parcel = match Parcel::decode(payload) {
             Ok(parcel) => parcel,
             Err(error) => {
@@ -94,22 +151,30 @@ impl Inbox {
             }
         };
         if *parcel.from_server == *self.server_id {
-            return self.echo(now, &parcel);
+            return self.echo(now, partition, &parcel);
         }
         if !parcel.is_for(&self.server_id) {
             return;
         }
         add(&self.figures.received, 1);
-        let event = match parcel.kind {
-            ParcelKind::Hello(hello) => {
-                self.has_other_members |= self.members.hello(now, hello);
-                return;
+        match (parcel.kind, partition) {
+            (ParcelKind::Hello(hello), _) => self.has_other_members |= self.members.hello(now, hello),
+            (kind, Some(nth)) => {
+                self.fences.heard(now, nth, Parcel { kind, ..parcel }, &mut self.passed);
+                self.pass();
             }
+            (kind, None) => self.take(Parcel { kind, ..parcel }),
+        }
+    }
+
+    /// What is no `hello`, in its turn.
+    fn take(&mut self, parcel: Parcel) {
+        let event = match parcel.kind {
             ParcelKind::Bye => {
                 self.has_other_members |= self.members.bye(&parcel.from_server);
                 return;
             }
-            ParcelKind::Canary(_) => return,
+            ParcelKind::Hello(_) | ParcelKind::Canary(_) | ParcelKind::Fence { .. } => return,
             ParcelKind::Receipt { ticket, receipt } => ClusterEvent::Receipt { ticket, receipt },
             ParcelKind::Answer { ticket, sessions, .. } => ClusterEvent::Answer { ticket, sessions },
             kind => {
@@ -127,7 +192,7 @@ impl Inbox {
 
     /// What this node said itself comes back, or a node of the same name said it. Redis counted this node among those that it
     /// sent the parcel to: its own shards have it already, so there is nothing to add.
-    fn echo(&mut self, now: Now, parcel: &Parcel) {
+    fn echo(&mut self, now: Now, partition: Option<usize>, parcel: &Parcel) {
         if let Some(ticket) = parcel.ticket() {
             self.events.push(match parcel.kind {
                 ParcelKind::Question { .. } => ClusterEvent::Answer { ticket, sessions: Vec::new() },
@@ -135,7 +200,7 @@ impl Inbox {
             });
         }
         match &parcel.kind {
-            ParcelKind::Canary(_) => self.figures.flow.came_back(now),
+            ParcelKind::Canary(_) => self.figures.came_back(now, partition),
             ParcelKind::Hello(Hello { started_unix_ms, .. })
                 if *started_unix_ms != self.started_unix_ms && !std::mem::replace(&mut self.is_twin_told, true) =>
             {
@@ -165,7 +230,7 @@ mod tests {
     use protocol::stream::StreamSeq;
 
     fn inbox() -> (Inbox, Arc<BridgeFigures>) {
-        let figures = Arc::new(BridgeFigures::new());
+        let figures = Arc::new(BridgeFigures::new(0));
         (Inbox::new("n1".into(), 5, Arc::clone(&figures)), figures)
     }
 
@@ -185,15 +250,15 @@ mod tests {
         let now = Now { mono_us: 1, unix_ns: 1 };
         let ticket = GatherTicket { shard: 1, slot: 2, generation: 3 };
         let template = || ParcelKind::Template { tenant: TenantId::default_tenant(), id: "t".into() };
-        inbox.heard(now, &said("n1", None, template()));
-        inbox.heard(now, &said("n2", Some("n3"), template()));
-        inbox.heard(now, &said("n2", None, ParcelKind::Canary(1)));
-        inbox.heard(now, b"{");
+        inbox.heard(now, None, &said("n1", None, template()));
+        inbox.heard(now, None, &said("n2", Some("n3"), template()));
+        inbox.heard(now, None, &said("n2", None, ParcelKind::Canary(1)));
+        inbox.heard(now, None, b"{");
         assert_eq!((shown(&mut inbox).len(), figures.flows(now)), (0, false));
-        inbox.heard(now, &said("n1", Some("n1"), ParcelKind::Canary(1)));
+        inbox.heard(now, None, &said("n1", Some("n1"), ParcelKind::Canary(1)));
         assert!(figures.flows(now));
-        inbox.heard(now, &said("n2", Some("n1"), template()));
-        inbox.heard(now, &said("n2", Some("n1"), ParcelKind::Receipt { ticket, receipt: Receipt::default() }));
+        inbox.heard(now, None, &said("n2", Some("n1"), template()));
+        inbox.heard(now, None, &said("n2", Some("n1"), ParcelKind::Receipt { ticket, receipt: Receipt::default() }));
         let told = shown(&mut inbox);
         assert!(told[0].starts_with("Parcel(") && told[1].starts_with("Receipt {"), "{told:?}");
         assert_eq!(told.len(), 2);
@@ -205,7 +270,7 @@ mod tests {
         let now = Now { mono_us: 1, unix_ns: 1 };
         let ticket = GatherTicket { shard: 1, slot: 2, generation: 3 };
         let (tenant, user) = (TenantId::default_tenant(), "ana".into());
-        inbox.heard(now, &said("n1", None, ParcelKind::Question { ticket, tenant, user }));
+        inbox.heard(now, None, &said("n1", None, ParcelKind::Question { ticket, tenant, user }));
         let [ClusterEvent::Answer { ticket: of, sessions }] = &inbox.events[..] else { panic!("{:?}", inbox.events) };
         assert_eq!((*of, sessions.len()), (ticket, 0));
         inbox.events.clear();
@@ -223,11 +288,11 @@ mod tests {
             audience: None,
             published: published(ticket),
         };
-        inbox.heard(now, &said("n1", None, publication(Some(ticket))));
+        inbox.heard(now, None, &said("n1", None, publication(Some(ticket))));
         let [ClusterEvent::Receipt { ticket: of, receipt }] = &inbox.events[..] else { panic!("{:?}", inbox.events) };
         assert_eq!((*of, *receipt), (ticket, Receipt::default()));
         inbox.events.clear();
-        inbox.heard(now, &said("n1", None, publication(None)));
+        inbox.heard(now, None, &said("n1", None, publication(None)));
         assert!(inbox.events.is_empty(), "nobody waits for it");
     }
 
@@ -235,12 +300,58 @@ mod tests {
     fn whoever_waits_for_a_topic_is_told_of_it_or_of_the_loss() {
         let (mut inbox, _) = inbox();
         let topic = |name: &str| Topic::User(TenantId::default_tenant(), name.into());
-        inbox.wait(b"a", topic("a"), 1, 7);
-        inbox.wait(b"b", topic("b"), 2, 8);
+        inbox.wait(b"a", None, topic("a"), 1, 7);
+        inbox.wait(b"b", None, topic("b"), 2, 8);
         inbox.watching(b"a");
         inbox.watching(b"a");
         assert_eq!(shown(&mut inbox).len(), 1);
-        inbox.down();
+        inbox.down(None);
         assert!(shown(&mut inbox)[0].contains("shard: 2, serial: 8"));
+    }
+
+    #[test]
+    fn partitions_that_come_back_together_are_told_of_once() {
+        let (mut inbox, _) = inbox();
+        let at = |ms: u64| Now { mono_us: ms * 1_000, unix_ns: 0 };
+        inbox.resumed(at(0), Some(3));
+        inbox.resumed(at(50), Some(4));
+        inbox.tick(at(99));
+        assert_eq!((shown(&mut inbox).len(), inbox.due_us()), (0, Some(100_000)));
+        inbox.tick(at(100));
+        assert_eq!((shown(&mut inbox), inbox.due_us()), (vec!["Resumed".to_owned()], None));
+        inbox.resumed(at(100), None);
+        assert_eq!(shown(&mut inbox), ["Resumed"]);
+    }
+
+    #[test]
+    fn what_is_said_to_several_partitions_is_one_event_when_it_is_complete() {
+        let (mut inbox, _) = inbox();
+        let now = Now::default();
+        let id = protocol::ids::NotificationId(protocol::ids::uuid_v7(1, [0; 10]));
+        let fence = said("n2", None, ParcelKind::Fence { id, partitions: vec![3, 4] });
+        let message = format!(r#"{{"type":"notification","id":"{}","payload":1,"metadata":{{}}}}"#, id.0);
+        let published = protocol::cluster::wire::Published {
+            id,
+            tenant: TenantId::default_tenant(),
+            priority: protocol::notification::Priority::Normal,
+            expires_at_unix_ms: None,
+            stream: protocol::stream::StreamSeq::default(),
+            ticket: None,
+            message: message.into(),
+        };
+        let target = protocol::notification::Target::Channels(["a".into(), "b".into()].into());
+        let publication = said("n2", None, ParcelKind::Publication { target, audience: None, published });
+        (3..5).for_each(|nth| inbox.up(Some(nth)));
+        inbox.heard(now, Some(3), &fence);
+        inbox.heard(now, Some(3), &publication);
+        assert_eq!(shown(&mut inbox).len(), 0);
+        inbox.heard(now, Some(4), &fence);
+        let events = shown(&mut inbox);
+        assert!(matches!(&events[..], [event] if event.contains("Publication")), "{events:?}");
+        // The other partition is lost with its fence.
+        inbox.heard(now, Some(3), &fence);
+        inbox.heard(now, Some(3), &publication);
+        inbox.down(Some(4));
+        assert_eq!(shown(&mut inbox).len(), 1);
     }
 }

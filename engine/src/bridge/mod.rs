@@ -5,6 +5,7 @@
 //! | `plan` | settings to a bridge, made on its shard |
 //! | `desk` | the shard's door: requests to commands and topics, what comes in to events; its two links as guests |
 //! | `inbox` | what comes in, told apart |
+//! | `fences` | publishes to several partitions of a Redis Cluster: in order, and once |
 //! | `gate` | whether the cluster has room for a connection |
 //! | `members` | who is alive |
 //! | `register` | the keys of sessions, written again before they expire and after a loss |
@@ -19,6 +20,7 @@
 //! hold, and a parcel above them is told as not sent.
 pub(crate) mod canary;
 mod desk;
+mod fences;
 pub(crate) mod figures;
 mod gate;
 mod inbox;

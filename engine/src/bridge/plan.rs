@@ -1,4 +1,5 @@
 //! Settings to a bridge: its links, its names, its figures.
+use super::desk::partitions::Partitions;
 use super::desk::{self, BridgeParts};
 use super::figures::BridgeFigures;
 use super::gate::Gate;
@@ -17,8 +18,9 @@ use storage::redis::admissions::{self, Admissions};
 use storage::redis::commands::link::{CommandConfig, CommandLink};
 use storage::redis::commands::script::Script;
 use storage::redis::feed::{FeedConfig, FeedError, FeedTiming};
+use storage::redis::partitions::PARTITIONS;
 use storage::redis::revocations::Revocations;
-use storage::redis::router::Router;
+use storage::redis::router::{PartitionedRouter, PartitionedRouterConfig, Router};
 use storage::redis::sessions::{self, Sessions};
 
 /// What the link for commands has to know from its start.
@@ -60,6 +62,7 @@ pub(crate) struct BridgePlan {
     route: Box<str>,
     router: FeedConfig,
     commands: CommandConfig,
+    partitions: Option<PartitionedRouterConfig>,
     sessions: Sessions,
     revocations: Revocations,
     admissions: Admissions,
@@ -81,7 +84,7 @@ impl BridgePlan {
         metrics: Arc<NodeMetrics>,
     ) -> Result<BridgePlan, BridgeError> {
         let (cluster, server_id) = (&settings.cluster, &*rules.server_id);
-        // In a Redis Cluster all of it is at one master: a PUBLISH counts who listens there, and no more.
+        // In a Redis Cluster this is at one master: a PUBLISH counts who listens there, and no more. Users and channels are not.
         let sessions = place.together(&cluster.session_prefix);
         let name = |topic: Topic| {
             let mut name = Vec::new();
@@ -96,19 +99,35 @@ impl BridgePlan {
             backoff: links::backoff(settings),
             timing: FeedTiming { ping_interval_ms: PING_INTERVAL_MS, ..FeedTiming::default() },
             located: place.located(&sessions),
+            sharded: false,
         };
         let mut commands = CommandConfig::new(place.url.clone(), &SCRIPTS).map_err(BridgeError::Tls)?;
         commands.located = place.located(&sessions);
         (commands.breaker, commands.backoff) = (links::breaker(settings), links::backoff(settings));
         commands.timing.command_timeout_ms = COMMAND_TIMEOUT_MS;
-        let figures = Arc::new(BridgeFigures::new());
+        let partitions = place.is_cluster().then(|| {
+            let located = place.located(&cluster.routing_channel);
+            let mut commands = commands.clone();
+            // It speaks of topics alone.
+            commands.scripts.clear();
+            commands.located = located.clone();
+            let feed = FeedConfig { purpose: "a partition of the cluster", located, sharded: true, ..router.clone() };
+            let (route, topics_max) = (cluster.routing_channel.clone(), limits::CLUSTER_TOPICS_MAX);
+            PartitionedRouterConfig { feed, commands, route, topics_max }
+        });
+        let figures = Arc::new(BridgeFigures::new(partitions.as_ref().map_or(0, |_| PARTITIONS)));
         // What a router would refuse is refused here, before anything runs.
         make_router(router.clone(), &figures, 0, Box::new(|| ())).map_err(BridgeError::Feed)?;
+        if let Some(config) = &partitions {
+            let wake: Arc<dyn Fn() + Send + Sync> = Arc::new(|| ());
+            make_partitions(config, server_id, &figures, 0, &wake).map_err(BridgeError::Feed)?;
+        }
         Ok(BridgePlan {
             server_id: server_id.into(),
             route: cluster.routing_channel.as_str().into(),
             router,
             commands,
+            partitions,
             revocations: Revocations::new(&sessions),
             admissions: Admissions::new(&sessions, cluster.session_ttl_seconds),
             sessions: Sessions::new(&sessions, server_id, cluster.session_ttl_seconds),
@@ -132,6 +151,7 @@ impl BridgePlan {
                 route,
                 router,
                 commands,
+                partitions,
                 sessions,
                 revocations,
                 session_ttl_seconds,
@@ -145,7 +165,13 @@ impl BridgePlan {
                 Ok(router) => router,
                 Err(error) => unreachable!("the same settings made a router before: {error}"),
             };
-            let wake = Arc::new(move || bell.ring());
+            let wake: Arc<dyn Fn() + Send + Sync> = Arc::new(move || bell.ring());
+            let partitions = partitions.map(|config| {
+                match make_partitions(&config, &server_id, &figures, seed.wrapping_add(2), &wake) {
+                    Ok(partitions) => partitions,
+                    Err(error) => unreachable!("the same settings made partitions before: {error}"),
+                }
+            });
             // Links that come back together must not come back in step.
             let commands = CommandLink::new(commands, Arc::clone(&figures.commands), seed.wrapping_add(1), wake);
             let parts = BridgeParts {
@@ -153,6 +179,7 @@ impl BridgePlan {
                 route,
                 router,
                 commands,
+                partitions,
                 sessions,
                 revocations,
                 gate,
@@ -163,6 +190,19 @@ impl BridgePlan {
             desk::open(parts, clock::now())
         })
     }
+}
+
+/// In each partition nodes listen to all that is said to the partition as a whole, and to their own canaries.
+fn make_partitions(
+    config: &PartitionedRouterConfig,
+    server_id: &str,
+    figures: &BridgeFigures,
+    seed: u64,
+    wake: &Arc<dyn Fn() + Send + Sync>,
+) -> Result<Partitions, FeedError> {
+    let fixed = [String::new(), format!(":{server_id}")];
+    let router = PartitionedRouter::new(config, &fixed, &figures.partitions, seed, wake)?;
+    Ok(Partitions::new(router, &config.route))
 }
 
 fn make_router(

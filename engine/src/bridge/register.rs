@@ -3,7 +3,7 @@ use protocol::clock::Now;
 use protocol::cluster::Topic;
 use protocol::limits;
 use std::collections::HashSet;
-use storage::redis::router::Cursor;
+use storage::redis::router::{Cursor, Walk};
 
 /// What is to be done about the keys of sessions.
 #[derive(Debug)]
@@ -11,9 +11,16 @@ pub(super) struct Register {
     interval_us: u64,
     due_us: u64,
     /// A walk over the topics is under way.
-    pub(super) walk: Option<Cursor>,
+    pub(super) walk: Option<Walks>,
     /// Users and channels that were left while Redis was away.
     owed: HashSet<Topic>,
+}
+
+/// Where a walk over the topics is, on one server and in a Redis Cluster.
+#[derive(Debug)]
+pub(super) struct Walks {
+    pub(super) meeting: Cursor,
+    pub(super) partitions: Walk,
 }
 
 impl Register {
@@ -34,7 +41,7 @@ impl Register {
         let is_due = now.mono_us >= self.due_us;
         if is_due {
             self.due_us = now.mono_us.saturating_add(self.interval_us);
-            self.walk = Some(Cursor::new());
+            self.walk = Some(Walks { meeting: Cursor::new(), partitions: Walk::new() });
         }
         is_due
     }

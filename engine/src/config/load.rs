@@ -340,6 +340,7 @@ fn check(settings: &Settings, problems: &mut Vec<Problem>) {
         ("ACK_REDIS_PREFIX", &settings.ack.redis_prefix),
         ("RATELIMIT_REDIS_PREFIX", &settings.rate_limit.redis_prefix),
         ("CLUSTER_SESSION_PREFIX", &cluster.session_prefix),
+        ("CLUSTER_ROUTING_CHANNEL", &cluster.routing_channel),
     ];
     for (name, prefix) in prefixes {
         if let Some(rule) = place::prefix_rule(settings.redis.url.expose(), prefix) {

@@ -278,11 +278,16 @@ impl NodeCollector {
         out.gauge("ara_cluster_members", "Nodes that are alive, this one included; 0 outside of a cluster.", members)?;
         let topics = of(|bridge| &bridge.topics);
         out.gauge("ara_cluster_topics", "Users and channels that this node listens to for others.", topics)?;
-        let age_ms = bridge.and_then(|bridge| bridge.flow.age_ms(clock::now())).unwrap_or(0);
+        let age_ms = bridge.and_then(|bridge| bridge.canary_age_ms(clock::now())).unwrap_or(0);
         out.gauge(
             "ara_cluster_canary_age_seconds",
             "Since the last canary came back through Redis; 0 before the first, and outside of a cluster.",
             age_ms as f64 / 1e3,
+        )?;
+        out.gauge(
+            "ara_cluster_stalled",
+            "Places where nodes meet, of seventeen in a Redis Cluster and else of one, from which no canary comes back.",
+            bridge.map_or(0, |bridge| bridge.stalled(clock::now()) as u64),
         )?;
         let admissions = [
             ([("result", "granted")], self.sum(|shard| shard.admissions_granted.get())),

@@ -94,6 +94,7 @@ const OWN: &[(&str, &str)] = &[
     ("ara_cluster_parcels_received_total", "counter"),
     ("ara_cluster_parcels_refused_total", "counter"),
     ("ara_cluster_parcels_sent_total", "counter"),
+    ("ara_cluster_stalled", "gauge"),
     ("ara_cluster_topics", "gauge"),
     ("ara_connections_ended_total", "counter"),
     ("ara_connections_refused_total", "counter"),

@@ -142,7 +142,7 @@ fn a_store_that_keeps_its_own_books_is_quoted() {
 
 #[test]
 fn a_node_of_a_cluster_says_so_and_counts_only_what_it_knows() {
-    let figures = Arc::new(BridgeFigures::new());
+    let figures = Arc::new(BridgeFigures::new(0));
     let view = view(&[("CLUSTER_ENABLED", "1")], RedisSnapshot { state: RedisState::Healthy, ..Default::default() });
     let host = NodeHost::new(NodeView { bridge: Some(Arc::clone(&figures)), ..view }, &[("GET", "a"), ("GET", "b")]);
     let now = Now { mono_us: 5_000_000, unix_ns: 0 };

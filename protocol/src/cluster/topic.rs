@@ -11,7 +11,8 @@
 //! their first word. Neither has a tenant a colon (C-8), and every tenant is spelled out, `default` too: the user
 //! `acme:u1` of `default` is `default:acme:u1`, and not the user `u1` of `acme`, as in the keys of mailboxes.
 //!
-//! In a Redis Cluster all nodes listen and publish at one master (`docs/decisions/0009-redis-cluster.md`); the names stay.
+//! In a Redis Cluster users and channels have a hash tag behind the prefix, `{route}:{tag}:user:…`, and each partition is listened to as a
+//! whole as `{route}:{tag}` (`docs/decisions/0009-redis-cluster.md`); the other names stay.
 use crate::ids::{self, TenantId};
 
 /// Something that nodes listen to.

@@ -17,6 +17,7 @@
 //! | `question` | `Question` | the user | `""` | `gather` |
 //! | `answer` | `Answer` | the user | `""` | `gather`, `sessions` |
 //! | `disconnect` | `Disconnect` | the user | `""` | `gather` |
+//! | `fence` | `Fence` | | `""` | `id`, `partitions` |
 //! | `revoked` | `Revoked` | the user or `""`, its tenant | `""` | `jti` or `before`; `until`; `gather` |
 //!
 //! Those of a publication are `priority`, `expires_at_unix_ms`, `stream` (epoch and seq; absent: not numbered) and
@@ -137,6 +138,15 @@ pub enum ParcelKind {
         revocation: Arc<Revocation>,
         /// Who waits for receipts of how many connections ended.
         ticket: Option<GatherTicket>,
+    },
+    /// A publication of the sender reaches users or channels of several partitions of a Redis Cluster
+    /// (`docs/decisions/0009-redis-cluster.md`): what the sender said before, in each of these, comes before it, and what it
+    /// says there afterwards comes after it.
+    Fence {
+        /// Of the publication. It follows in the first of the partitions.
+        id: NotificationId,
+        /// Where this fence is put, at most [`limits::CLUSTER_PARTITIONS_MAX`].
+        partitions: Vec<u8>,
     },
     /// The original's own message.
     Plain(Plain),

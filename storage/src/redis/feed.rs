@@ -19,10 +19,10 @@ use crate::link::transport::Transport;
 use crate::link::unreached::Unreached;
 use crate::link::wants::Wants;
 use crate::redis::link::{Flow, Link, LinkTurn, Ready, Stage};
-use crate::redis::session::Session;
+use crate::redis::session::{PubSub, Session, Step};
 use crate::redis::status::{FeedStatus, LinkState};
 use crate::redis::topology::scout::{Located, Next};
-use crate::redis::trouble::Trouble;
+use crate::redis::trouble::{self, Trouble};
 use crate::redis::url::RedisUrl;
 use fastrand::Rng;
 use protocol::clock::Now;
@@ -49,6 +49,8 @@ pub struct FeedConfig {
     pub timing: FeedTiming,
     /// Who tells where to connect, if that is not always [`FeedConfig::url`], whose login goes everywhere.
     pub located: Option<Located>,
+    /// Whether names, none of them a pattern, are of one slot, and listened to by SSUBSCRIBE where the server knows that.
+    pub sharded: bool,
 }
 
 /// The deadlines of the link.
@@ -148,6 +150,8 @@ pub struct Feed {
     generation: u32,
     /// Since when nothing was read because the caller said so.
     paused_since_us: Option<u64>,
+    /// How it will listen to the server it connects to next.
+    pubsub: PubSub,
 }
 
 enum Phase {
@@ -187,6 +191,7 @@ impl Feed {
             phase: Phase::Waiting { until_us: 0 },
             generation: 0,
             paused_since_us: None,
+            pubsub: if config.sharded { PubSub::Sharded } else { PubSub::Ordinary },
             tls,
             status,
             config,
@@ -196,6 +201,18 @@ impl Feed {
     /// Whether all names of the configuration are listened to now.
     pub fn is_up(&self) -> bool {
         matches!(&self.phase, Phase::Linked(link) if matches!(link.stage, Stage::Live { .. }))
+    }
+
+    /// How it listens, while [`Feed::is_up`]: what is published there has to be published in the same way.
+    pub fn pubsub(&self) -> PubSub {
+        self.pubsub
+    }
+
+    /// Gives the link up as if the server had taken its names away: it confirmed what nobody asked for.
+    pub(crate) fn lose(&mut self, now: Now) {
+        if self.is_up() {
+            self.end(now.mono_us, Trouble::SlotLost);
+        }
     }
 
     /// Begins or ends to listen to names beside those of the configuration, for as long as the link lasts. Said with the
@@ -320,6 +337,9 @@ impl Feed {
                 // A host that no certificate could have is found out by the handshake.
                 self.tls = self.tls.take().map(|tls| tls.at(&url.host).unwrap_or(tls));
                 self.config.url = *url;
+                if self.config.sharded {
+                    self.pubsub = PubSub::Sharded;
+                }
                 if is_told {
                     // What was held against the server before it is not this one's fault.
                     self.breaker = Breaker::new(self.config.breaker);
@@ -359,7 +379,7 @@ impl Feed {
     fn connecting(&mut self, now_us: u64, attempt: Result<(OwnedFd, Attempt), Trouble>) -> Flow {
         match attempt {
             Ok((socket, attempt)) => {
-                let session = Session::new(&self.config.url, &self.config.channels);
+                let session = Session::with(&self.config.url, &self.config.channels, self.pubsub);
                 self.generation = self.generation.wrapping_add(1);
                 let link = Link::new(Transport::new(socket), Stage::Connecting(attempt), session);
                 self.phase = Phase::Linked(Box::new(link));
@@ -387,6 +407,24 @@ impl Feed {
 
     /// The attempt, or the link, is over: says so, and when the next attempt is.
     fn end(&mut self, now_us: u64, trouble: Trouble) -> Flow {
+        if let Trouble::Server { step: Step::Subscribe, text } = &trouble
+            && self.pubsub == PubSub::Sharded
+            && text.starts_with("ERR unknown command")
+        {
+            // A server older than Redis 7. It was reached, and is asked at once in the other words; the next refusal is one.
+            self.pubsub = PubSub::Ordinary;
+            self.breaker.abandon();
+            self.phase = Phase::Waiting { until_us: now_us };
+            self.status.ended(trouble.kind());
+            tracing::info!(server = %self.config.url, purpose = self.config.purpose, "Redis knows no sharded Pub/Sub");
+            return Flow::Go;
+        }
+        if let Trouble::Server { text, .. } = &trouble
+            && trouble::is_of_slot(text)
+            && let Some(located) = &self.config.located
+        {
+            located.refused(&self.config.url, text);
+        }
         if let Some(located) = self.config.located.as_mut().filter(|_| !matches!(trouble, Trouble::Moved)) {
             located.lost();
         }

@@ -9,9 +9,9 @@ use crate::link::tls::Tls;
 use crate::link::transport::Transport;
 use crate::link::unreached::Unreached;
 use crate::redis::feed::{FeedConfig, FeedTiming, Heard};
-use crate::redis::session::{Event, Session};
+use crate::redis::session::{Event, Session, Step};
 use crate::redis::status::FeedStatus;
-use crate::redis::trouble::Trouble;
+use crate::redis::trouble::{self, Trouble};
 
 /// A way to the server and what goes over it.
 pub(super) struct Link {
@@ -202,6 +202,9 @@ impl LinkTurn<'_> {
             match event {
                 Event::Message { channel, payload } => on_heard(Heard::Message { channel, payload }),
                 Event::Changed { subscribed, name } => on_heard(Heard::Changed { subscribed, name }),
+                Event::ChangeRefused { text, .. } if trouble::is_of_slot(&text) => {
+                    return Err(Trouble::Server { step: Step::Listen, text });
+                }
                 Event::ChangeRefused { names, text } => on_heard(Heard::Refused { names, text: &text }),
                 Event::Subscribed { .. } => {}
                 Event::Ready => {
@@ -218,6 +221,7 @@ impl LinkTurn<'_> {
                 }
                 Event::Pong if self.breaker.state() == BreakerState::HalfOpen => prove |= self.proved(),
                 Event::Pong => {}
+                Event::SlotLost => return Err(Trouble::SlotLost),
                 Event::ServerError { step, text } => return Err(Trouble::Server { step, text }),
             }
         }

@@ -10,9 +10,11 @@
 use crate::redis::mailbox::keys::scoped;
 use crate::redis::topology::slots::{SLOTS, slot_of};
 use protocol::ids::TenantId;
+use protocol::limits;
 
 /// Partitions of a prefix.
-pub const PARTITIONS: usize = 16;
+pub const PARTITIONS: usize = limits::CLUSTER_PARTITIONS_MAX;
+const _: () = assert!(PARTITIONS == 16);
 
 /// The hash tag of each partition.
 const TAGS: [u8; PARTITIONS] = [10, 3, 61, 43, 11, 2, 60, 42, 12, 1, 63, 41, 13, 0, 62, 40];

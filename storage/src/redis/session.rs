@@ -9,6 +9,9 @@
 //! Once all of these names are confirmed, others may come and go ([`Session::change`]). Each is confirmed in the order it
 //! was said; a refusal of one such command ends nothing.
 //!
+//! The same by SSUBSCRIBE, where topics belong to a slot of a cluster ([`PubSub::Sharded`]): the server may then take them
+//! away by itself ([`Event::SlotLost`]).
+//!
 //! The caller reads into [`Session::room`], tells [`Session::filled`], and takes events until there is none. A message
 //! is handed out as it lies in that buffer: no copy, no allocation. What a reply claims to hold is never allocated;
 //! the buffer only follows the bytes that came.
@@ -27,6 +30,35 @@ pub const ERROR_TEXT_CHARS_MAX: usize = 200;
 
 // A read must fit the buffer beside the longest partial reply.
 const _: () = assert!(limits::READ_BYTES_MAX <= limits::REDIS_REPLY_BYTES_MAX);
+
+/// How topics are listened to and published to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PubSub {
+    /// By SUBSCRIBE and PUBLISH. In a cluster every node hears of every message.
+    Ordinary,
+    /// By SSUBSCRIBE and SPUBLISH, of Redis 7 and later, in a cluster: only the master of the topic's slot, and its
+    /// replicas, hear of a message. No patterns.
+    Sharded,
+}
+
+impl PubSub {
+    /// The command that publishes.
+    pub fn publish(self) -> &'static [u8] {
+        match self {
+            PubSub::Ordinary => b"PUBLISH",
+            PubSub::Sharded => b"SPUBLISH",
+        }
+    }
+
+    fn change(self, subscribe: bool) -> &'static [u8] {
+        match (self, subscribe) {
+            (PubSub::Ordinary, true) => b"SUBSCRIBE",
+            (PubSub::Ordinary, false) => b"UNSUBSCRIBE",
+            (PubSub::Sharded, true) => b"SSUBSCRIBE",
+            (PubSub::Sharded, false) => b"SUNSUBSCRIBE",
+        }
+    }
+}
 
 /// Something that was said to us. Borrows the session's buffer; take what you need and go on.
 #[derive(Debug, PartialEq, Eq)]
@@ -61,6 +93,9 @@ pub enum Event<'a> {
         /// Its words, as in [`Event::ServerError`].
         text: String,
     },
+    /// A slot is another server's now: names that were listened to are not any more, and nobody asked for that. The session
+    /// is of no use any more.
+    SlotLost,
     /// The server refused something; the session is of no use any more and hears nothing else.
     ServerError {
         /// What it refused.
@@ -129,6 +164,7 @@ pub struct Session {
     output: Vec<u8>,
     sent: usize,
     expected: Expected,
+    pubsub: PubSub,
     /// What must not appear in an error text.
     password: Option<Vec<u8>>,
 }
@@ -140,8 +176,9 @@ struct Expected {
     names: usize,
     confirmed: usize,
     ready_told: bool,
-    /// Names of each command of [`Session::change`] that are not confirmed.
-    changes: VecDeque<usize>,
+    /// Of each command of [`Session::change`] that is not confirmed: whether it begins to listen, and how many names are
+    /// left.
+    changes: VecDeque<(bool, usize)>,
     /// The server refused something: what else it says is of no use.
     refused: bool,
 }
@@ -170,6 +207,11 @@ impl Expected {
 impl Session {
     /// A session whose first words are ready to be sent. A name with `*`, `?` or `[` is a pattern (contract §6).
     pub fn new(url: &RedisUrl, channels: &[String]) -> Session {
+        Session::with(url, channels, PubSub::Ordinary)
+    }
+
+    /// The same in one of the two ways to listen.
+    pub fn with(url: &RedisUrl, channels: &[String], pubsub: PubSub) -> Session {
         let mut output = Vec::new();
         let auth = url.user.is_some() || url.password.is_some();
         if auth {
@@ -184,9 +226,11 @@ impl Session {
         if select {
             push_command(&mut output, &[b"SELECT", url.database.to_string().as_bytes()]);
         }
-        let (patterns, plain): (Vec<&[u8]>, Vec<&[u8]>) =
-            channels.iter().map(|name| name.as_bytes()).partition(|name| is_pattern(name));
-        for (command, names) in [(&b"SUBSCRIBE"[..], plain), (b"PSUBSCRIBE", patterns)] {
+        let (patterns, plain): (Vec<&[u8]>, Vec<&[u8]>) = channels
+            .iter()
+            .map(|name| name.as_bytes())
+            .partition(|name| pubsub == PubSub::Ordinary && is_pattern(name));
+        for (command, names) in [(pubsub.change(true), plain), (b"PSUBSCRIBE", patterns)] {
             for piece in names.chunks(COMMAND_NAMES_MAX) {
                 let mut words = vec![command];
                 words.extend_from_slice(piece);
@@ -203,7 +247,12 @@ impl Session {
             refused: false,
         };
         let password = url.password.clone();
-        Session { input: Vec::new(), start: 0, end: 0, output, sent: 0, expected, password }
+        Session { input: Vec::new(), start: 0, end: 0, output, sent: 0, expected, pubsub, password }
+    }
+
+    /// How it listens.
+    pub fn pubsub(&self) -> PubSub {
+        self.pubsub
     }
 
     /// How far the conversation is.
@@ -213,12 +262,12 @@ impl Session {
 
     /// Begins or ends to listen to names, none of them a pattern. Only once [`Event::Ready`] was told.
     pub fn change(&mut self, subscribe: bool, names: &[&[u8]]) {
-        let command: &[u8] = if subscribe { b"SUBSCRIBE" } else { b"UNSUBSCRIBE" };
+        let command = self.pubsub.change(subscribe);
         for piece in names.chunks(COMMAND_NAMES_MAX) {
             let mut words = vec![command];
             words.extend_from_slice(piece);
             push_command(&mut self.output, &words);
-            self.expected.changes.push_back(piece.len());
+            self.expected.changes.push_back((subscribe, piece.len()));
         }
     }
 
@@ -316,7 +365,7 @@ fn understand<'a>(
             let text = printable_error(&input[range], password);
             let step = expected.step();
             if step == Step::Listen
-                && let Some(names) = expected.changes.pop_front()
+                && let Some((_, names)) = expected.changes.pop_front()
             {
                 return Ok(Event::ChangeRefused { names, text });
             }
@@ -331,26 +380,33 @@ fn understand<'a>(
         _ => None,
     };
     match (bytes(&items[0]), &items[1..len]) {
-        (Some(b"message"), [channel, payload]) | (Some(b"pmessage"), [_, channel, payload]) => {
+        (Some(b"message" | b"smessage"), [channel, payload]) | (Some(b"pmessage"), [_, channel, payload]) => {
             match (bytes(channel), bytes(payload)) {
                 (Some(channel), Some(payload)) => Ok(Event::Message { channel, payload }),
                 _ => Err(SessionError::Malformed("a message without a channel or a payload")),
             }
         }
-        (Some(b"subscribe" | b"psubscribe"), [Item::Bytes(_), Item::Integer(_)])
+        (Some(b"subscribe" | b"psubscribe" | b"ssubscribe"), [Item::Bytes(_), Item::Integer(_)])
             if expected.step() == Step::Subscribe =>
         {
             expected.confirmed += 1;
             Ok(Event::Subscribed { count: expected.confirmed })
         }
-        (Some(kind @ (b"subscribe" | b"unsubscribe")), [name, Item::Integer(_)]) => {
+        // Without a name: there was nothing to leave, which is no order to leave, either.
+        (Some(b"sunsubscribe"), [Item::Bytes(_), Item::Integer(_)])
+            if !matches!(expected.changes.front(), Some((false, _))) =>
+        {
+            expected.refused = true;
+            Ok(Event::SlotLost)
+        }
+        (Some(kind @ (b"subscribe" | b"unsubscribe" | b"ssubscribe" | b"sunsubscribe")), [name, Item::Integer(_)]) => {
             match (bytes(name), expected.changes.front_mut()) {
-                (Some(name), Some(names)) => {
+                (Some(name), Some((_, names))) => {
                     *names -= 1;
                     if *names == 0 {
                         expected.changes.pop_front();
                     }
-                    Ok(Event::Changed { subscribed: kind == b"subscribe", name })
+                    Ok(Event::Changed { subscribed: matches!(kind, b"subscribe" | b"ssubscribe"), name })
                 }
                 _ => Err(SessionError::Unexpected("a confirmation")),
             }
@@ -515,6 +571,38 @@ mod tests {
         assert_eq!(heard.unwrap(), expected.map(|event| format!("{event:?}")));
         let unasked = b"*3\r\n$11\r\nunsubscribe\r\n$1\r\na\r\n:0\r\n";
         assert_eq!(hear(&mut session, unasked), Err(SessionError::Unexpected("a confirmation")));
+    }
+
+    #[test]
+    fn topics_of_a_slot_are_listened_to_in_their_own_words_until_the_server_takes_them_away() {
+        let url = RedisUrl::parse("redis://h").unwrap();
+        let mut session = Session::with(&url, &["{1}a*".to_owned()], PubSub::Sharded);
+        let said = |session: &mut Session| {
+            let said = String::from_utf8(session.output().to_vec()).unwrap().replace("\r\n", " ");
+            session.sent(session.output().len());
+            said
+        };
+        assert_eq!(said(&mut session), "*2 $10 SSUBSCRIBE $5 {1}a* ");
+        let confirmed = |kind: &str, name: &str| format!("*3\r\n${}\r\n{kind}\r\n$4\r\n{name}\r\n:1\r\n", kind.len());
+        let first = confirmed("ssubscribe", "{1}a*").replace("$4", "$5");
+        assert_eq!(hear(&mut session, first.as_bytes()).unwrap(), ["Subscribed { count: 1 }", "Ready"]);
+        session.change(true, &[b"{1}b"]);
+        session.change(false, &[b"{1}b"]);
+        assert_eq!(said(&mut session), "*2 $10 SSUBSCRIBE $4 {1}b *2 $12 SUNSUBSCRIBE $4 {1}b ");
+        let rows = [
+            (confirmed("ssubscribe", "{1}b"), Event::Changed { subscribed: true, name: b"{1}b" }),
+            (
+                "*3\r\n$8\r\nsmessage\r\n$4\r\n{1}b\r\n$1\r\nx\r\n".to_owned(),
+                Event::Message { channel: b"{1}b", payload: b"x" },
+            ),
+            (confirmed("sunsubscribe", "{1}b"), Event::Changed { subscribed: false, name: b"{1}b" }),
+            (confirmed("sunsubscribe", "{1}a"), Event::SlotLost),
+        ];
+        for (bytes, event) in rows {
+            assert_eq!(hear(&mut session, bytes.as_bytes()).unwrap(), [format!("{event:?}")]);
+        }
+        // Nothing counts any more.
+        assert_eq!(hear(&mut session, confirmed("sunsubscribe", "{1}b").as_bytes()).unwrap(), [""; 0]);
     }
 
     #[test]

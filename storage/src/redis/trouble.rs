@@ -23,6 +23,8 @@ pub(crate) enum Trouble {
     Session(SessionError),
     /// The master is another server now.
     Moved,
+    /// The slot of what is listened to is another server's now, as this one says.
+    SlotLost,
 }
 
 impl From<Unreached> for Trouble {
@@ -54,15 +56,20 @@ impl Trouble {
             Self::Silent { .. } => FeedErrorKind::Silent,
             Self::Server { step, text } => refusal(*step, text),
             Self::Session(_) => FeedErrorKind::Protocol,
-            Self::Moved => FeedErrorKind::Closed,
+            Self::Moved | Self::SlotLost => FeedErrorKind::Closed,
         }
     }
 
     /// Whether the server could not be reached, as opposed to reached and not agreed with: only this counts for the
     /// breaker (W-58).
     pub(crate) fn is_of_connection(&self) -> bool {
-        !matches!(self, Self::Tls(_) | Self::Server { .. } | Self::Session(_) | Self::Moved)
+        !matches!(self, Self::Tls(_) | Self::Server { .. } | Self::Session(_) | Self::Moved | Self::SlotLost)
     }
+}
+
+/// Whether a refusal says that the slot is elsewhere, or that nobody has it.
+pub(crate) fn is_of_slot(text: &str) -> bool {
+    matches!(text.split(' ').next(), Some("MOVED" | "ASK" | "TRYAGAIN" | "CLUSTERDOWN"))
 }
 
 /// Sorts a refusal by its code, where Redis gives one, and by what it was the answer to.
@@ -108,6 +115,9 @@ impl fmt::Display for Trouble {
             },
             Self::Session(error) => error.fmt(f),
             Self::Moved => f.write_str("the master is another server now"),
+            Self::SlotLost => {
+                f.write_str("the server says that the slot of what is listened to is not its own any more")
+            }
         }
     }
 }

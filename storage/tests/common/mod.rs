@@ -234,6 +234,7 @@ pub(crate) fn config(url: &str, channels: &[&str]) -> FeedConfig {
         backoff: BackoffConfig { initial_ms: 10, max_ms: 50 },
         timing: FeedTiming { connect_deadline_ms: 60_000, ping_interval_ms: 60_000 },
         located: None,
+        sharded: false,
     }
 }
 

@@ -279,6 +279,10 @@ fn addresses_that_are_used_must_be_ones_and_show_no_password() {
             &[("REDIS_URL", "rediss-cluster://a,b:1"), ("QUEUE_REDIS_PREFIX", "{ara}:queue")],
             r#"QUEUE_REDIS_PREFIX="{ara}:queue": must have no braces with redis-cluster://"#,
         ),
+        (
+            &[("REDIS_URL", "redis-cluster://a,b:1"), ("CLUSTER_ROUTING_CHANNEL", "{ara}")],
+            r#"CLUSTER_ROUTING_CHANNEL="{ara}": must have no braces with redis-cluster://"#,
+        ),
     ];
     for (pairs, expected) in rows {
         let problems = bad(pairs);

@@ -16,12 +16,17 @@ pub(crate) struct RedisCluster {
 impl RedisCluster {
     /// Starts it and waits until it is whole and every replica in step.
     pub(crate) fn start() -> RedisCluster {
+        RedisCluster::with(&[])
+    }
+
+    /// The same with these settings on top.
+    pub(crate) fn with(settings: &[&str]) -> RedisCluster {
         let bus_ports: Vec<Port> = (0..2 * MASTERS).map(|_| Port::free()).collect();
         let start = |bus_port: &Port| {
             let bus_port = bus_port.number.to_string();
             let mode = ["--cluster-enabled", "yes", "--cluster-port", &bus_port, "--cluster-node-timeout", "1000"];
             let more = ["--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0"];
-            Redis::with(&[&mode[..], &more].concat(), None)
+            Redis::with(&[&mode[..], &more, settings].concat(), None)
         };
         let nodes: Vec<Redis> = bus_ports.iter().map(start).collect();
         for (node, (from, to)) in nodes.iter().zip(SLOTS) {

@@ -115,6 +115,7 @@ impl Outside<'_> {
                 ParcelKind::Disconnect { ticket: required_gather(ticket)?, tenant: self.tenant()?, user: self.user()? }
             }
             "revoked" => self.revoked(ara)?,
+            "fence" => fence(ara)?,
             _ => return Err(ParcelError::UnknownKind),
         })
     }
@@ -249,6 +250,20 @@ fn receipt(ara: Json<'_>) -> Result<ParcelKind, ParcelError> {
         unkept: required(unkept, "unkept")?,
     };
     Ok(ParcelKind::Receipt { ticket: required_gather(ticket)?, receipt })
+}
+
+fn fence(ara: Json<'_>) -> Result<ParcelKind, ParcelError> {
+    let [id, partitions] = inside(ara, &["id", "partitions"])?;
+    let id = uuid(&text(id, "id")?).ok_or(ParcelError::BadShape("id"))?;
+    let partitions: Vec<u8> = elements(partitions, "partitions", limits::CLUSTER_PARTITIONS_MAX)?
+        .into_iter()
+        .map(|nth| required(Some(nth), "partitions"))
+        .collect::<Result<_, _>>()?;
+    let is_one = |nth: &u8| usize::from(*nth) < limits::CLUSTER_PARTITIONS_MAX;
+    if !partitions.iter().all(is_one) {
+        return Err(ParcelError::BadShape("partitions"));
+    }
+    Ok(ParcelKind::Fence { id: NotificationId(id), partitions })
 }
 
 fn stored(ara: Json<'_>) -> Result<ParcelKind, ParcelError> {

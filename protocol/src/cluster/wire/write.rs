@@ -18,6 +18,7 @@ pub(super) fn check_lists(kind: &ParcelKind) -> Result<(), ParcelError> {
         ParcelKind::Publication { target: Target::Channels(channels), .. } => {
             ("channels", channels.len(), limits::PUBLISH_CHANNELS_MAX)
         }
+        ParcelKind::Fence { partitions, .. } => ("partitions", partitions.len(), limits::CLUSTER_PARTITIONS_MAX),
         ParcelKind::Stored(claims) => ("claims", claims.len(), limits::CLUSTER_CLAIMS_MAX),
         ParcelKind::Answer { sessions, .. } => ("sessions", sessions.len(), limits::CLUSTER_SESSIONS_MAX),
         _ => return Ok(()),
@@ -67,6 +68,7 @@ fn addressed(kind: &ParcelKind) -> [&str; 3] {
         ParcelKind::Receipt { .. }
         | ParcelKind::Hello(_)
         | ParcelKind::Bye
+        | ParcelKind::Fence { .. }
         | ParcelKind::Stored(_)
         | ParcelKind::Canary(_) => ["", "", ""],
     }
@@ -94,6 +96,7 @@ fn kind_name(kind: &ParcelKind) -> &'static str {
         ParcelKind::Answer { .. } => "answer",
         ParcelKind::Disconnect { .. } => "disconnect",
         ParcelKind::Revoked { .. } => "revoked",
+        ParcelKind::Fence { .. } => "fence",
         // Has no `ara`; see `parcel`.
         ParcelKind::Plain(_) => "",
     }
@@ -141,6 +144,14 @@ fn details(out: &mut Vec<u8>, kind: &ParcelKind) {
             list(out, "claims", claims, |out, claim| json::write_string(out, &claim.to_string()));
         }
         ParcelKind::Template { id, .. } => text(out, "id", id),
+        ParcelKind::Fence { id, partitions } => {
+            out.extend_from_slice(br#","id":""#);
+            id.write(out);
+            out.push(b'"');
+            list(out, "partitions", partitions, |out, nth| {
+                out.extend_from_slice(itoa::Buffer::new().format(*nth).as_bytes());
+            });
+        }
         ParcelKind::Canary(canary) => number(out, "number", *canary),
         ParcelKind::Question { ticket, .. } | ParcelKind::Disconnect { ticket, .. } => gather(out, *ticket),
         ParcelKind::Revoked { revocation, ticket } => {

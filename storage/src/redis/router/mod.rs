@@ -3,17 +3,21 @@
 //! | module | what it is | touches sockets |
 //! |---|---|---|
 //! | this | [`Router`]: a [`Feed`] whose names change while it runs | yes |
+//! | `partitioned` | [`PartitionedRouter`]: a router and a link for commands for each partition of a Redis Cluster | yes |
 //! | `topics` | which names are wanted, said and confirmed | no |
 //!
 //! **Promise.** [`Watch::Listening`] and [`RouterEvent::Watching`] mean that Redis has confirmed the topic: what is
 //! published there from then on comes, for as long as the link lasts. After a loss all topics that are still wanted are
 //! asked for again, in pieces of bounded size; [`RouterEvent::Resumed`] tells when every one of them is confirmed.
 //! Topics that are asked for meanwhile go before them.
+mod partitioned;
 mod topics;
 
 use crate::link::wants::Wants;
 use crate::redis::feed::{Feed, FeedConfig, FeedError, Heard};
+use crate::redis::session::PubSub;
 use crate::redis::status::FeedStatus;
+pub use partitioned::{PartitionFigures, PartitionedRouter, PartitionedRouterConfig, Walk};
 use protocol::clock::Now;
 use protocol::limits;
 use rustix::fd::BorrowedFd;
@@ -46,6 +50,8 @@ pub struct Router {
     feed: Feed,
     topics: Topics,
     is_up: bool,
+    /// Of the last link that was up.
+    pubsub: Option<PubSub>,
     /// The server refused a topic on this link, and that was said.
     is_refusal_told: bool,
 }
@@ -64,7 +70,7 @@ impl Router {
         wake: Box<dyn Fn() + Send + Sync>,
     ) -> Result<Router, FeedError> {
         let feed = Feed::new(config, status, seed, wake)?;
-        Ok(Router { feed, topics: Topics::new(topics_max), is_up: false, is_refusal_told: false })
+        Ok(Router { feed, topics: Topics::new(topics_max), is_up: false, pubsub: None, is_refusal_told: false })
     }
 
     /// Listens to a topic. Without a link it is remembered.
@@ -80,6 +86,17 @@ impl Router {
     /// Whether the topic is listened to, or was asked for on this link: as Redis counts when it is published to.
     pub fn listens(&self, topic: &[u8]) -> bool {
         self.topics.listens(topic)
+    }
+
+    /// Whether the topic is wanted, or being left.
+    pub fn knows(&self, topic: &[u8]) -> bool {
+        self.topics.knows(topic)
+    }
+
+    /// How it listens, or did before it lost its link; `None` until it was up once. What is published to its topics has to
+    /// be published in the same way.
+    pub fn pubsub(&self) -> Option<PubSub> {
+        self.pubsub
     }
 
     /// Whether the link is up.
@@ -109,9 +126,12 @@ impl Router {
     ) -> Wants {
         self.say(on_event);
         let Router { feed, topics, is_refusal_told, .. } = self;
+        let mut is_out_of_turn = false;
         let mut wants = feed.turn(now, readable, writable, paused, &mut |heard| match heard {
             Heard::Message { channel, payload } => on_event(RouterEvent::Message { topic: channel, payload }),
-            Heard::Changed { subscribed, name } => topics.confirmed(subscribed, name, &mut |told| tell(told, on_event)),
+            Heard::Changed { subscribed, name } => {
+                is_out_of_turn |= !topics.confirmed(subscribed, name, &mut |told| tell(told, on_event));
+            }
             Heard::Refused { names, text } => {
                 if !std::mem::replace(is_refusal_told, true) {
                     tracing::error!(
@@ -123,10 +143,15 @@ impl Router {
                 topics.refused(names, &mut |told| tell(told, on_event));
             }
         });
+        if is_out_of_turn {
+            self.feed.lose(now);
+            wants.again = true;
+        }
         let is_up = self.feed.is_up();
         match (std::mem::replace(&mut self.is_up, is_up), is_up) {
             (false, true) => {
                 self.is_refusal_told = false;
+                self.pubsub = Some(self.feed.pubsub());
                 self.topics.up();
                 on_event(RouterEvent::Up);
             }

@@ -101,6 +101,11 @@ impl Topics {
         self.order.len()
     }
 
+    /// Whether it has the topic, wanted or being left.
+    pub(super) fn knows(&self, name: &[u8]) -> bool {
+        self.known.contains_key(name)
+    }
+
     pub(super) fn listens(&self, name: &[u8]) -> bool {
         self.known.get(name).is_some_and(|topic| topic.link == self.link && topic.is_said)
     }
@@ -215,11 +220,14 @@ impl Topics {
         None
     }
 
-    /// The server confirmed a name. It does so in the order they were said; the session lets nothing else through.
-    pub(super) fn confirmed(&mut self, subscribed: bool, name: &[u8], on_told: &mut dyn FnMut(Told<'_>)) {
-        let Some(Asked::Name(asked)) = self.asked.front() else { return };
-        debug_assert_eq!(**asked, *name, "confirmations come in order");
-        self.pop(subscribed, on_told);
+    /// The server confirmed a name. It does so in the order they were said.
+    /// Whether it was its turn: a server that takes a topic away while others are being left confirms what nobody said.
+    pub(super) fn confirmed(&mut self, subscribed: bool, name: &[u8], on_told: &mut dyn FnMut(Told<'_>)) -> bool {
+        let is_its_turn = matches!(self.asked.front(), Some(Asked::Name(asked)) if **asked == *name);
+        if is_its_turn {
+            self.pop(subscribed, on_told);
+        }
+        is_its_turn
     }
 
     /// The server does not let us: as good as confirmed, for nobody can wait for it.

@@ -38,7 +38,7 @@ impl Scene {
     fn confirm(&mut self) {
         let (subscribed, name) = self.said.pop_front().unwrap();
         let Scene { topics, told, .. } = self;
-        topics.confirmed(subscribed, name.as_bytes(), &mut |event| note(told, event));
+        assert!(topics.confirmed(subscribed, name.as_bytes(), &mut |event| note(told, event)));
     }
 
     fn take(&mut self) -> Vec<String> {
