@@ -42,6 +42,10 @@ pub const OUTBOX_CONTROL_BYTES_MAX: usize = 128 * 1024;
 pub const OUTBOX_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Frames waiting for one connection, in number. More: as above.
 pub const OUTBOX_FRAMES_MAX: usize = 16_384;
+/// What the kernel keeps of one client's output (`SO_SNDBUF`; at most `net.core.wmem_max`, and doubled for its own use).
+/// Left to itself it keeps up to 4 MiB of everybody who does not read: memory that nobody counts, that is slow to come by,
+/// and that no urgent frame overtakes. Enough for some megabytes a second to a client a tenth of a second away.
+pub const SOCKET_SEND_BUFFER_BYTES: usize = 256 * 1024;
 /// How long output may wait without the socket taking a byte. Longer: close 4008.
 pub const OUTBOX_STALL_MS: u64 = 30_000;
 /// How long a frame may wait whose connection's socket is full, even if it takes a little now and then. Longer: mail is put
@@ -353,6 +357,8 @@ pub const RECONNECT_AFTER_SECONDS: std::ops::RangeInclusive<u32> = 1..=10;
 
 // A frame that is allowed in must be allowed out again.
 const _: () = assert!(SEND_BODY_BYTES_MAX < OUTBOX_BYTES_MAX);
+// One write fits the kernel's buffer, or no connection would ever be through with one.
+const _: () = assert!(WRITE_BYTES_MAX <= SOCKET_SEND_BUFFER_BYTES / 2);
 // Age is for those who take a little; who takes nothing is closed before.
 const _: () = assert!(OUTBOX_STALL_MS < OUTBOX_AGE_MS);
 // One full outbox is never the worst of all by itself, and one fan-out does not hold its tenant back.

@@ -1,6 +1,6 @@
 //! Accepting: one listener per shard on the same address, the kernel spreads the connects (`SO_REUSEPORT`).
 use super::poller::{Poller, Token};
-use protocol::limits::LISTEN_BACKLOG;
+use protocol::limits::{LISTEN_BACKLOG, SOCKET_SEND_BUFFER_BYTES};
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::{
@@ -41,6 +41,8 @@ impl ListenerFd {
         let socket = socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
         sockopt::set_socket_reuseaddr(&socket, true)?;
         sockopt::set_socket_reuseport(&socket, true)?;
+        // Whoever is accepted here has the same, so it costs no connect anything.
+        sockopt::set_socket_send_buffer_size(&socket, SOCKET_SEND_BUFFER_BYTES)?;
         bind(&socket, &address)?;
         listen(&socket, LISTEN_BACKLOG)?;
         Ok(ListenerFd(socket))
