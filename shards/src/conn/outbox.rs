@@ -28,6 +28,9 @@ pub struct Delivery {
     pub mail: Option<Box<MailTag>>,
     /// Outboxes of this shard it waits in.
     waits_in: Cell<u32>,
+    /// Of the publication, so that a connection need not look there.
+    is_urgent: bool,
+    may_expire: bool,
 }
 
 // With the two counts of its `Rc`.
@@ -54,7 +57,18 @@ impl MailTag {
 impl Delivery {
     /// One that waits nowhere yet.
     pub fn new(publication: Arc<Publication>, places: Places, mail: Option<Box<MailTag>>) -> Delivery {
-        Delivery { publication, places, mail, waits_in: Cell::new(0) }
+        let (is_urgent, may_expire) = (publication.priority.is_urgent(), publication.expires_at_us.is_some());
+        Delivery { publication, places, mail, waits_in: Cell::new(0), is_urgent, may_expire }
+    }
+
+    /// It was pushed into so many outboxes: memory that it occupies by that, in bytes.
+    pub fn entered(&self, outboxes: usize) -> usize {
+        if outboxes == 0 {
+            return 0;
+        }
+        let room_bytes = if self.waits_in.get() == 0 { self.room_bytes() } else { 0 };
+        self.waits_in.set(self.waits_in.get() + outboxes as u32);
+        room_bytes + outboxes * ENTRY_ROOM_BYTES
     }
 
     /// Outboxes of this shard it waits in.
@@ -72,10 +86,6 @@ impl Delivery {
     fn let_go(&self) -> usize {
         self.waits_in.set(self.waits_in.get() - 1);
         ENTRY_ROOM_BYTES + if self.waits_in.get() == 0 { self.room_bytes() } else { 0 }
-    }
-
-    fn is_urgent(&self) -> bool {
-        self.publication.priority.is_urgent()
     }
 }
 
@@ -119,6 +129,10 @@ pub struct Full;
 /// Room in the control lane that is not worth giving back, or making.
 const CONTROL_ROOM_BYTES: usize = 4_096;
 
+// An outbox holds four MiB of frames, and control that is read no further above its bound: what is counted here in 32 bits
+// fits them. With more than these 96 bytes, a connection that is delivered to costs a cache line more.
+const _: () = assert!(size_of::<Outbox>() <= 96 && limits::OUTBOX_BYTES_MAX < u32::MAX as usize / 4);
+
 /// The outbox of one connection. It exists only while something waits; empty ones go back to the shard's pool.
 #[derive(Debug, Default)]
 pub struct Outbox {
@@ -126,7 +140,7 @@ pub struct Outbox {
     control_sent: usize,
     frames: VecDeque<Rc<Delivery>>,
     /// Bytes of the first frame that are already out.
-    head_sent: usize,
+    head_sent: u32,
     /// Bytes of all frames, the first one's sent part included.
     frame_bytes: usize,
     /// Urgent frames among them.
@@ -137,21 +151,21 @@ pub struct Outbox {
     /// behind what has begun to go out.
     backlog: bool,
     /// Memory that is free since [`Outbox::take_freed`] was asked, in bytes.
-    freed_bytes: usize,
+    freed_bytes: u32,
     /// Since when output waits without the socket taking a byte.
     pub waiting_since_us: u64,
 }
 
 impl Outbox {
-    /// Queues a shared frame; its bytes are `len` on the connection's transport.
+    /// Queues a shared frame; its bytes are `len` on the connection's transport. Once it has been pushed wherever it goes,
+    /// it is to be told: [`Delivery::entered`].
     pub fn push(&mut self, delivery: &Rc<Delivery>, len: usize) -> Result<(), Full> {
         if self.frame_bytes + len > limits::OUTBOX_BYTES_MAX || self.frames.len() >= limits::OUTBOX_FRAMES_MAX {
             return Err(Full);
         }
-        delivery.waits_in.set(delivery.waits_in.get() + 1);
         self.frame_bytes += len;
-        self.expiring |= delivery.publication.expires_at_us.is_some();
-        if delivery.is_urgent() {
+        self.expiring |= delivery.may_expire;
+        if delivery.is_urgent {
             self.push_urgent(delivery);
         } else {
             self.frames.push_back(Rc::clone(delivery));
@@ -162,7 +176,7 @@ impl Outbox {
     /// Behind the urgent frames that wait. Moves at most the shorter part of the queue, [`limits::OUTBOX_FRAMES_MAX`]
     /// pointers in all.
     fn push_urgent(&mut self, delivery: &Rc<Delivery>) {
-        let begun_before = self.begun().is_some_and(|begun| !begun.is_urgent());
+        let begun_before = self.begun().is_some_and(|begun| !begun.is_urgent);
         let at = if self.backlog { self.urgent as usize + usize::from(begun_before) } else { self.frames.len() };
         self.urgent += 1;
         self.frames.insert(at, Rc::clone(delivery));
@@ -174,7 +188,7 @@ impl Outbox {
             return;
         }
         let begun = usize::from(self.head_sent > 0);
-        self.frames.make_contiguous()[begun..].sort_by_key(|delivery| !delivery.is_urgent());
+        self.frames.make_contiguous()[begun..].sort_by_key(|delivery| !delivery.is_urgent);
     }
 
     /// Whether urgent frames may stand before older ones.
@@ -184,7 +198,7 @@ impl Outbox {
 
     /// Memory that is free since the last time, in bytes: frames that wait nowhere on this shard any more, and entries.
     pub fn take_freed(&mut self) -> usize {
-        std::mem::take(&mut self.freed_bytes)
+        std::mem::take(&mut self.freed_bytes) as usize
     }
 
     /// The control lane, to append to.
@@ -199,7 +213,7 @@ impl Outbox {
 
     /// Frame bytes that wait.
     pub fn frame_bytes(&self) -> usize {
-        self.frame_bytes - self.head_sent
+        self.frame_bytes - self.head_sent as usize
     }
 
     /// Whether nothing waits.
@@ -215,8 +229,8 @@ impl Outbox {
 
     /// Drops everything.
     pub fn clear(&mut self) {
-        self.freed_bytes +=
-            self.frames.drain(..).map(|delivery| delivery.let_go()).sum::<usize>() + self.control_bytes();
+        let freed = self.frames.drain(..).map(|delivery| delivery.let_go()).sum::<usize>() + self.control_bytes();
+        self.freed_bytes += freed as u32;
         self.control.clear();
         (self.control_sent, self.head_sent, self.frame_bytes, self.urgent) = (0, 0, 0, 0);
         (self.expiring, self.backlog) = (false, false);
@@ -235,8 +249,8 @@ impl Outbox {
             let keep = keeps(delivery);
             if keep {
                 bytes += transport.bytes(delivery).len();
-                urgent += u32::from(delivery.is_urgent());
-                expiring |= delivery.publication.expires_at_us.is_some();
+                urgent += u32::from(delivery.is_urgent);
+                expiring |= delivery.may_expire;
             } else {
                 freed += delivery.let_go();
                 gone(delivery);
@@ -244,7 +258,7 @@ impl Outbox {
             keep
         });
         (self.frame_bytes, self.urgent, self.expiring) = (bytes, urgent, expiring);
-        self.freed_bytes += freed;
+        self.freed_bytes += freed as u32;
         self.backlog &= !self.is_empty();
         before - self.frames.len()
     }
@@ -302,7 +316,7 @@ impl Outbox {
         let mut frames = self.frames.iter();
         if self.head_sent > 0 {
             let Some(head) = frames.next() else { return control };
-            let rest = &transport.bytes(head)[self.head_sent..];
+            let rest = &transport.bytes(head)[self.head_sent as usize..];
             if rest.len() + control.len() > limits::WRITE_BYTES_MAX {
                 return rest;
             }
@@ -351,7 +365,7 @@ impl Outbox {
         }
         let control = len.min(self.control_bytes());
         self.control_sent += control;
-        self.freed_bytes += control;
+        self.freed_bytes += control as u32;
         len -= control;
         if self.control_sent == self.control.len() {
             self.control.clear();
@@ -374,15 +388,15 @@ impl Outbox {
     fn advance_head(&mut self, len: usize, transport: Transport, mail: &mut Vec<Rc<Delivery>>) -> usize {
         let Some(head) = self.frames.front() else { return len };
         let whole = transport.bytes(head).len();
-        let rest = whole - self.head_sent;
+        let rest = whole - self.head_sent as usize;
         if len < rest {
-            self.head_sent += len;
+            self.head_sent += len as u32;
             return 0;
         }
         if let Some(through) = self.frames.pop_front() {
-            self.freed_bytes += through.let_go();
+            self.freed_bytes += through.let_go() as u32;
             if self.urgent > 0 {
-                self.urgent -= u32::from(through.is_urgent());
+                self.urgent -= u32::from(through.is_urgent);
             }
             if through.mail.is_some() {
                 mail.push(through);
@@ -413,15 +427,16 @@ impl Outbox {
         let bytes: usize = self.frames.iter().map(|delivery| transport.bytes(delivery).len()).sum();
         assert_eq!(self.frame_bytes, bytes, "bytes of {} frames", self.frames.len());
         assert!(
-            self.head_sent == 0 || self.frames.front().is_some_and(|head| self.head_sent < transport.bytes(head).len())
+            self.head_sent == 0
+                || self.frames.front().is_some_and(|head| (self.head_sent as usize) < transport.bytes(head).len())
         );
         assert!(self.control_sent <= self.control.len());
-        let urgent = self.frames.iter().filter(|delivery| delivery.is_urgent()).count();
+        let urgent = self.frames.iter().filter(|delivery| delivery.is_urgent).count();
         assert_eq!(self.urgent as usize, urgent, "urgent ones of {} frames", self.frames.len());
         assert!(self.backlog || self.head_sent == 0, "what has begun and has not ended is a backlog");
         let behind_begun = self.frames.iter().skip(usize::from(self.head_sent > 0));
         assert!(
-            !self.backlog || behind_begun.is_sorted_by_key(|delivery| !delivery.is_urgent()),
+            !self.backlog || behind_begun.is_sorted_by_key(|delivery| !delivery.is_urgent),
             "ordinary before urgent"
         );
         assert_eq!(self.freed_bytes, 0, "freed and not told");

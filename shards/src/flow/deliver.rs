@@ -1,5 +1,5 @@
 //! Delivery into the outboxes of this shard. Nothing is written here: outboxes queue, the rim writes once per turn.
-use crate::conn::outbox::{Delivery, ENTRY_ROOM_BYTES, Transport};
+use crate::conn::outbox::{Delivery, Transport};
 use crate::conn::{Connection, Phase};
 use crate::effect::Effects;
 use crate::flow::mail::PutBack;
@@ -106,7 +106,6 @@ impl Shard {
         // The SSE bytes are only made when somebody reads them.
         let mut lens: [Option<usize>; 3] = [None; 3];
         let (mut delivered, mut failed, mut bytes) = (0, 0, 0);
-        let is_new = delivery.waits_in() == 0;
         let writes = writes_of(tenant);
         let newly_dirty = dirty.queue(writes);
         let dirty_before = newly_dirty.len();
@@ -155,10 +154,7 @@ impl Shard {
             }
         }
         dirty.added(writes, dirty_before);
-        if delivered > 0 {
-            *outbox_room_bytes +=
-                delivered as usize * ENTRY_ROOM_BYTES + if is_new { delivery.room_bytes() } else { 0 };
-        }
+        *outbox_room_bytes += delivery.entered(delivered as usize);
         tally.delivered_to += delivered;
         tally.failed += failed;
         self.tenants.get_mut(tenant).delivered += delivered;

@@ -57,9 +57,26 @@ impl<T> Turns<T> {
 
     /// Takes the next, and whose it is, at the price of one. `None` when nothing waits.
     pub fn pop(&mut self) -> Option<(u32, T)> {
-        let (queue, item, _) = self.take()?;
-        self.spend(queue, 1);
+        let queue = *self.order.front()?;
+        let waiting = &mut self.queues[queue as usize].waiting;
+        let item = waiting.pop_front()?;
+        self.len = self.len.saturating_sub(1);
+        self.left = self.left.saturating_sub(1);
+        if self.left == 0 || waiting.is_empty() {
+            self.next_turn(queue);
+        }
         Some((queue, item))
+    }
+
+    /// Takes all there is, in the order of turns.
+    pub fn pop_all(&mut self, out: &mut Vec<T>) {
+        while let Some(queue) = self.order.front().copied() {
+            let waiting = &mut self.queues[queue as usize].waiting;
+            let taken = waiting.len().min(self.left);
+            out.extend(waiting.drain(..taken));
+            self.len = self.len.saturating_sub(taken);
+            self.next_turn(queue);
+        }
     }
 
     /// Takes the next, whose it is, and what it may cost. To be followed by [`Turns::put_back`], if something of it is left,
@@ -82,20 +99,25 @@ impl<T> Turns<T> {
     /// What was taken from the first queue cost so much.
     pub fn spend(&mut self, queue: u32, cost: usize) {
         debug_assert_eq!(self.order.front(), Some(&queue), "not its turn");
-        let Queue { waiting, stands } = &mut self.queues[queue as usize];
-        let is_empty = waiting.is_empty();
         self.left = self.left.saturating_sub(cost);
-        if is_empty && waiting.capacity() > self.room_max {
+        if self.left == 0 || self.queues[queue as usize].waiting.is_empty() {
+            self.next_turn(queue);
+        }
+    }
+
+    /// The first queue has given its quantum, or all it had.
+    #[cold]
+    fn next_turn(&mut self, queue: u32) {
+        let Queue { waiting, stands } = &mut self.queues[queue as usize];
+        *stands = !waiting.is_empty();
+        if waiting.is_empty() && waiting.capacity() > self.room_max {
             *waiting = VecDeque::new();
         }
-        if is_empty || self.left == 0 {
-            self.order.pop_front();
-            self.left = self.quantum;
-            *stands = !is_empty;
-            if !is_empty {
-                self.order.push_back(queue);
-            }
+        self.order.pop_front();
+        if *stands {
+            self.order.push_back(queue);
         }
+        self.left = self.quantum;
     }
 
     /// Takes the first of one queue, out of turn, if `which` says so.
@@ -179,8 +201,16 @@ mod tests {
             }
         }
         let expected = [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 2), (2, 3)];
+        let mut all = Turns::new(2, 8);
+        for (queue, n) in (0..4).flat_map(|n| (0..3).map(move |queue| (queue, n))) {
+            all.push(queue, (queue, n));
+        }
         assert_eq!(taken(&mut turns, 99), expected);
         assert!(turns.is_empty() && turns.queues().next().is_none());
+        let mut out = Vec::new();
+        all.pop_all(&mut out);
+        assert_eq!(out, expected);
+        all.check();
     }
 
     #[test]

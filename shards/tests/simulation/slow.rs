@@ -88,14 +88,12 @@ fn mail_that_was_overtaken_goes_back_into_its_mailbox_in_order() {
         }
         world.clients[ana].reset = true;
         world.settle();
+        // Who takes all that it is given has no backlog, and hears the mailbox as it is.
+        world.cuts = false;
         let late = world.websocket("ana");
         world.settle();
-        let heard = heard(&world, late);
-        let numbers: Vec<usize> = heard.iter().map(|heard| heard.n).collect();
-        assert!(numbers.len() > 20, "seed {seed}: {numbers:?}");
-        for class in [true, false] {
-            assert!(of_class(&heard, class).is_sorted(), "seed {seed}: {numbers:?}");
-        }
+        let numbers: Vec<usize> = heard(&world, late).iter().map(|heard| heard.n).collect();
+        assert!(numbers.len() > 20 && numbers.is_sorted(), "seed {seed}: {numbers:?}");
     });
 }
 

@@ -70,7 +70,7 @@ pub(crate) struct World {
     /// Whether every call is followed by a look at all tables.
     pub(crate) checks: bool,
     /// Whether sockets take less than they are given, now and then.
-    cuts: bool,
+    pub(crate) cuts: bool,
     /// Whether what waits is noted in `seen` before each write.
     pub(crate) watches: bool,
     /// Which shard has the bridge to other nodes, and what it is asked.

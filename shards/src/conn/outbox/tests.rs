@@ -26,6 +26,7 @@ fn delivery_of(priority: Priority, text: &str, expires_at_us: Option<u64>) -> Rc
 
 fn push(outbox: &mut Outbox, delivery: &Rc<Delivery>) {
     outbox.push(delivery, Transport::WebSocket.bytes(delivery).len()).unwrap();
+    delivery.entered(1);
 }
 
 /// Writes the outbox dry in pieces of at most `piece` bytes; control is appended after the first piece.
@@ -92,6 +93,7 @@ fn the_bound_is_in_bytes_and_nothing_is_queued_above_it() {
     let mut outbox = Outbox::default();
     let len = Transport::WebSocket.bytes(&big).len();
     let taken = (0..10).take_while(|_| outbox.push(&big, len).is_ok()).count();
+    big.entered(taken);
     assert_eq!(taken, limits::OUTBOX_BYTES_MAX / len);
     assert_eq!(outbox.frame_bytes(), taken * len);
 }
