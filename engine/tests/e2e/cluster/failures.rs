@@ -80,6 +80,10 @@ fn a_node_has_a_fault(fault: Fault, class: Class) {
     }
     if fault == Fault::Stopped {
         assert_eq!(a.await_exit().code(), Some(0), "an orderly end");
+        if class == Class::Written {
+            // What came before the signal took effect was written to this connection, and is in no mailbox.
+            here.hear_to_the_end(&mut ear);
+        }
     }
     await_homes(&redis, &b, &[]);
     await_connections(&b, 1);
