@@ -133,7 +133,6 @@ pub(super) fn keep(unsent: &mut HashMap<Topic, Arc<Parcel>>, hint: Option<Hint>)
 }
 
 /// Redis said what became of a parcel, or nobody knows.
-#[expect(clippy::too_many_arguments, reason = "parts of the bridge, one of which is busy with its link")]
 pub(super) fn parcel_answered(
     inbox: &mut Inbox,
     figures: &BridgeFigures,
