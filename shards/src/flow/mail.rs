@@ -327,15 +327,7 @@ impl Shard {
         }
         self.read_on_all(now, key, effects);
         let queued = mail.len() as u64;
-        self.job_of(
-            now,
-            job,
-            |tally| {
-                tally.delivered_to += took;
-                tally.queued += queued;
-            },
-            effects,
-        );
+        self.job_kept(now, job, took, queued, effects);
     }
 
     /// Mail could not be kept. Whoever waits is told; what nobody is told about is tried again.
@@ -381,6 +373,15 @@ impl Shard {
             self.mailroom.retry_pace.begin();
             self.ask_append(what, None, true, None, effects);
         }
+    }
+
+    /// So much of a job was kept, and so many connections took it.
+    pub(crate) fn job_kept(&mut self, now: Now, job: Option<u64>, took: u64, queued: u64, effects: &mut Effects) {
+        let count = |tally: &mut Receipt| {
+            tally.delivered_to += took;
+            tally.queued += queued;
+        };
+        self.job_of(now, job, count, effects);
     }
 
     pub(crate) fn job_of(

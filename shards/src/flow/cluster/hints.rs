@@ -61,15 +61,7 @@ impl Shard {
         }
         self.read_on_all(now, key, effects);
         let queued = positions.len() as u64;
-        self.job_of(
-            now,
-            job,
-            |tally| {
-                tally.delivered_to += took;
-                tally.queued += queued;
-            },
-            effects,
-        );
+        self.job_kept(now, job, took, queued, effects);
     }
 
     #[expect(clippy::too_many_arguments, reason = "one hint, spelled out")]
