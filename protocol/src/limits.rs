@@ -309,6 +309,13 @@ pub const CLUSTER_FENCED_MAX: usize = 4_096;
 pub const CLUSTER_FENCED_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Fences that were given up and are remembered, so that what comes of them late holds nothing.
 pub const CLUSTER_FENCES_REMEMBERED_MAX: usize = 1_024;
+/// Bytes of the publications in one bundle. One that has no room for the next is sent; a publication that is longer by
+/// itself is sent alone.
+pub const CLUSTER_BUNDLE_BYTES_MAX: usize = 128 * 1024;
+/// Publications in one bundle. One that has them is sent; one with more is skipped when it comes.
+pub const CLUSTER_BUNDLE_PUBLICATIONS_MAX: usize = 1_024;
+/// How long, in microseconds, a publication waits for others of its bundle: nobody is known to be there to hear it.
+pub const CLUSTER_BUNDLE_WAIT_US: u64 = 10_000;
 /// From one canary to the next.
 pub const CANARY_INTERVAL_MS: u64 = 500;
 /// How old the last canary that came back may be while messages are said to flow.

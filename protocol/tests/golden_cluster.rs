@@ -2,7 +2,7 @@
 use protocol::auth::revocation::{Revocation, Revoked};
 use protocol::clock::Now;
 use protocol::cluster::GatherTicket;
-use protocol::cluster::wire::{Claim, Hello, Parcel, ParcelKind, Plain, Published};
+use protocol::cluster::wire::{Bundle, Bundled, Claim, Hello, Parcel, ParcelKind, Plain, Published};
 use protocol::frame::{EventName, Frame};
 use protocol::ids::{ConnectionId, NotificationId, TenantId};
 use protocol::json;
@@ -60,6 +60,20 @@ fn names(names: &[&str]) -> Vec<Box<str>> {
 fn publication(target: Target, audience: Option<Audience>, published: Published) -> ParcelKind {
     ParcelKind::Publication { target, audience, published }
 }
+
+fn bundled(target: Target, audience: Option<Audience>, expires_at_unix_ms: Option<u64>) -> Bundled {
+    Bundled { target, audience, published: Published { expires_at_unix_ms, ..bare() } }
+}
+
+/// One of each kind, as they stand in a bundle; `MESSAGE` is the message.
+const BUNDLED: &str = concat!(
+    r#"{"kind":"user","tenant_id":"acme","user_id":"u\"1","priority":"Normal","expires_at_unix_ms":1767323045123,"message":MESSAGE},"#,
+    r#"{"kind":"channel","tenant_id":"acme","priority":"Normal","channel":"orders","message":MESSAGE},"#,
+    r#"{"kind":"users","tenant_id":"acme","priority":"Normal","users":["u1","u2"],"message":MESSAGE},"#,
+    r#"{"kind":"channels","tenant_id":"acme","priority":"Normal","channels":["orders","a b"],"message":MESSAGE},"#,
+    r#"{"kind":"broadcast","tenant_id":"acme","priority":"Normal","audience":{"type":"Roles","value":["admin"]},"message":MESSAGE},"#,
+    r#"{"kind":"broadcast","tenant_id":"acme","priority":"Normal","message":MESSAGE}"#
+);
 
 fn hello() -> Hello {
     Hello {
@@ -176,6 +190,18 @@ fn every_kind_has_its_bytes_and_is_understood() {
             ParcelKind::Fence { id: ID, partitions: vec![7, 0, 15] },
             word("", "", r#""kind":"fence","id":"550e8400-e29b-41d4-a716-446655440000","partitions":[7,0,15]"#),
         ),
+        (
+            ParcelKind::Bundle(vec![
+                bundled(Target::User("u\"1".into()), None, Some(1_767_323_045_123)),
+                bundled(Target::Channel("orders".into()), None, None),
+                bundled(Target::Users(names(&["u1", "u2"]).into()), None, None),
+                bundled(Target::Channels(names(&["orders", "a b"]).into()), None, None),
+                bundled(Target::Broadcast, Some(Audience::Roles(names(&["admin"]))), None),
+                bundled(Target::Broadcast, None, None),
+            ]),
+            word("", "", &format!(r#""kind":"bundle","publications":[{BUNDLED}]"#).replace("MESSAGE", MESSAGE)),
+        ),
+        (ParcelKind::Bundle(Vec::new()), word("", "", r#""kind":"bundle","publications":[]"#)),
         (ParcelKind::Canary(42), word("", "", r#""kind":"canary","number":42"#)),
         (
             ParcelKind::Question { ticket: TICKET, tenant: acme(), user: "u1".into() },
@@ -226,6 +252,67 @@ fn every_kind_has_its_bytes_and_is_understood() {
         assert!(text.contains(r#","from_server":"n1","to_server":"n2""#), "{text}");
         assert_eq!(Parcel::decode(text.as_bytes()), Ok(parcel));
     }
+}
+
+#[test]
+fn a_bundle_is_put_together_from_publications() {
+    let now = Now { mono_us: 5_000_000, unix_ns: 1_767_323_045_123_456_789 };
+    let publication = |target, audience, expires_at_us| Publication {
+        id: ID,
+        tenant: acme(),
+        target,
+        audience,
+        priority: Priority::Normal,
+        expires_at_us,
+        accepted_at_us: now.mono_us,
+        frame: Frame::new(EventName::Notification, Some(ID), MESSAGE.as_bytes()),
+    };
+    let all = [
+        publication(Target::User("u1".into()), Some(Audience::All), Some(now.mono_us + 1_000)),
+        publication(Target::Broadcast, Some(Audience::All), None),
+    ];
+    let of = |one: &Publication| match publication_of(one, now) {
+        ParcelKind::Publication { target, published, .. } => {
+            Bundled { audience: one.audience.clone().filter(|_| target == Target::Broadcast), target, published }
+        }
+        other => panic!("{other:?}"),
+    };
+    let mut bundle = Bundle::new("n1");
+    for _ in 0..2 {
+        assert!(all.iter().all(|one| bundle.push(now, one)));
+        assert_eq!(bundle.publications(), 2);
+        let text = bundle.send(|bytes| String::from_utf8(bytes.to_vec()).expect("a parcel is text"));
+        assert_eq!(bundle.publications(), 0);
+        assert_eq!(text, encoded(&from_n1(ParcelKind::Bundle(all.iter().map(of).collect()))));
+        assert!(bundle.is_own(text.as_bytes()) && !Bundle::new("n2").is_own(text.as_bytes()));
+        assert!(!bundle.is_own(encoded(&from_n1(ParcelKind::Bye)).as_bytes()));
+    }
+}
+
+#[test]
+fn a_bundle_that_is_full_is_as_it_was() {
+    let sized = |bytes: usize| {
+        let message = MESSAGE.replacen("x", &"x".repeat(bytes), 1);
+        Publication {
+            id: ID,
+            tenant: acme(),
+            target: Target::Broadcast,
+            audience: None,
+            priority: Priority::Normal,
+            expires_at_us: None,
+            accepted_at_us: 0,
+            frame: Frame::new(EventName::Notification, Some(ID), message.as_bytes()),
+        }
+    };
+    let mut bundle = Bundle::new("n1");
+    assert!(!bundle.push(Now::default(), &sized(limits::CLUSTER_BUNDLE_BYTES_MAX)), "by itself");
+    assert!(!bundle.push(Now::default(), &sized(limits::CLUSTER_BUNDLE_BYTES_MAX - 100)), "with what belongs to it");
+    let half = sized(limits::CLUSTER_BUNDLE_BYTES_MAX / 2);
+    assert!(bundle.push(Now::default(), &half) && !bundle.push(Now::default(), &half));
+    let text = bundle.send(<[u8]>::to_vec);
+    let Ok(ParcelKind::Bundle(all)) = Parcel::decode(&text).map(|parcel| parcel.kind) else { panic!("{text:?}") };
+    assert_eq!(all.len(), 1);
+    assert!(bundle.push(Now::default(), &half), "there is room again");
 }
 
 #[test]

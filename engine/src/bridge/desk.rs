@@ -6,6 +6,7 @@ mod outgoing;
 pub(super) mod partitions;
 mod revoked;
 
+use super::bundles::Bundles;
 use super::figures::{BridgeFigures, add};
 use super::gate::Gate;
 use super::inbox::Inbox;
@@ -111,6 +112,7 @@ struct Bridge {
     metrics: Arc<NodeMetrics>,
     figures: Arc<BridgeFigures>,
     inbox: Inbox,
+    bundles: Bundles,
     register: Register,
     /// Commands whose answer tells something; as many as the link takes.
     asked: HashMap<u64, Asked>,
@@ -151,6 +153,7 @@ impl Bridge {
         } = parts;
         Bridge {
             inbox: Inbox::new(server_id.clone(), now.unix_ms(), Arc::clone(&figures)),
+            bundles: Bundles::new(&server_id, figures.partitions.len()),
             register: Register::new(session_ttl_seconds),
             server_id,
             route,
@@ -191,6 +194,7 @@ impl Bridge {
             ClusterRequest::Watch { topic, shard, serial } => self.watch(now, topic, shard, serial),
             ClusterRequest::Unwatch { topic } => self.unwatch(now, topic),
             ClusterRequest::Send { topic, parcel } => self.send(now, topic, parcel),
+            ClusterRequest::Publish(publication) => self.send_publication(now, &publication),
             ClusterRequest::SessionChanged(session) => {
                 let Bridge { sessions, commands, .. } = self;
                 if has_room(commands) {
@@ -422,6 +426,7 @@ impl Bridge {
 
     fn turn_commands(&mut self, now: Now, ready: Ready) -> Wants {
         self.tick(now);
+        self.send_due_bundle(now, None);
         let Bridge { commands, asked, inbox, figures, sweep_cursor, unsent, unkept, ledger, gate, .. } = self;
         let wants = commands.turn(now, ready.read, ready.write, &mut |ticket, outcome| {
             match (asked.remove(&ticket.0), outcome) {
@@ -465,7 +470,7 @@ impl Bridge {
             None => self.register.due_us().max(now.mono_us + 1_000),
         });
         let wants = as_guest(wants);
-        let wake_at_us = Some(wants.wake_at_us.map_or(due_us, |wake_at_us| wake_at_us.min(due_us)));
+        let wake_at_us = [wants.wake_at_us, Some(due_us), self.bundles.due_us(None)].into_iter().flatten().min();
         match self.is_stopping && self.commands.unanswered() == 0 {
             // What it is busy with is its own affair, and no reason for a node to stay. A request wakes it again.
             true => Wants::default(),
@@ -474,13 +479,14 @@ impl Bridge {
     }
 
     fn turn_router(&mut self, now: Now, ready: Ready, paused: bool) -> Wants {
-        let Bridge { router, inbox, ledger, listening_us, is_alone, route, .. } = self;
+        let Bridge { router, inbox, bundles, ledger, listening_us, is_alone, route, .. } = self;
         let wants = router.turn(now, ready.read, ready.write, paused, &mut |event| match event {
             // The topic of everybody is listened to from here on: what was revoked before is kept.
             RouterEvent::Up => ledger.missed(),
             // Who is alone has published that himself, and nobody waits for it.
             RouterEvent::Message { topic, .. }
                 if *is_alone && inbox.members.is_alone() && Topic::is_of_clients(route, topic) => {}
+            RouterEvent::Message { payload, .. } if bundles.is_own(payload) => {}
             RouterEvent::Message { payload, .. } => inbox.heard(now, None, payload),
             RouterEvent::Watching(name) => inbox.watching(name),
             RouterEvent::Resumed => {
@@ -495,6 +501,7 @@ impl Bridge {
         // Somebody is there: that is said with the hello, not a moment later.
         if self.is_alone && !self.inbox.members.is_alone() {
             self.is_alone = false;
+            self.send_bundles(now);
             self.inbox.events.push(ClusterEvent::Alone(false));
         }
         self.listened(now, as_guest(wants), paused)
@@ -502,6 +509,7 @@ impl Bridge {
 
     fn stop(&mut self, now: Now) {
         if !std::mem::replace(&mut self.is_stopping, true) && self.is_there() {
+            self.send_bundles(now);
             self.say(now, &Topic::Everybody, None, ParcelKind::Bye);
             let Bridge { sessions, commands, .. } = self;
             // If it is not taken, the key expires.

@@ -40,6 +40,8 @@ pub struct BridgeFigures {
     pub(crate) routed: AtomicU64,
     /// Parcels of any kind that Redis was given.
     pub(crate) sent: AtomicU64,
+    /// Of them, bundles.
+    pub(crate) bundles: AtomicU64,
     /// Parcels of other nodes with a notification.
     pub(crate) received_notifications: AtomicU64,
     /// Parcels of other nodes, of any kind.
@@ -69,6 +71,7 @@ impl BridgeFigures {
             flow: Flow::default(),
             routed: AtomicU64::new(0),
             sent: AtomicU64::new(0),
+            bundles: AtomicU64::new(0),
             received_notifications: AtomicU64::new(0),
             received: AtomicU64::new(0),
             refused: Default::default(),
@@ -83,6 +86,11 @@ impl BridgeFigures {
     /// A parcel nobody can read, or nobody would.
     pub(crate) fn refuse(&self, error: &ParcelError) {
         self.count_refusal(error.label());
+    }
+
+    /// A parcel that Redis was given.
+    pub(crate) fn sent(&self) {
+        add(&self.sent, 1);
     }
 
     /// A parcel that Redis was not given.

@@ -156,6 +156,18 @@ impl Inbox {
         if !parcel.is_for(&self.server_id) {
             return;
         }
+        let Parcel { from_server, to_server, kind } = parcel;
+        match kind {
+            ParcelKind::Bundle(all) => all.into_iter().for_each(|one| {
+                let (from_server, to_server) = (from_server.clone(), to_server.clone());
+                self.heard_one(now, partition, Parcel { from_server, to_server, kind: one.into() });
+            }),
+            kind => self.heard_one(now, partition, Parcel { from_server, to_server, kind }),
+        }
+    }
+
+    /// Another node said it to this one.
+    fn heard_one(&mut self, now: Now, partition: Option<usize>, parcel: Parcel) {
         add(&self.figures.received, 1);
         match (parcel.kind, partition) {
             (ParcelKind::Hello(hello), _) => self.has_other_members |= self.members.hello(now, hello),
@@ -174,7 +186,7 @@ impl Inbox {
                 self.has_other_members |= self.members.bye(&parcel.from_server);
                 return;
             }
-            ParcelKind::Hello(_) | ParcelKind::Canary(_) | ParcelKind::Fence { .. } => return,
+            ParcelKind::Hello(_) | ParcelKind::Canary(_) | ParcelKind::Fence { .. } | ParcelKind::Bundle(_) => return,
             ParcelKind::Receipt { ticket, receipt } => ClusterEvent::Receipt { ticket, receipt },
             ParcelKind::Answer { ticket, sessions, .. } => ClusterEvent::Answer { ticket, sessions },
             kind => {
@@ -224,7 +236,7 @@ pub(super) fn is_notification(kind: &ParcelKind) -> bool {
 mod tests {
     use super::*;
     use protocol::cluster::GatherTicket;
-    use protocol::cluster::wire::Published;
+    use protocol::cluster::wire::{Bundled, Published};
     use protocol::ids::{NotificationId, TenantId};
     use protocol::notification::{Priority, Target};
     use protocol::stream::StreamSeq;
@@ -242,6 +254,18 @@ mod tests {
 
     fn shown(inbox: &mut Inbox) -> Vec<String> {
         std::mem::take(&mut inbox.events).iter().map(|event| format!("{event:?}")).collect()
+    }
+
+    fn published(ticket: Option<GatherTicket>) -> Published {
+        Published {
+            id: NotificationId::NIL,
+            tenant: TenantId::default_tenant(),
+            priority: Priority::Normal,
+            expires_at_unix_ms: None,
+            stream: StreamSeq::default(),
+            ticket,
+            message: format!(r#"{{"type":"notification","id":"{}","metadata":{{}}}}"#, NotificationId::NIL).into(),
+        }
     }
 
     #[test]
@@ -265,6 +289,24 @@ mod tests {
     }
 
     #[test]
+    fn a_bundle_is_as_good_as_what_is_in_it() {
+        let (mut inbox, figures) = inbox();
+        let target = || Target::Channel("c".into());
+        let bundle = |server_id: &str| {
+            let one = || Bundled { target: target(), audience: None, published: published(None) };
+            said(server_id, None, ParcelKind::Bundle(vec![one(), one()]))
+        };
+        inbox.heard(Now::default(), None, &bundle("n1"));
+        assert_eq!(shown(&mut inbox).len(), 0, "its own");
+        inbox.heard(Now::default(), None, &bundle("n2"));
+        let one = ParcelKind::Publication { target: target(), audience: None, published: published(None) };
+        inbox.heard(Now::default(), None, &said("n2", None, one));
+        let told = shown(&mut inbox);
+        assert!(told.len() == 3 && told.iter().all(|one| *one == told[0]), "{told:?}");
+        assert_eq!(figures.received_notifications.load(std::sync::atomic::Ordering::Relaxed), 3);
+    }
+
+    #[test]
     fn what_this_node_published_itself_comes_back_as_a_receipt_without_counts() {
         let (mut inbox, _) = inbox();
         let now = Now { mono_us: 1, unix_ns: 1 };
@@ -274,15 +316,6 @@ mod tests {
         let [ClusterEvent::Answer { ticket: of, sessions }] = &inbox.events[..] else { panic!("{:?}", inbox.events) };
         assert_eq!((*of, sessions.len()), (ticket, 0));
         inbox.events.clear();
-        let published = |ticket| Published {
-            id: NotificationId::NIL,
-            tenant: TenantId::default_tenant(),
-            priority: Priority::Normal,
-            expires_at_unix_ms: None,
-            stream: StreamSeq::default(),
-            ticket,
-            message: format!(r#"{{"type":"notification","id":"{}","metadata":{{}}}}"#, NotificationId::NIL).into(),
-        };
         let publication = |ticket| ParcelKind::Publication {
             target: Target::Broadcast,
             audience: None,

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `plan` | settings to a bridge, made on its shard |
 //! | `desk` | the shard's door: requests to commands and topics, what comes in to events; its two links as guests |
+//! | `bundles` | what is said while nobody else is known to be there: together |
 //! | `inbox` | what comes in, told apart |
 //! | `fences` | publishes to several partitions of a Redis Cluster: in order, and once |
 //! | `gate` | whether the cluster has room for a connection |
@@ -18,6 +19,7 @@
 //! that it might have no room for as the node's own to decide, keys of
 //! sessions are left to the refresh that follows when Redis is back. While it is there, the command link's own bounds
 //! hold, and a parcel above them is told as not sent.
+mod bundles;
 pub(crate) mod canary;
 mod desk;
 mod fences;

@@ -307,6 +307,8 @@ impl NodeCollector {
         out.counter("ara_cluster_messages_received_total", "Notifications received from other nodes.", received)?;
         let sent = of(|bridge| &bridge.sent);
         out.counter("ara_cluster_parcels_sent_total", "Parcels of any kind that Redis was given.", sent)?;
+        let bundles = of(|bridge| &bridge.bundles);
+        out.counter("ara_cluster_bundles_sent_total", "Parcels among them that carry several notifications.", bundles)?;
         let received = of(|bridge| &bridge.received);
         out.counter("ara_cluster_parcels_received_total", "Parcels of any kind from other nodes.", received)?;
         let reasons = REFUSALS.map(|reason| [("reason", reason)]);

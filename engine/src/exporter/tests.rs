@@ -89,6 +89,7 @@ const OWN: &[(&str, &str)] = &[
     ("ara_ack_unrecorded_total", "counter"),
     ("ara_build_info", "gauge"),
     ("ara_cluster_admissions_total", "counter"),
+    ("ara_cluster_bundles_sent_total", "counter"),
     ("ara_cluster_canary_age_seconds", "gauge"),
     ("ara_cluster_members", "gauge"),
     ("ara_cluster_parcels_received_total", "counter"),

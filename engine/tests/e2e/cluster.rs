@@ -5,6 +5,7 @@ use crate::support::redis::Redis;
 use crate::support::server::Server;
 use serde_json::{Value, json};
 
+mod alone;
 mod crowd;
 mod failures;
 mod faults;

@@ -6,6 +6,7 @@ pub mod wire;
 use crate::auth::revocation::Revocation;
 use crate::ids::{ConnectionId, TenantId};
 use crate::json;
+use crate::notification::Publication;
 use crate::publish::receipt::{Receipt, SessionRow};
 use std::sync::Arc;
 pub use topic::Topic;
@@ -124,6 +125,9 @@ pub enum ClusterRequest {
         /// What.
         parcel: Arc<Parcel>,
     },
+    /// As [`ClusterRequest::Send`], while the shards were told that no other node is there ([`ClusterEvent::Alone`]): for one
+    /// that begins in this moment, and nobody waits to hear who got it.
+    Publish(Arc<Publication>),
     /// Whether the cluster has room for a connection; answered with [`ClusterEvent::Admitted`], at once when Redis is away.
     Admit(Box<AdmissionRequest>),
     /// A connection is new, or has other channels than before.

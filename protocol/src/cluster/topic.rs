@@ -14,6 +14,7 @@
 //! In a Redis Cluster users and channels have a hash tag behind the prefix, `{route}:{tag}:user:…`, and each partition is listened to as a
 //! whole as `{route}:{tag}` (`docs/decisions/0009-redis-cluster.md`); the other names stay.
 use crate::ids::{self, TenantId};
+use crate::notification::Target;
 
 /// Something that nodes listen to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -29,6 +30,15 @@ pub enum Topic {
 }
 
 impl Topic {
+    /// Where a publish for this target is said.
+    pub fn of(tenant: &TenantId, target: &Target) -> Topic {
+        match target {
+            Target::User(user) => Topic::User(tenant.clone(), user.clone()),
+            Target::Channel(channel) => Topic::Channel(tenant.clone(), channel.clone()),
+            Target::Users(_) | Target::Channels(_) | Target::Broadcast => Topic::Everybody,
+        }
+    }
+
     /// Appends the name of its Redis channel under the routing prefix.
     pub fn write(&self, out: &mut Vec<u8>, route: &str) {
         let mut write = |pieces: &[&str]| pieces.iter().for_each(|piece| out.extend_from_slice(piece.as_bytes()));

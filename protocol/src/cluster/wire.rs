@@ -18,15 +18,18 @@
 //! | `answer` | `Answer` | the user | `""` | `gather`, `sessions` |
 //! | `disconnect` | `Disconnect` | the user | `""` | `gather` |
 //! | `fence` | `Fence` | | `""` | `id`, `partitions` |
+//! | `bundle` | `Bundle` | | `""` | `publications` |
 //! | `revoked` | `Revoked` | the user or `""`, its tenant | `""` | `jti` or `before`; `until`; `gather` |
 //!
 //! Those of a publication are `priority`, `expires_at_unix_ms`, `stream` (epoch and seq; absent: not numbered) and
-//! `gather` (who waits: shard, slot, generation). What is not there is absent, never `null`. Unknown keys are ignored, so
+//! `gather` (who waits: shard, slot, generation). Those of a bundle are objects, each with its `kind`, the keys of that kind,
+//! `tenant_id`, `user_id` if it is for a user, and the message itself as `message`; they have no `stream` and no `gather`. What is not there is absent, never `null`. Unknown keys are ignored, so
 //! that a later version may add some.
 //!
 //! **Nodes of the original** read `{route}` and `{route}:{server_id}` only. What they can deliver, a message for a user,
 //! says `"to_server":null` there, as they do. Everything else that is for every node says `"to_server":""`: nobody is
 //! called that, so they pass over it without a word in their log. Here both mean every node.
+mod bundle;
 mod claim;
 mod read;
 mod write;
@@ -41,6 +44,7 @@ use crate::notification::{Audience, Priority, Publication, Target};
 use crate::publish::receipt::{Receipt, SessionRow};
 use crate::store::Position;
 use crate::stream::StreamSeq;
+pub use bundle::{Bundle, Bundled};
 pub use claim::Claim;
 use std::fmt;
 use std::sync::Arc;
@@ -148,6 +152,9 @@ pub enum ParcelKind {
         /// Where this fence is put, at most [`limits::CLUSTER_PARTITIONS_MAX`].
         partitions: Vec<u8>,
     },
+    /// Publications of the sender, in its order: those that it takes while it hears of no other node, for whoever begins
+    /// meanwhile. At most [`limits::CLUSTER_BUNDLE_PUBLICATIONS_MAX`].
+    Bundle(Vec<Bundled>),
     /// The original's own message.
     Plain(Plain),
 }
@@ -175,15 +182,11 @@ pub struct Published {
 impl Published {
     /// What to tell other nodes of a publication.
     pub fn of(publication: &Publication, stream: StreamSeq, ticket: Option<GatherTicket>, now: Now) -> Published {
-        let expires_at_unix_ms = publication.expires_at_us.map(|at_us| {
-            let left_us = at_us.saturating_sub(now.mono_us);
-            (now.unix_ns / 1_000).saturating_add(left_us).div_ceil(1_000)
-        });
         Published {
             id: publication.id,
             tenant: publication.tenant.clone(),
             priority: publication.priority,
-            expires_at_unix_ms,
+            expires_at_unix_ms: expires_at_unix_ms(publication, now),
             stream,
             ticket,
             message: std::str::from_utf8(publication.frame.json()).unwrap_or_default().into(),
@@ -207,6 +210,14 @@ impl Published {
             frame: Frame::new(EventName::Notification, Some(self.id), self.message.as_bytes()),
         }
     }
+}
+
+/// By the wall clock.
+fn expires_at_unix_ms(publication: &Publication, now: Now) -> Option<u64> {
+    publication.expires_at_us.map(|at_us| {
+        let left_us = at_us.saturating_sub(now.mono_us);
+        (now.unix_ns / 1_000).saturating_add(left_us).div_ceil(1_000)
+    })
 }
 
 /// A node that is alive, as it says every second.

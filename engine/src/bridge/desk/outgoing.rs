@@ -1,16 +1,21 @@
 //! Parcels on their way out: to Redis, and what became of them there.
+use super::partitions::Partitions;
 use super::{Asked, Bridge, Hint, NOBODY};
 use crate::bridge::figures::{BridgeFigures, add};
 use crate::bridge::inbox::{Inbox, is_notification};
 use protocol::clock::Now;
-use protocol::cluster::wire::{Parcel, ParcelKind};
+use protocol::cluster::wire::{Parcel, ParcelKind, Published};
 use protocol::cluster::{ClusterEvent, GatherTicket, Topic};
 use protocol::limits;
+use protocol::notification::{Publication, Target};
+use protocol::stream::StreamSeq;
 use std::collections::HashMap;
 use std::sync::Arc;
 use storage::redis::commands::answer::Outcome;
+use storage::redis::commands::link::CommandLink;
 use storage::redis::commands::status::Operation;
-use storage::redis::commands::{Command, Words};
+use storage::redis::commands::{Command, Ticket, Words};
+use storage::redis::partitions::partition_of;
 
 impl Bridge {
     pub(super) fn send(&mut self, now: Now, topic: Topic, parcel: Arc<Parcel>) {
@@ -30,6 +35,72 @@ impl Bridge {
         } else if let Some(ticket) = ticket {
             self.inbox.events.push(ClusterEvent::Sent { ticket, nodes: None });
         }
+    }
+
+    /// Sends a publication of which nobody waits to hear who got it: with others, while no other node is known to be there.
+    pub(super) fn send_publication(&mut self, now: Now, publication: &Publication) {
+        let Publication { tenant, target, audience, .. } = publication;
+        let partition = match (&self.partitions, target) {
+            (None, _) | (_, Target::Broadcast) => Some(None),
+            (_, Target::User(name) | Target::Channel(name)) => Some(Some(partition_of(tenant, name))),
+            (_, Target::Users(_) | Target::Channels(_)) => None,
+        };
+        if let Some(partition) = partition
+            && self.is_alone
+            && !self.is_stopping
+        {
+            if !self.is_there_in(partition) {
+                return self.figures.not_sent();
+            }
+            let is_taken = self.bundles.push(now, partition, publication) || {
+                self.send_bundle(now, partition);
+                self.bundles.push(now, partition, publication)
+            };
+            if is_taken {
+                return add(&self.figures.routed, 1);
+            }
+        }
+        let audience = audience.clone().filter(|_| matches!(target, Target::Broadcast));
+        let published = Published::of(publication, StreamSeq::default(), None, now);
+        let kind = ParcelKind::Publication { target: target.clone(), audience, published };
+        let parcel = Parcel { from_server: self.server_id.clone(), to_server: None, kind };
+        self.send(now, Topic::of(tenant, target), Arc::new(parcel));
+    }
+
+    /// Sends the bundle of a place when its time has come.
+    pub(super) fn send_due_bundle(&mut self, now: Now, partition: Option<usize>) {
+        if self.bundles.due_us(partition).is_some_and(|due_us| due_us <= now.mono_us) {
+            self.send_bundle(now, partition);
+        }
+    }
+
+    /// Sends what waits anywhere.
+    pub(super) fn send_bundles(&mut self, now: Now) {
+        self.send_bundle(now, None);
+        (0..self.figures.partitions.len()).for_each(|nth| self.send_bundle(now, Some(nth)));
+    }
+
+    /// Sends what waits in a place, to the topic that every node listens to there.
+    pub(super) fn send_bundle(&mut self, now: Now, partition: Option<usize>) {
+        if self.bundles.due_us(partition).is_none() {
+            return;
+        }
+        let is_there = self.is_there_in(partition);
+        let mut name = std::mem::take(&mut self.name);
+        name.clear();
+        self.write_name(partition, &Topic::Everybody, &mut name);
+        let Bridge { bundles, commands, partitions, figures, .. } = self;
+        bundles.send(partition, |bytes, publications| {
+            let is_taken = is_there && give(partitions, commands, now, partition, NOBODY, &name, bytes);
+            match is_taken {
+                true => {
+                    figures.sent();
+                    add(&figures.bundles, 1);
+                }
+                false => (0..publications).for_each(|_| figures.not_sent()),
+            }
+        });
+        self.name = name;
     }
 
     /// Gives Redis a parcel. Whether it is on its way; with a ticket its answer is told, and a hint that does not arrive
@@ -86,7 +157,7 @@ impl Bridge {
         }
     }
 
-    /// Gives Redis the bytes of a parcel.
+    /// Gives Redis the bytes of a parcel, behind what waits there.
     pub(super) fn put(
         &mut self,
         now: Now,
@@ -96,6 +167,7 @@ impl Bridge {
         ticket: Option<GatherTicket>,
         hint: Option<Hint>,
     ) -> bool {
+        self.send_bundle(now, partition);
         let mut name = std::mem::take(&mut self.name);
         name.clear();
         self.write_name(partition, topic, &mut name);
@@ -103,17 +175,11 @@ impl Bridge {
             true => self.asks(Asked::Parcel { ticket, hint }),
             false => NOBODY,
         };
-        let is_taken = match (&mut self.partitions, partition) {
-            (Some(partitions), Some(nth)) => partitions.router.publish(now, nth, name_of_command, &name, payload),
-            _ => {
-                let words: [&[u8]; 3] = [b"PUBLISH", &name, payload];
-                let command = Command { operation: Operation::ClusterPublish, words: Words::Plain(&words) };
-                self.commands.submit(now, name_of_command, command).is_ok()
-            }
-        };
+        let Bridge { commands, partitions, figures, .. } = self;
+        let is_taken = give(partitions, commands, now, partition, name_of_command, &name, payload);
         match is_taken {
-            true => add(&self.figures.sent, 1),
-            false => self.figures.not_sent(),
+            true => figures.sent(),
+            false => figures.not_sent(),
         }
         if !is_taken && let Some(Asked::Parcel { hint, .. }) = self.asked.remove(&name_of_command.0) {
             keep(&mut self.unsent, hint);
@@ -121,6 +187,24 @@ impl Bridge {
         self.name = name;
         is_taken
     }
+}
+
+/// Gives the link of a place something to publish. Whether it took it.
+fn give(
+    partitions: &mut Option<Partitions>,
+    commands: &mut CommandLink,
+    now: Now,
+    partition: Option<usize>,
+    ticket: Ticket,
+    name: &[u8],
+    payload: &[u8],
+) -> bool {
+    if let (Some(partitions), Some(nth)) = (partitions, partition) {
+        return partitions.router.publish(now, nth, ticket, name, payload);
+    }
+    let words: [&[u8]; 3] = [b"PUBLISH", name, payload];
+    let command = Command { operation: Operation::ClusterPublish, words: Words::Plain(&words) };
+    commands.submit(now, ticket, command).is_ok()
 }
 
 /// Keeps a hint until it can be sent: the last one of a user is enough, whoever gets it reads what is before.

@@ -154,12 +154,13 @@ impl Bridge {
     }
 
     fn turn_partition_router(&mut self, now: Now, nth: usize, ready: Ready, paused: bool) -> Wants {
-        let Bridge { partitions, inbox, .. } = self;
+        let Bridge { partitions, inbox, bundles, .. } = self;
         let Some(partitions) = partitions else { return Wants::default() };
         inbox.tick(now);
         let wants =
             partitions.router.turn_router(nth, now, ready.read, ready.write, paused, &mut |event| match event {
                 RouterEvent::Up => inbox.up(Some(nth)),
+                RouterEvent::Message { payload, .. } if bundles.is_own(payload) => {}
                 RouterEvent::Message { payload, .. } => inbox.heard(now, Some(nth), payload),
                 RouterEvent::Watching(name) => inbox.watching(name),
                 RouterEvent::Resumed => inbox.resumed(now, Some(nth)),
@@ -170,6 +171,7 @@ impl Bridge {
 
     fn turn_partition_commands(&mut self, now: Now, nth: usize, ready: Ready) -> Wants {
         let due_us = self.tick_in(now, nth);
+        self.send_due_bundle(now, Some(nth));
         let Bridge { partitions, asked, inbox, figures, unsent, unkept, .. } = self;
         let Some(partitions) = partitions else { return Wants::default() };
         let wants = partitions.router.turn_commands(nth, now, ready.read, ready.write, &mut |ticket, outcome| {
@@ -178,7 +180,7 @@ impl Bridge {
             }
         });
         let wants = as_guest(wants);
-        let wake_at_us = Some(wants.wake_at_us.map_or(due_us, |wake_at_us| wake_at_us.min(due_us)));
+        let wake_at_us = [wants.wake_at_us, Some(due_us), self.bundles.due_us(Some(nth))].into_iter().flatten().min();
         let is_new = self.is_there_in(Some(nth))
             && !self.is_stopping
             && self.partitions.as_ref().is_some_and(|Partitions { router, states, .. }| {

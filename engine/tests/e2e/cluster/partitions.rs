@@ -172,7 +172,7 @@ fn without_sharded_pub_sub_it_is_the_same() {
 }
 
 /// The value of a metric without labels.
-fn metric(server: &Server, name: &str) -> u64 {
+pub(super) fn metric(server: &Server, name: &str) -> u64 {
     let page = server.get("/metrics");
     let page = page.text();
     let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));

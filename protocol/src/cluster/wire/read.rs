@@ -1,5 +1,5 @@
 //! Bytes to parcels. They come from a Redis that others may write to, so nothing is taken on trust.
-use super::{Claim, Hello, Parcel, ParcelError, ParcelKind, Plain, Published};
+use super::{Bundled, Claim, Hello, Parcel, ParcelError, ParcelKind, Plain, Published};
 use crate::auth::revocation::{Revocation, Revoked};
 use crate::cluster::GatherTicket;
 use crate::frame::EventName;
@@ -69,25 +69,10 @@ impl Outside<'_> {
     fn kind(&self, ara: Json<'_>) -> Result<ParcelKind, ParcelError> {
         let [kind] = inside(ara, &["kind"])?;
         Ok(match &*text(kind, "ara.kind")? {
-            "user" => self.publication(ara, Target::User(self.user()?))?,
-            "users" => {
-                let [users] = inside(ara, &["users"])?;
-                let users = texts(users, "users", limits::PUBLISH_USERS_MAX)?;
-                if !users.iter().all(|user| ids::is_user_id(user)) {
-                    return Err(ParcelError::BadShape("users"));
-                }
-                self.publication(ara, Target::Users(body::unique(users)))?
+            kind @ ("user" | "users" | "channel" | "channels" | "broadcast") => {
+                let Bundled { target, audience, published } = self.publication(ara, kind)?;
+                ParcelKind::Publication { target, audience, published }
             }
-            "channel" => {
-                let [channel] = inside(ara, &["channel"])?;
-                self.publication(ara, Target::Channel(boxed(&text(channel, "channel")?)))?
-            }
-            "channels" => {
-                let [channels] = inside(ara, &["channels"])?;
-                let channels = texts(channels, "channels", limits::PUBLISH_CHANNELS_MAX)?;
-                self.publication(ara, Target::Channels(body::unique(channels)))?
-            }
-            "broadcast" => self.publication(ara, Target::Broadcast)?,
             "hint" => self.hint(ara)?,
             "receipt" => receipt(ara)?,
             "hello" => ParcelKind::Hello(self.hello(ara)?),
@@ -116,6 +101,11 @@ impl Outside<'_> {
             }
             "revoked" => self.revoked(ara)?,
             "fence" => fence(ara)?,
+            "bundle" => {
+                let [all] = inside(ara, &["publications"])?;
+                let all = elements(all, "publications", limits::CLUSTER_BUNDLE_PUBLICATIONS_MAX)?;
+                ParcelKind::Bundle(all.into_iter().map(|one| self.bundled(one)).collect::<Result<_, _>>()?)
+            }
             _ => return Err(ParcelError::UnknownKind),
         })
     }
@@ -144,13 +134,47 @@ impl Outside<'_> {
         })
     }
 
-    fn publication(&self, ara: Json<'_>, target: Target) -> Result<ParcelKind, ParcelError> {
-        let [audience] = inside(ara, &["audience"])?;
+    /// A publication of one of the five kinds.
+    fn publication(&self, ara: Json<'_>, kind: &str) -> Result<Bundled, ParcelError> {
+        let [users, channel, channels, audience] = inside(ara, &["users", "channel", "channels", "audience"])?;
+        let target = match kind {
+            "user" => Target::User(self.user()?),
+            "users" => {
+                let users = texts(users, "users", limits::PUBLISH_USERS_MAX)?;
+                if !users.iter().all(|user| ids::is_user_id(user)) {
+                    return Err(ParcelError::BadShape("users"));
+                }
+                Target::Users(body::unique(users))
+            }
+            "channel" => Target::Channel(boxed(&text(channel, "channel")?)),
+            "channels" => Target::Channels(body::unique(texts(channels, "channels", limits::PUBLISH_CHANNELS_MAX)?)),
+            "broadcast" => Target::Broadcast,
+            _ => return Err(ParcelError::UnknownKind),
+        };
         if audience.is_some() && target != Target::Broadcast {
             return Err(ParcelError::BadShape("audience"));
         }
         let audience = optional(audience, "audience")?;
-        Ok(ParcelKind::Publication { target, audience, published: self.published(ara)? })
+        Ok(Bundled { target, audience, published: self.published(ara)? })
+    }
+
+    /// One of a bundle: the sender is that of the bundle.
+    fn bundled(&self, one: Json<'_>) -> Result<Bundled, ParcelError> {
+        let fields = one.fields(&["kind", "tenant_id", "user_id", "message"]);
+        let [kind, tenant, user, message] = fields.map_err(|_| ParcelError::BadShape("publications"))?;
+        let (kind, message) = (text(kind, "kind")?, message.map_or("", Json::as_str));
+        let outside = Outside {
+            user: if kind == "user" { text(user, "user_id")? } else { Cow::default() },
+            tenant: text(tenant, "tenant_id")?,
+            payload: message.into(),
+            from_server: Cow::Borrowed(&self.from_server),
+        };
+        let bundled = outside.publication(one, &kind)?;
+        let Published { stream, ticket, .. } = bundled.published;
+        if stream != StreamSeq::default() || ticket.is_some() {
+            return Err(ParcelError::BadShape("publications"));
+        }
+        Ok(bundled)
     }
 
     fn hint(&self, ara: Json<'_>) -> Result<ParcelKind, ParcelError> {
@@ -529,6 +553,33 @@ mod tests {
         ];
         for (ara, expected) in rows {
             assert_eq!(label(&with(MESSAGE, &ara)), expected, "{:.200}", ara);
+        }
+        let one = |kind: &str, more: &str| {
+            format!(
+                r#"{{"kind":"{kind}","tenant_id":"acme","user_id":"u1","priority":"Low"{more},"message":{MESSAGE}}}"#
+            )
+        };
+        let rows = [
+            ("1".to_owned(), "bad_shape"),
+            ("[1]".to_owned(), "bad_shape"),
+            (format!("[{},{}]", one("user", ""), one("channel", r#","channel":"c""#)), "taken"),
+            (format!("[{}]", one("users", "")), "bad_shape"),
+            (format!("[{}]", one("channel", "")), "bad_shape"),
+            (format!("[{}]", one("hint", "")), "unknown_kind"),
+            (format!("[{}]", one("bundle", r#","publications":[]"#)), "unknown_kind"),
+            (format!("[{}]", one("user", r#","stream":[1,2]"#)), "bad_shape"),
+            (format!("[{}]", one("user", r#","gather":[1,2,3]"#)), "bad_shape"),
+            (format!("[{}]", one("user", r#","audience":{"type":"All"}"#)), "bad_shape"),
+            (format!("[{}]", one("user", "").replacen("u1", &"u".repeat(256), 1)), "bad_shape"),
+            (format!("[{}]", one("user", "").replacen("user_id", "user", 1)), "bad_shape"),
+            (format!("[{}]", one("user", "").replacen("acme", "a:me", 1)), "bad_shape"),
+            (format!("[{}]", one("user", "").replacen(MESSAGE, "{}", 1)), "bad_message"),
+            (format!("[{}]", one("user", "").replacen(MESSAGE, &MESSAGE.replacen(":1", ":\n1", 1), 1)), "bad_message"),
+            (format!("[{}]", many(limits::CLUSTER_BUNDLE_PUBLICATIONS_MAX + 1, "1")), "too_many"),
+        ];
+        for (publications, expected) in rows {
+            let ara = format!(r#""kind":"bundle","publications":{publications}"#);
+            assert_eq!(label(&with("", &ara)), expected, "{:.200}", ara);
         }
     }
 

@@ -1,10 +1,11 @@
 //! Parcels to bytes.
-use super::{Parcel, ParcelError, ParcelKind, Published};
+use super::{Bundled, Parcel, ParcelError, ParcelKind, Published};
 use crate::auth::revocation::Revoked;
 use crate::cluster::GatherTicket;
+use crate::ids::TenantId;
 use crate::json;
 use crate::limits;
-use crate::notification::Target;
+use crate::notification::{Audience, Priority, Target};
 use crate::publish::receipt::{Receipt, SessionRow};
 use crate::store::Position;
 use crate::stream::StreamSeq;
@@ -21,6 +22,7 @@ pub(super) fn check_lists(kind: &ParcelKind) -> Result<(), ParcelError> {
         ParcelKind::Fence { partitions, .. } => ("partitions", partitions.len(), limits::CLUSTER_PARTITIONS_MAX),
         ParcelKind::Stored(claims) => ("claims", claims.len(), limits::CLUSTER_CLAIMS_MAX),
         ParcelKind::Answer { sessions, .. } => ("sessions", sessions.len(), limits::CLUSTER_SESSIONS_MAX),
+        ParcelKind::Bundle(all) => ("publications", all.len(), limits::CLUSTER_BUNDLE_PUBLICATIONS_MAX),
         _ => return Ok(()),
     };
     if len > len_max { Err(ParcelError::TooMany(list)) } else { Ok(()) }
@@ -69,6 +71,7 @@ fn addressed(kind: &ParcelKind) -> [&str; 3] {
         | ParcelKind::Hello(_)
         | ParcelKind::Bye
         | ParcelKind::Fence { .. }
+        | ParcelKind::Bundle(_)
         | ParcelKind::Stored(_)
         | ParcelKind::Canary(_) => ["", "", ""],
     }
@@ -97,6 +100,7 @@ fn kind_name(kind: &ParcelKind) -> &'static str {
         ParcelKind::Disconnect { .. } => "disconnect",
         ParcelKind::Revoked { .. } => "revoked",
         ParcelKind::Fence { .. } => "fence",
+        ParcelKind::Bundle(_) => "bundle",
         // Has no `ara`; see `parcel`.
         ParcelKind::Plain(_) => "",
     }
@@ -107,17 +111,7 @@ fn details(out: &mut Vec<u8>, kind: &ParcelKind) {
     match kind {
         ParcelKind::Publication { target, audience, published } => {
             publication(out, published);
-            match target {
-                Target::User(_) => {}
-                Target::Users(users) => value(out, "users", users),
-                Target::Channel(channel) => text(out, "channel", channel),
-                Target::Channels(channels) => value(out, "channels", channels),
-                Target::Broadcast => {
-                    if let Some(audience) = audience {
-                        value(out, "audience", audience);
-                    }
-                }
-            }
+            recipients(out, target, audience.as_ref());
         }
         ParcelKind::Hint { published, position, before, attempt, .. } => {
             publication(out, published);
@@ -168,15 +162,62 @@ fn details(out: &mut Vec<u8>, kind: &ParcelKind) {
             gather(out, *ticket);
             list(out, "sessions", sessions, session);
         }
+        ParcelKind::Bundle(all) => list(out, "publications", all, |out, Bundled { target, audience, published }| {
+            let Published { tenant, priority, expires_at_unix_ms, message, .. } = published;
+            bundled(out, tenant, target, audience.as_ref(), *priority, *expires_at_unix_ms, message.as_bytes());
+        }),
         ParcelKind::Bye | ParcelKind::Plain(_) => {}
     }
 }
 
-fn publication(out: &mut Vec<u8>, published: &Published) {
-    text(out, "priority", published.priority.as_str());
-    if let Some(at_unix_ms) = published.expires_at_unix_ms {
+/// For whom a publication is, but for a user, who stands elsewhere.
+fn recipients(out: &mut Vec<u8>, target: &Target, audience: Option<&Audience>) {
+    match target {
+        Target::User(_) => {}
+        Target::Users(users) => value(out, "users", users),
+        Target::Channel(channel) => text(out, "channel", channel),
+        Target::Channels(channels) => value(out, "channels", channels),
+        Target::Broadcast => {
+            if let Some(audience) = audience {
+                value(out, "audience", audience);
+            }
+        }
+    }
+}
+
+/// A publication of a bundle. Its message is JSON, and stands there as it is.
+pub(super) fn bundled(
+    out: &mut Vec<u8>,
+    tenant: &TenantId,
+    target: &Target,
+    audience: Option<&Audience>,
+    priority: Priority,
+    expires_at_unix_ms: Option<u64>,
+    message: &[u8],
+) {
+    out.extend_from_slice(br#"{"kind":""#);
+    out.extend_from_slice(target.kind().as_str().as_bytes());
+    out.push(b'"');
+    text(out, "tenant_id", tenant.as_str());
+    if let Target::User(user) = target {
+        text(out, "user_id", user);
+    }
+    urgency(out, priority, expires_at_unix_ms);
+    recipients(out, target, audience);
+    key(out, "message");
+    out.extend_from_slice(message);
+    out.push(b'}');
+}
+
+fn urgency(out: &mut Vec<u8>, priority: Priority, expires_at_unix_ms: Option<u64>) {
+    text(out, "priority", priority.as_str());
+    if let Some(at_unix_ms) = expires_at_unix_ms {
         number(out, "expires_at_unix_ms", at_unix_ms);
     }
+}
+
+fn publication(out: &mut Vec<u8>, published: &Published) {
+    urgency(out, published.priority, published.expires_at_unix_ms);
     if published.stream != StreamSeq::default() {
         numbers(out, "stream", &[published.stream.epoch, published.stream.seq]);
     }

@@ -26,22 +26,27 @@ impl Shard {
     // --- Out ---------------------------------------------------------------------------------------------------------
 
     /// Sends a publish that this node took to the others. Mail that is kept where they find it is sent on when it is kept.
-    pub(crate) fn send_on(&mut self, now: Now, publication: &Publication, gather: GatherId, effects: &mut Effects) {
-        let Publication { tenant, target, audience, .. } = publication;
-        let topic = match target {
-            Target::User(_) | Target::Users(_) if self.config.queue.is_some() && self.shares_mail() => return,
-            Target::User(user) => Topic::User(tenant.clone(), user.clone()),
-            Target::Channel(channel) => Topic::Channel(tenant.clone(), channel.clone()),
-            Target::Users(_) | Target::Channels(_) | Target::Broadcast => Topic::Everybody,
-        };
-        let audience = audience.clone().filter(|_| matches!(target, Target::Broadcast));
-        let ticket = (!self.is_alone).then(|| self.ticket(gather));
-        let published = Published::of(publication, StreamSeq::default(), ticket, now);
-        let kind = ParcelKind::Publication { target: target.clone(), audience, published };
-        if ticket.is_some() {
-            self.expect_parcels(gather, 1);
+    pub(crate) fn send_on(
+        &mut self,
+        now: Now,
+        publication: &Arc<Publication>,
+        gather: GatherId,
+        effects: &mut Effects,
+    ) {
+        let Publication { tenant, target, audience, .. } = &**publication;
+        let is_mail = matches!(target, Target::User(_) | Target::Users(_));
+        if is_mail && self.config.queue.is_some() && self.shares_mail() {
+            return;
         }
-        self.send_parcel_to(topic, None, kind, effects);
+        if self.is_alone {
+            self.metrics().parcels_sent.add(1);
+            return self.ask_bridge(ClusterRequest::Publish(Arc::clone(publication)), effects);
+        }
+        let audience = audience.clone().filter(|_| matches!(target, Target::Broadcast));
+        let published = Published::of(publication, StreamSeq::default(), Some(self.ticket(gather)), now);
+        let kind = ParcelKind::Publication { target: target.clone(), audience, published };
+        self.expect_parcels(gather, 1);
+        self.send_parcel_to(Topic::of(tenant, target), None, kind, effects);
     }
 
     /// To one node, or to all.

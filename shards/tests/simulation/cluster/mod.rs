@@ -12,7 +12,7 @@ use crate::client::ClientId;
 use crate::store::{Kept, SharedTemplates};
 use crate::world::World;
 use protocol::auth::revocation::Revocation;
-use protocol::cluster::wire::{Hello, Parcel, ParcelKind};
+use protocol::cluster::wire::{Bundle, Hello, Parcel, ParcelKind};
 use protocol::cluster::{Admission, AdmissionRequest, ClusterEvent, ClusterRequest, Session, Topic};
 use protocol::ids::TenantId;
 use shards::config::{ClusterRules, ShardConfig};
@@ -248,6 +248,19 @@ impl Cluster {
                 assert!(self.nodes[at].watched.remove(&topic), "seed {}: {topic:?} is not watched", self.seed);
             }
             ClusterRequest::Send { topic, parcel } => self.publish(at, &topic, &parcel),
+            ClusterRequest::Publish(publication) => {
+                let (from_server, now) = (self.nodes[at].id.clone(), self.nodes[at].world.now());
+                let mut bundle = Bundle::new(&from_server);
+                assert!(bundle.push(now, &publication), "seed {}: what is published here is short", self.seed);
+                let Ok(ParcelKind::Bundle(all)) = bundle.send(Parcel::decode).map(|parcel| parcel.kind) else {
+                    panic!("seed {}: a bundle is read as one", self.seed);
+                };
+                for one in all {
+                    let topic = Topic::of(&one.published.tenant, &one.target);
+                    let parcel = Parcel { from_server: from_server.clone(), to_server: None, kind: one.into() };
+                    self.publish(at, &topic, &parcel);
+                }
+            }
             ClusterRequest::SessionChanged(session) => {
                 self.nodes[at].sessions.insert(session.connection.0, *session);
             }

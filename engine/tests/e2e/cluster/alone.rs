@@ -1,0 +1,94 @@
+//! A node that is alone sends what it takes in bundles, for one that begins in that moment: whose first client misses nothing, and
+//! hears nothing twice.
+use super::partitions::metric;
+use super::{node, node_at};
+use crate::support::process::await_that;
+use crate::support::redis::Redis;
+use crate::support::redis_cluster::RedisCluster;
+use crate::support::server::Server;
+use crate::support::ws::Ws;
+use serde_json::json;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+
+/// Numbers for ana (the even ones) and for a channel (the odd ones), until told to end; how many there were.
+fn publish(a: &Server, next: &AtomicU64, is_over: &AtomicBool) -> u64 {
+    while !is_over.load(SeqCst) {
+        let n = next.fetch_add(1, SeqCst);
+        match n % 2 {
+            0 => _ = a.send("ana", &n.to_string()),
+            _ => _ = a.publish("channel", &json!({"channel": "orders", "event_type": "e", "payload": n}).to_string()),
+        }
+    }
+    next.load(SeqCst)
+}
+
+/// Hears numbers until one behind this, and adds them.
+fn hear(ws: &mut Ws, until: u64, heard: &mut Vec<u64>) {
+    while heard.last().is_none_or(|last| *last <= until) {
+        heard.push(ws.payload().as_u64().expect("a number"));
+    }
+}
+
+/// What is published at the first node while the second begins, over and over.
+fn begin_beside(a: &Server, begin: &dyn Fn() -> Server) {
+    let (next, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
+    let end = EndAnyway(&is_over);
+    std::thread::scope(|scope| {
+        let publishing = scope.spawn(|| publish(a, &next, &is_over));
+        for round in 0..3 {
+            let bundles = metric(a, "ara_cluster_bundles_sent_total");
+            await_that("the node to be alone", || {
+                (metric(a, "ara_cluster_bundles_sent_total") > bundles + 2).then_some(())
+            });
+            let mut b = begin();
+            let mut there = [("ana", 0), ("ben", 1)].map(|(user, kind)| {
+                let mut ws = b.ws(user);
+                if kind == 1 {
+                    ws.subscribe(&["orders"]);
+                }
+                // What was begun to be published before this may come, and need not.
+                (ws, next.load(SeqCst), Vec::new())
+            });
+            await_that("the first node to know of the second", || {
+                (metric(a, "ara_cluster_members") == 2).then_some(())
+            });
+            let bundles = metric(a, "ara_cluster_bundles_sent_total");
+            let until = next.load(SeqCst) + 100;
+            for (ws, first, heard) in &mut there {
+                hear(ws, until, heard);
+                assert!(heard[0] <= *first + 1, "round {round}: {heard:?} does not begin with {first}");
+                let expected: Vec<u64> = (0..heard.len() as u64).map(|n| heard[0] + 2 * n).collect();
+                assert_eq!(*heard, expected, "round {round}");
+            }
+            assert_eq!(metric(a, "ara_cluster_bundles_sent_total"), bundles, "it is not alone any more");
+            println!("round {round}: {} and {} heard", there[0].2.len(), there[1].2.len());
+            drop(there);
+            b.terminate();
+            assert!(b.await_exit().success());
+        }
+        drop(end);
+        println!("{} published", publishing.join().expect("the publisher ends"));
+    });
+}
+
+/// Lets the publisher end when a check fails, too.
+struct EndAnyway<'a>(&'a AtomicBool);
+
+impl Drop for EndAnyway<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
+#[test]
+fn who_connects_to_a_node_that_begins_misses_nothing() {
+    let redis = Redis::start();
+    begin_beside(&node(&redis, "a"), &|| node(&redis, "b"));
+}
+
+#[test]
+fn in_a_redis_cluster_neither() {
+    let redis = RedisCluster::start();
+    let url = redis.url();
+    begin_beside(&node_at(&url, "a", &[]), &|| node_at(&url, "b", &[]));
+}
