@@ -132,6 +132,8 @@ struct Bridge {
     listening_us: Option<u64>,
     /// What the shards were told of this node's being alone.
     is_alone: bool,
+    /// How long a node that fell silent may still come back.
+    session_ttl_us: u64,
     is_full_told: bool,
     is_stopping: bool,
 }
@@ -179,6 +181,7 @@ impl Bridge {
             payload: Vec::new(),
             listening_us: None,
             is_alone: false,
+            session_ttl_us: session_ttl_seconds.saturating_mul(1_000_000),
             is_full_told: false,
             is_stopping: false,
         }

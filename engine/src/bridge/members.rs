@@ -10,6 +10,8 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 pub(super) struct Members {
     others: BTreeMap<Box<str>, Member>,
+    /// When one was let go of last that had not said `bye`.
+    lost_us: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -45,7 +47,11 @@ impl Members {
         let silence_us = limits::CLUSTER_MEMBER_SILENCE_MS * 1_000;
         let before = self.others.len();
         self.others.retain(|_, member| now.mono_us.saturating_sub(member.heard_us) < silence_us);
-        self.others.len() != before
+        let is_anybody_lost = self.others.len() != before;
+        if is_anybody_lost {
+            self.lost_us = Some(now.mono_us);
+        }
+        is_anybody_lost
     }
 
     /// All of them with this node, in the order of their ids.
@@ -59,6 +65,11 @@ impl Members {
     /// Whether there are no others.
     pub(super) fn is_alone(&self) -> bool {
         self.others.is_empty()
+    }
+
+    /// Whether somebody fell silent within this time who may only stand still, and hear later what is said now.
+    pub(super) fn may_return(&self, now: Now, within_us: u64) -> bool {
+        self.lost_us.is_some_and(|lost_us| now.mono_us.saturating_sub(lost_us) < within_us)
     }
 
     /// Whether no id is before this one: one node does what is done once for all.
@@ -96,7 +107,8 @@ mod tests {
         assert_eq!(names(&members), ["a", "b"]);
         assert!(!members.is_first("b"));
         assert!(members.bye("a") && !members.bye("a"));
-        assert!(members.is_first("b"));
+        assert!(members.is_first("b") && members.is_alone());
+        assert!(members.may_return(at(3_500), 1_000_000) && !members.may_return(at(4_000), 1_000_000), "c, not a");
     }
 
     #[test]

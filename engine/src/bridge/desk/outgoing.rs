@@ -37,7 +37,8 @@ impl Bridge {
         }
     }
 
-    /// Sends a publication of which nobody waits to hear who got it: with others, while no other node is known to be there.
+    /// Sends a publication of which nobody waits to hear who got it: with others, while no other node is known to be there. One that
+    /// only stands still would find all of them before it, and Redis would not hold so much for it: for it, topic by topic.
     pub(super) fn send_publication(&mut self, now: Now, publication: &Publication) {
         let Publication { tenant, target, audience, .. } = publication;
         let partition = match (&self.partitions, target) {
@@ -48,6 +49,7 @@ impl Bridge {
         if let Some(partition) = partition
             && self.is_alone
             && !self.is_stopping
+            && !self.inbox.members.may_return(now, self.session_ttl_us)
         {
             if !self.is_there_in(partition) {
                 return self.figures.not_sent();
