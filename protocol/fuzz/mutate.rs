@@ -1,5 +1,6 @@
 //! Damage to inputs that are right: what libFuzzer does, from a seed and without its feedback.
 use fastrand::Rng;
+use std::path::{Path, PathBuf};
 
 /// Inputs do not grow beyond this.
 const BYTES_MAX: usize = 8 * 1024;
@@ -113,6 +114,17 @@ impl Mutator {
             }
         }
     }
+}
+
+/// The seeds of a fuzz target that are kept with the sources of the crate under test, in the order of their names; not what
+/// a fuzzer has left beside them.
+pub fn seeds(name: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
+    let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("the folder can be read").path()).collect();
+    paths.retain(|path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"seed-")));
+    paths.sort();
+    paths.into_iter().map(|path| std::fs::read(path).expect("the file can be read")).collect()
 }
 
 /// Runs `check` and, if it panics, panics with the seed, the reason and the input.

@@ -13,8 +13,7 @@ mod mutate;
 
 use fastrand::Rng;
 use harness::{Happened, Heard, connection_bytes, shard_events};
-use mutate::{Mutator, assert_holds};
-use std::path::{Path, PathBuf};
+use mutate::{Mutator, assert_holds, seeds};
 
 /// How often each thing came up, so that a generator gone dull fails the test.
 #[derive(Debug, Default)]
@@ -51,16 +50,6 @@ impl Seen {
 
 fn run(seed: u64, input: &[u8], seen: &mut Seen) {
     assert_holds("connection_bytes", seed, input, || seen.note(&connection_bytes(input)));
-}
-
-/// The seeds that are kept with the sources, in the order of their names; not what a fuzzer has left beside them.
-fn seeds(name: &str) -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
-    let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("the folder can be read").path()).collect();
-    paths.retain(|path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"seed-")));
-    paths.sort();
-    paths.into_iter().map(|path| std::fs::read(path).expect("the file can be read")).collect()
 }
 
 #[test]
