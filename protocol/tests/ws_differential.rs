@@ -1,150 +1,14 @@
 //! Our decoder and tungstenite hear the same byte streams: thousands of generated ones, right and wrong, whole and
 //! torn apart. Both must hear the same messages and come to the same end.
 //!
-//! They differ on purpose in three ways, which [`compare`] allows and checks one by one:
-//!
-//! 1. **Sooner.** We refuse a frame by its header, tungstenite when its payload is there. On a stream that ends inside
-//!    such a frame tungstenite still waits; once the rest of the frame has come it must refuse, too, unheard.
-//! 2. **Longer lengths.** RFC 6455 §5.2 demands the shortest form of a length; tungstenite takes any.
-//! 3. **Close 1014**, registered after the RFC: we take it, tungstenite does not.
+//! How they may differ stands in `fuzz/properties/hearing.rs`, so that a fuzzer with feedback asks the same.
+#[path = "../fuzz/properties/hearing.rs"]
+mod hearing;
+
 use fastrand::Rng;
-use protocol::ws::decoder::{Decoded, Decoder, WsEvent};
-use std::io::{self, Read, Write};
-use tungstenite::protocol::frame::coding::CloseCode;
-use tungstenite::protocol::{Role, WebSocketConfig};
-use tungstenite::{Error, Message, WebSocket};
+use hearing::{Difference, End, ours};
 
 const STREAMS: u64 = 20_000;
-
-/// A frame's worth of anything for tungstenite to wait for: no byte of it makes a length that was begun small, and as
-/// its own masking key it turns to zeros.
-const REST: u8 = 0xff;
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Heard {
-    Text(String),
-    Binary(Vec<u8>),
-    Ping(Vec<u8>),
-    Pong(Vec<u8>),
-    Close(Option<(u16, String)>),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    Waiting,
-    Closed,
-    Refused,
-}
-
-#[derive(Debug)]
-struct Outcome {
-    heard: Vec<Heard>,
-    end: End,
-}
-
-/// Our side: a growing buffer, as a connection would keep it. Also tells where the last frame begins.
-fn ours(pieces: &[&[u8]], bytes_max: usize) -> (Outcome, usize) {
-    let mut decoder = Decoder::new();
-    let mut buffer = Vec::new();
-    let mut heard = Vec::new();
-    let mut frame_start = 0;
-    let mut promised_bytes = 0;
-    for piece in pieces {
-        buffer.extend_from_slice(piece);
-        loop {
-            let before = buffer.clone();
-            let consumed = match decoder.decode(&mut buffer, bytes_max) {
-                Err(_) => return (Outcome { heard, end: End::Refused }, frame_start),
-                Ok(Decoded::NeedMore { frame_bytes }) => {
-                    assert!(frame_bytes > before.len(), "asked for {frame_bytes} of {} bytes", before.len());
-                    assert!(frame_bytes <= bytes_max.max(125) + 14);
-                    assert!(frame_bytes >= promised_bytes, "a frame shrank");
-                    promised_bytes = frame_bytes;
-                    assert_eq!(buffer, before, "an incomplete frame was changed");
-                    break;
-                }
-                Ok(Decoded::Frame { consumed, event }) => {
-                    match event {
-                        WsEvent::Text(text) => heard.push(Heard::Text(text.to_owned())),
-                        WsEvent::Binary(bytes) => heard.push(Heard::Binary(bytes.to_vec())),
-                        WsEvent::Ping(bytes) => heard.push(Heard::Ping(bytes.to_vec())),
-                        WsEvent::Pong(bytes) => heard.push(Heard::Pong(bytes.to_vec())),
-                        WsEvent::Fragment => {}
-                        WsEvent::Close { code, reason } => {
-                            heard.push(Heard::Close(code.map(|code| (code, reason.to_owned()))));
-                            return (Outcome { heard, end: End::Closed }, frame_start);
-                        }
-                    }
-                    consumed
-                }
-            };
-            assert!(promised_bytes <= consumed && consumed <= before.len());
-            assert_eq!(buffer[consumed..], before[consumed..], "bytes behind the frame were changed");
-            promised_bytes = 0;
-            frame_start += consumed;
-            buffer.drain(..consumed);
-        }
-    }
-    (Outcome { heard, end: End::Waiting }, frame_start)
-}
-
-/// A socket that gives one piece per read and then nothing, and takes every answer.
-struct Wire<'a> {
-    pieces: std::slice::Iter<'a, &'a [u8]>,
-    piece: &'a [u8],
-}
-
-impl Read for Wire<'_> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        while self.piece.is_empty() {
-            self.piece = self.pieces.next().ok_or(io::ErrorKind::WouldBlock)?;
-        }
-        self.piece.read(out)
-    }
-}
-
-impl Write for Wire<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn theirs(pieces: &[&[u8]], bytes_max: usize) -> Outcome {
-    let config = WebSocketConfig::default()
-        .read_buffer_size(4096)
-        .max_message_size(Some(bytes_max))
-        .max_frame_size(Some(bytes_max.max(125)));
-    let wire = Wire { pieces: pieces.iter(), piece: &[] };
-    let mut socket = WebSocket::from_raw_socket(wire, Role::Server, Some(config));
-    let mut heard = Vec::new();
-    let end = loop {
-        match socket.read() {
-            Ok(Message::Text(text)) => heard.push(Heard::Text(text.to_string())),
-            Ok(Message::Binary(bytes)) => heard.push(Heard::Binary(bytes.to_vec())),
-            Ok(Message::Ping(bytes)) => heard.push(Heard::Ping(bytes.to_vec())),
-            Ok(Message::Pong(bytes)) => heard.push(Heard::Pong(bytes.to_vec())),
-            // How it tells of a code that must not be sent. No stream here says these words itself.
-            Ok(Message::Close(Some(frame)))
-                if frame.code == CloseCode::Protocol && frame.reason.as_str() == "Protocol violation" =>
-            {
-                break End::Refused;
-            }
-            Ok(Message::Close(frame)) => {
-                heard.push(Heard::Close(frame.map(|frame| (frame.code.into(), frame.reason.to_string()))));
-                break End::Closed;
-            }
-            Ok(Message::Frame(frame)) => panic!("a bare frame was read: {frame}"),
-            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => break End::Waiting,
-            Err(Error::Protocol(_) | Error::Capacity(_) | Error::Utf8(_)) => break End::Refused,
-            Err(error) => panic!("not an answer to bytes: {error}"),
-        }
-    };
-    Outcome { heard, end }
-}
 
 /// How often each outcome came up, so that a generator gone dull fails the test.
 #[derive(Debug, Default)]
@@ -159,50 +23,18 @@ struct Seen {
 }
 
 fn compare(stream: &[u8], pieces: &[&[u8]], bytes_max: usize, seen: &mut Seen) {
-    let (ours, frame_start) = ours(pieces, bytes_max);
-    let theirs = theirs(pieces, bytes_max);
+    let ours = ours(pieces, bytes_max);
     seen.messages += ours.heard.len();
     match ours.end {
         End::Waiting => seen.waiting += 1,
         End::Closed => seen.closed += 1,
         End::Refused => seen.refused += 1,
     }
-    if ours.end == theirs.end && ours.heard == theirs.heard {
-        return;
-    }
-    if ours.end == End::Refused && has_longer_length(&stream[frame_start..]) {
-        assert!(theirs.heard.starts_with(&ours.heard), "{ours:?} {theirs:?}");
-        seen.longer_length += 1;
-        return;
-    }
-    if let (Some(Heard::Close(Some((1014, _)))), End::Refused) = (ours.heard.last(), theirs.end) {
-        assert_eq!(ours.heard[..ours.heard.len() - 1], theirs.heard);
-        seen.close_1014 += 1;
-        return;
-    }
-    if (ours.end, theirs.end) == (End::Refused, End::Waiting) {
-        assert_eq!(ours.heard, theirs.heard);
-        let rest = vec![REST; bytes_max + 1024];
-        let finished = self::theirs(&[stream, &rest], bytes_max);
-        assert_eq!(finished.end, End::Refused, "tungstenite takes what we refuse: {ours:?} {finished:?}");
-        assert_eq!(finished.heard, ours.heard);
-        seen.sooner += 1;
-        return;
-    }
-    panic!("ours: {ours:?}\ntungstenite: {theirs:?}");
-}
-
-/// Whether a frame's length would fit a shorter form.
-fn has_longer_length(frame: &[u8]) -> bool {
-    let Some((_, rest)) = frame.split_first() else { return false };
-    match rest {
-        [second, length @ ..] if second & 0x7f == 126 => {
-            length.first_chunk().is_some_and(|length| u16::from_be_bytes(*length) < 126)
-        }
-        [second, length @ ..] if second & 0x7f == 127 => {
-            length.first_chunk().is_some_and(|length| u64::from_be_bytes(*length) < 65_536)
-        }
-        _ => false,
+    match hearing::compare(stream, pieces, &ours, bytes_max) {
+        None => {}
+        Some(Difference::Sooner) => seen.sooner += 1,
+        Some(Difference::LongerLength) => seen.longer_length += 1,
+        Some(Difference::Close1014) => seen.close_1014 += 1,
     }
 }
 

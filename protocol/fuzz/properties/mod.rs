@@ -5,6 +5,7 @@
 //! libFuzzer calls them from `fuzz_targets/`; `protocol/tests/mutations.rs` calls them from the ordinary test run.
 pub mod cluster;
 pub mod frame;
+mod hearing;
 pub mod http;
 pub mod json;
 pub mod publish;
