@@ -5,15 +5,21 @@
 //! [`Shard::next_dirty`], it writes what [`Shard::output`] shows and tells [`Shard::written`], also when nothing was shown
 //! or nothing went out.
 //!
-//! This file is the front door: it finds the connection, feeds it its input, and sends each event to its flow.
+//! This file is the front door: what the shard is made of, and the way of each event to its flow. What a peer sends is in
+//! `input`, what is written to it in `output`.
+mod input;
+mod output;
+
+pub use input::Ended;
+pub(crate) use input::Step;
+
 use crate::config::ShardConfig;
-use crate::conn::http::{HttpStage, HttpState};
+use crate::conn::http::HttpState;
 use crate::conn::outbox::{Assembly, Delivery, Transport};
 use crate::conn::pool::OutboxPool;
 use crate::conn::{Connection, Phase};
 use crate::effect::{Effect, Effects};
 use crate::flow::cluster::sessions::Sessions;
-use crate::flow::deliver::writes_of;
 use crate::flow::fanout::Fanouts;
 use crate::flow::limit::Limiter;
 use crate::flow::publish::Origin;
@@ -82,25 +88,6 @@ pub struct Arrival {
     pub rest: Vec<u8>,
 }
 
-/// How a peer's output ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// FIN: it sends no more, but may still read.
-    Eof,
-    /// Reset or any socket error: nothing can be sent either.
-    Reset,
-}
-
-/// What a step of a connection did with its input.
-pub(crate) enum Step {
-    /// Used this many bytes; go on with the rest.
-    Used(usize),
-    /// Needs more, or may not go on now: keep the rest.
-    Wait,
-    /// The connection is no longer here: the rest went with it.
-    Gone,
-}
-
 /// One core's world.
 pub struct Shard {
     pub(crate) me: ShardId,
@@ -161,9 +148,6 @@ pub struct Shard {
     pub(crate) stopping: bool,
     date: (u64, Vec<u8>),
 }
-
-/// Room for waiting input that is not worth giving back.
-const TAIL_ROOM_BYTES: usize = 1_024;
 
 impl Shard {
     /// An empty shard. `seed` feeds ids and jitter.
@@ -269,118 +253,9 @@ impl Shard {
         key
     }
 
-    /// Bytes from the peer; the shard may scribble on them (WebSocket payloads are unmasked in place).
-    pub fn received(&mut self, now: Now, key: ConnKey, bytes: &mut [u8], effects: &mut Effects) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        if connection.tail.is_empty() {
-            let used = self.consume(now, key, bytes, effects);
-            if used < bytes.len()
-                && let Some(connection) = self.connections.get_mut(key)
-            {
-                connection.tail.extend_from_slice(&bytes[used..]);
-            }
-        } else {
-            let mut tail = std::mem::take(&mut connection.tail);
-            // A head that is not whole is looked at again only when a line has ended.
-            let is_head = matches!(&connection.phase, Phase::Http(http) if matches!(http.stage, HttpStage::Head));
-            let may_end = !is_head || bytes.contains(&b'\n') || tail.len() + bytes.len() > limits::HTTP_HEAD_BYTES_MAX;
-            tail.extend_from_slice(bytes);
-            if may_end {
-                self.consume_tail(now, key, tail, effects);
-            } else {
-                connection.tail = tail;
-            }
-        }
-        self.settle_reading(key, effects);
-    }
-
-    /// The peer's output ended.
-    pub fn ended(&mut self, now: Now, key: ConnKey, how: Ended, effects: &mut Effects) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        connection.eof = true;
-        match &connection.phase {
-            _ if how == Ended::Reset => self.drop_connection(now, key, effects),
-            // Who only listens and sends its FIN is gone.
-            Phase::Live(_) => self.drop_connection(now, key, effects),
-            Phase::Closing(_) if connection.is_flushed() => self.drop_connection(now, key, effects),
-            Phase::Closing(_) => {}
-            Phase::Http(_) => self.end_if_silent(now, key, effects),
-        }
-    }
-
-    /// A client that has sent its FIN and has all its answers: nothing more can come of it.
-    fn end_if_silent(&mut self, now: Now, key: ConnKey, effects: &mut Effects) {
-        let Some(connection) = self.connections.get(key) else { return };
-        if connection.eof && matches!(connection.phase, Phase::Http(_)) && connection.wants_input() {
-            self.finish(now, key, effects);
-        }
-    }
-
     /// A panic while this connection was served: it ends, the others go on.
     pub fn poisoned(&mut self, now: Now, key: ConnKey, effects: &mut Effects) {
         self.drop_connection(now, key, effects);
-    }
-
-    /// Feeds input to whatever is spoken on the connection; how much of it was used.
-    fn consume(&mut self, now: Now, key: ConnKey, bytes: &mut [u8], effects: &mut Effects) -> usize {
-        let mut at = 0;
-        while at < bytes.len() {
-            let Some(connection) = self.connections.get_mut(key) else { return bytes.len() };
-            connection.busy = true;
-            let step = match &connection.phase {
-                Phase::Http(_) => self.http_step(now, key, &mut bytes[at..], effects),
-                Phase::Live(live) if live.transport.is_sse() => Step::Used(bytes.len() - at),
-                Phase::Live(_) => self.websocket_step(now, key, &mut bytes[at..], effects),
-                Phase::Closing(_) => self.closing_step(now, key, &mut bytes[at..], effects),
-            };
-            match step {
-                Step::Used(used) => at += used,
-                Step::Wait => break,
-                Step::Gone => return bytes.len(),
-            }
-        }
-        if let Some(connection) = self.connections.get_mut(key) {
-            connection.busy = false;
-        }
-        at
-    }
-
-    fn consume_tail(&mut self, now: Now, key: ConnKey, mut tail: Vec<u8>, effects: &mut Effects) {
-        let used = self.consume(now, key, &mut tail, effects);
-        if used < tail.len()
-            && let Some(connection) = self.connections.get_mut(key)
-        {
-            tail.drain(..used);
-            // A burst that ended in the middle of something leaves that, not its room.
-            if tail.capacity() > (4 * tail.len()).max(TAIL_ROOM_BYTES) {
-                tail.shrink_to(2 * tail.len());
-            }
-            connection.tail = tail;
-        }
-    }
-
-    /// Goes on with input that had to wait.
-    pub(crate) fn resume(&mut self, now: Now, key: ConnKey, effects: &mut Effects) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        if connection.busy {
-            return;
-        }
-        if !connection.tail.is_empty() && connection.wants_input() {
-            let tail = std::mem::take(&mut connection.tail);
-            self.consume_tail(now, key, tail, effects);
-        }
-        self.end_if_silent(now, key, effects);
-        self.settle_reading(key, effects);
-    }
-
-    /// Tells the rim to read, or not to: a peer that does not take its answers, or waits for one, is not read.
-    pub(crate) fn settle_reading(&mut self, key: ConnKey, effects: &mut Effects) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        let on = connection.wants_input();
-        if on == connection.deaf {
-            connection.deaf = !on;
-            effects.push(Effect::Read { key, on });
-        }
     }
 
     // --- Everybody else ----------------------------------------------------------------------------------------------
@@ -472,128 +347,6 @@ impl Shard {
             self.tell_sessions(effects);
         }
         !self.fanouts.is_empty() || self.sessions.is_refreshing()
-    }
-
-    // --- Output ------------------------------------------------------------------------------------------------------
-
-    /// Moves the connections that have something to write into `out`; each stands there once.
-    pub fn take_dirty(&mut self, out: &mut Vec<ConnKey>) {
-        self.dirty.pop_all(out);
-    }
-
-    /// The next connection that has something to write; tenants take turns.
-    pub fn next_dirty(&mut self) -> Option<ConnKey> {
-        self.dirty.pop().map(|(_, key)| key)
-    }
-
-    /// How many connections have something to write.
-    pub fn dirty_len(&self) -> usize {
-        self.dirty.len()
-    }
-
-    /// What to write to this connection now: at most [`limits::WRITE_BYTES_MAX`] assembled bytes, or one larger piece.
-    pub fn output(&mut self, now: Now, key: ConnKey) -> &[u8] {
-        let me = self.me.index();
-        let Some(connection) = self.connections.get_mut(key) else { return &[] };
-        connection.dirty = false;
-        let (transport, held) = connection.reads();
-        let Some(outbox) = connection.outbox.as_deref_mut() else { return &[] };
-        let before = outbox.frame_bytes();
-        let expired = outbox.drop_expired(now.mono_us, transport);
-        if expired > 0 {
-            self.outbox_room_bytes -= outbox.take_freed();
-            self.node.shards[me].expired.add(expired as u64);
-            self.node.shards[me].outbox_bytes.add(outbox.frame_bytes() as i64 - before as i64);
-        }
-        outbox.assemble(transport, held, &mut self.assembly)
-    }
-
-    /// `len` bytes of the last [`Shard::output`] went out. A connection that has more is dirty again, unless `blocked`:
-    /// then the rim waits until the socket is writable and calls [`Shard::writable`].
-    pub fn written(&mut self, now: Now, key: ConnKey, len: usize, blocked: bool, effects: &mut Effects) {
-        let me = self.me.index();
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        let (transport, held) = connection.reads();
-        if let Some(outbox) = connection.outbox.as_deref_mut() {
-            let before = outbox.frames_len();
-            let oldest_us = outbox.first_accepted_us();
-            outbox.advance(len, transport, &mut self.mail_out);
-            self.outbox_room_bytes -= outbox.take_freed();
-            self.node.shards[me].outbox_bytes.add(-(len as i64));
-            let frames = before - outbox.frames_len();
-            if frames > 0
-                && let Some(oldest_us) = oldest_us
-            {
-                let seconds = now.mono_us.saturating_sub(oldest_us) as f64 / 1e6;
-                self.node.shards[me].delivery_latency_seconds.observe_many(seconds, frames as u64);
-            }
-            if len > 0 {
-                outbox.waiting_since_us = now.mono_us;
-            }
-        }
-        let newly_blocked = blocked && !connection.blocked;
-        connection.blocked = blocked;
-        if connection.is_flushed() {
-            if let Some(outbox) = connection.outbox.take() {
-                self.outboxes.give(outbox);
-            }
-            self.flushed(now, key, effects);
-        } else if !blocked && held {
-            if connection.control_bytes() > 0 {
-                self.mark_dirty(key);
-            }
-        } else {
-            // More than the socket, or one write, takes.
-            if let Some(outbox) = &mut connection.outbox {
-                outbox.note_backlog();
-            }
-            if !blocked {
-                self.mark_dirty(key);
-            } else if newly_blocked {
-                self.schedule(key, now.mono_ms() + limits::OUTBOX_STALL_MS);
-            }
-        }
-        if self.config.queue.is_some() {
-            let mail = std::mem::take(&mut self.mail_out);
-            self.mail_taken(now, key, mail, effects);
-        }
-        self.resume_if_relieved(now, key, effects);
-    }
-
-    /// A blocked socket takes bytes again.
-    pub fn writable(&mut self, _now: Now, key: ConnKey) {
-        if let Some(connection) = self.connections.get_mut(key) {
-            connection.blocked = false;
-            self.mark_dirty(key);
-        }
-    }
-
-    /// End of the flush: lets go of shared frames.
-    pub fn flushed_all(&mut self) {
-        self.assembly.forget_run();
-    }
-
-    pub(crate) fn mark_dirty(&mut self, key: ConnKey) {
-        if let Some(connection) = self.connections.get_mut(key)
-            && !connection.dirty
-            && !connection.blocked
-        {
-            connection.dirty = true;
-            self.dirty.push(connection.live().map_or(0, |live| writes_of(live.tenant)), key);
-        }
-    }
-
-    /// Appends to a connection's control lane.
-    pub(crate) fn write_control(&mut self, now: Now, key: ConnKey, write: impl FnOnce(&mut Vec<u8>)) {
-        let Shard { connections, outboxes, .. } = self;
-        let Some(connection) = connections.get_mut(key) else { return };
-        let outbox = connection.outbox.get_or_insert_with(|| outboxes.take(now.mono_us));
-        let before = outbox.control_bytes();
-        write(outbox.control());
-        let written = outbox.control_bytes() - before;
-        self.outbox_room_bytes += written;
-        self.metrics().outbox_bytes.add(written as i64);
-        self.mark_dirty(key);
     }
 
     // --- Small things the flows share --------------------------------------------------------------------------------
