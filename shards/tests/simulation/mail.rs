@@ -141,7 +141,7 @@ fn flapping(seed: u64, with_ack: bool, failures_percent: u8) {
             _ => {}
         }
         for _ in 0..world.rng.u8(0..6) {
-            world.step_once();
+            world.step();
         }
         if with_ack {
             acknowledge(&mut world, &clients, &mut acked, false);

@@ -210,7 +210,7 @@ impl Cluster {
     pub(crate) fn step(&mut self) -> bool {
         let mut moved = false;
         for at in 0..self.nodes.len() {
-            moved |= self.nodes[at].world.step_once();
+            moved |= self.nodes[at].world.step();
             let requests = if self.rng.u8(0..100) < self.slowness_percent { 0 } else { self.rng.usize(0..6) };
             for _ in 0..requests {
                 let Some(request) = self.nodes[at].world.to_bridge.pop_front() else { break };
