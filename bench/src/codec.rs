@@ -1,7 +1,7 @@
 //! What the pure functions of `protocol` cost. The list is [`rows`].
 use crate::sampler::{self, Args, Row};
 use crate::table::Table;
-use protocol::auth::token::{Algorithm, MintClaims, Verifier, VerifierConfig, mint_hs256};
+use protocol::auth::token::{MintClaims, Verifier, mint_hs256};
 use protocol::frame::{EventName, Frame};
 use protocol::http::head;
 use protocol::ids::{NotificationId, uuid_v7};
@@ -126,14 +126,7 @@ pub(crate) fn token(user: &str) -> String {
 
 /// What takes the tokens of [`token`]; `None` only if the secret above were empty.
 pub(crate) fn verifier() -> Option<Verifier> {
-    let config = VerifierConfig {
-        algorithm: Algorithm::Hs256,
-        secret: Some(SECRET),
-        public_key_pem: None,
-        issuer: None,
-        audience: None,
-    };
-    Verifier::new(&config).ok()
+    Verifier::hs256(SECRET).ok()
 }
 
 fn token_verify() -> Row {

@@ -5,7 +5,6 @@ use crate::sampler::{self, Args, Row};
 use crate::table::Table;
 use crate::{BenchError, trying};
 use protocol::clock::Now;
-use protocol::http::client_address::TrustedProxies;
 use protocol::http::cors::Cors;
 use protocol::http::route::ROUTE_LABELS;
 use protocol::ids::TenantId;
@@ -13,7 +12,7 @@ use protocol::notification::{Content, Source, Target};
 use shards::config::ShardConfig;
 use shards::effect::Effects;
 use shards::guest::Submission;
-use shards::host::Host;
+use shards::host::NoPages;
 use shards::key::{ConnKey, ShardId};
 use shards::metrics::NodeMetrics;
 use shards::shard::Shard;
@@ -66,26 +65,9 @@ impl Room {
     /// With so many users, each with one WebSocket.
     fn new(connections: u32) -> Result<Room, BenchError> {
         let config = ShardConfig {
-            server_id: "bench".into(),
             production: true,
-            api_key: None,
-            verifier: verifier().ok_or_else(|| BenchError("no verifier".to_owned()))?,
             cors: Cors::none(),
-            tenancy: false,
-            tenant_rules: None,
-            heartbeat_interval_ms: 30_000,
-            connection_timeout_ms: 120_000,
-            connections_max: connections as usize,
-            sockets_max: connections as usize,
-            outbox_bytes_max: usize::MAX,
-            connections_per_user_max: 1,
-            subscriptions_max: 1,
-            templates_kept: false,
-            queue: None,
-            ack: None,
-            cluster: None,
-            trusted_proxies: TrustedProxies::default(),
-            rate_limits: None,
+            ..ShardConfig::plain("bench", verifier().ok_or_else(|| BenchError("no verifier".to_owned()))?)
         };
         let metrics = Arc::new(NodeMetrics::new(1, ROUTE_LABELS.len()));
         let shard = Shard::new(ShardId(0), 1, Arc::new(config), Arc::clone(&metrics), Arc::new(NoPages), 1);
@@ -149,27 +131,6 @@ impl Room {
         // One shard alone asks nobody for anything.
         self.effects.clear();
         bytes
-    }
-}
-
-/// Nobody asks for a page.
-struct NoPages;
-
-impl Host for NoPages {
-    fn health(&self, _: Now) -> Vec<u8> {
-        Vec::new()
-    }
-
-    fn stats(&self, _: Now) -> Vec<u8> {
-        Vec::new()
-    }
-
-    fn metrics(&self, _: Now) -> Vec<u8> {
-        Vec::new()
-    }
-
-    fn cluster_status(&self, _: Now) -> Vec<u8> {
-        Vec::new()
     }
 }
 

@@ -51,6 +51,35 @@ pub struct ShardConfig {
     pub rate_limits: Option<RateLimitRules>,
 }
 
+impl ShardConfig {
+    /// A node in development that is alone, keeps nothing and limits nobody: what a measurement or a test begins with. The
+    /// intervals are those of the settings.
+    pub fn plain(server_id: &str, verifier: Verifier) -> ShardConfig {
+        ShardConfig {
+            server_id: server_id.into(),
+            production: false,
+            api_key: None,
+            verifier,
+            cors: Cors::any(),
+            tenancy: false,
+            tenant_rules: None,
+            heartbeat_interval_ms: 30_000,
+            connection_timeout_ms: 120_000,
+            connections_max: 0,
+            sockets_max: usize::MAX,
+            outbox_bytes_max: usize::MAX,
+            connections_per_user_max: 0,
+            subscriptions_max: 0,
+            templates_kept: false,
+            queue: None,
+            ack: None,
+            cluster: None,
+            trusted_proxies: TrustedProxies::default(),
+            rate_limits: None,
+        }
+    }
+}
+
 /// How often who may ask (decision 10).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimitRules {

@@ -28,6 +28,25 @@ pub trait Host: Send + Sync {
     }
 }
 
+/// A host that knows nothing, for shards without an engine around them: a measurement's, a test's.
+#[derive(Clone, Copy, Debug)]
+pub struct NoPages;
+
+impl Host for NoPages {
+    fn health(&self, _: Now) -> Vec<u8> {
+        b"{}".to_vec()
+    }
+    fn stats(&self, _: Now) -> Vec<u8> {
+        b"{}".to_vec()
+    }
+    fn metrics(&self, _: Now) -> Vec<u8> {
+        b"# none\n".to_vec()
+    }
+    fn cluster_status(&self, _: Now) -> Vec<u8> {
+        b"{}".to_vec()
+    }
+}
+
 /// A shard's door to the store. It and the links behind it share what they need, on the shard's thread.
 pub trait StorePort {
     /// Takes a request; refuses (gives it back as a failure) when too many are in flight. The shard's store links have a

@@ -206,6 +206,12 @@ impl Verifier {
         Ok(Verifier { algorithm, key, validation, issuer, audience })
     }
 
+    /// What takes the tokens of [`mint_hs256`], whoever issued them and for whom.
+    pub fn hs256(secret: &[u8]) -> Result<Verifier, KeyError> {
+        let (algorithm, secret) = (Algorithm::Hs256, Some(secret));
+        Verifier::new(&VerifierConfig { algorithm, secret, public_key_pem: None, issuer: None, audience: None })
+    }
+
     /// Checks a token at `now_unix_seconds`: signature first, then claims.
     pub fn verify(&self, token: &str, now_unix_seconds: u64) -> Result<Claims, TokenError> {
         if token.len() > limits::TOKEN_BYTES_MAX {

@@ -1,7 +1,7 @@
 //! Two shards, the lanes between them, six sockets and a store; the input is a program: each byte says what happens next
 //! and what follows it is its argument. After every event the tables of the shard agree with each other, and in the end
 //! nothing of anybody is left.
-use super::world::{NOW_S, Pages, config, token};
+use super::world::{NOW_S, config, token};
 use protocol::clock::Now;
 use protocol::http::route::ROUTE_LABELS;
 use protocol::ids::TenantId;
@@ -12,6 +12,7 @@ use protocol::store::{AckVerdict, Entry, MailboxKey, Position, StoreReply, Store
 use shards::config::{AckRules, QueueRules, RateLimitRules};
 use shards::effect::Effect;
 use shards::guest::Submission;
+use shards::host::NoPages;
 use shards::key::{ConnKey, ShardId};
 use shards::mesh::message::Message;
 use shards::metrics::NodeMetrics;
@@ -130,7 +131,7 @@ impl Node {
         let config = Arc::new(config);
         let shard = |id: usize| {
             let (config, metrics) = (Arc::clone(&config), Arc::clone(&metrics));
-            Shard::new(ShardId(id as u8), SHARDS, config, metrics, Arc::new(Pages), id as u64 + 1)
+            Shard::new(ShardId(id as u8), SHARDS, config, metrics, Arc::new(NoPages), id as u64 + 1)
         };
         Node {
             shards: (0..SHARDS).map(shard).collect(),

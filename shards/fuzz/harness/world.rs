@@ -1,9 +1,7 @@
 //! The world around one shard: sockets that take as much as they like, time, a store, publishers.
 use super::output::{self, Heard};
-use protocol::auth::token::{Algorithm, MintClaims, Verifier, VerifierConfig, mint_hs256};
+use protocol::auth::token::{MintClaims, Verifier, mint_hs256};
 use protocol::clock::Now;
-use protocol::http::client_address::TrustedProxies;
-use protocol::http::cors::Cors;
 use protocol::http::route::ROUTE_LABELS;
 use protocol::ids::TenantId;
 use protocol::json;
@@ -14,7 +12,7 @@ use protocol::store::{StoreReply, StoreTicket};
 use shards::config::{RateLimitRules, ShardConfig};
 use shards::effect::Effect;
 use shards::guest::Submission;
-use shards::host::Host;
+use shards::host::NoPages;
 use shards::key::{ConnKey, ShardId};
 use shards::metrics::NodeMetrics;
 use shards::shard::{Ended, Shard};
@@ -38,23 +36,6 @@ pub fn token(user: &str, seconds: u64) -> String {
     mint_hs256(SECRET, &claims)
 }
 
-pub(super) struct Pages;
-
-impl Host for Pages {
-    fn health(&self, _: Now) -> Vec<u8> {
-        b"{}".to_vec()
-    }
-    fn stats(&self, _: Now) -> Vec<u8> {
-        b"{}".to_vec()
-    }
-    fn metrics(&self, _: Now) -> Vec<u8> {
-        b"# none\n".to_vec()
-    }
-    fn cluster_status(&self, _: Now) -> Vec<u8> {
-        b"{}".to_vec()
-    }
-}
-
 /// The far end of a socket.
 struct Socket {
     key: ConnKey,
@@ -71,34 +52,12 @@ struct Socket {
 
 /// Everything small, and nothing that is kept.
 pub(super) fn config() -> ShardConfig {
-    let verifier = VerifierConfig {
-        algorithm: Algorithm::Hs256,
-        secret: Some(SECRET),
-        public_key_pem: None,
-        issuer: None,
-        audience: None,
-    };
     ShardConfig {
-        server_id: "world".into(),
-        production: false,
-        api_key: None,
-        verifier: Verifier::new(&verifier).expect("the secret is not empty"),
-        cors: Cors::any(),
-        tenancy: false,
-        heartbeat_interval_ms: 30_000,
-        connection_timeout_ms: 120_000,
         connections_max: 10,
         sockets_max: 2,
-        outbox_bytes_max: usize::MAX,
         connections_per_user_max: 1,
         subscriptions_max: 5,
-        templates_kept: false,
-        queue: None,
-        ack: None,
-        cluster: None,
-        tenant_rules: None,
-        trusted_proxies: TrustedProxies::default(),
-        rate_limits: None,
+        ..ShardConfig::plain("world", Verifier::hs256(SECRET).expect("the secret is not empty"))
     }
 }
 
@@ -130,7 +89,7 @@ impl World {
             ..config()
         };
         let node = Arc::new(NodeMetrics::new(1, ROUTE_LABELS.len()));
-        let mut shard = Shard::new(ShardId(0), 1, Arc::new(config), Arc::clone(&node), Arc::new(Pages), rng.u64(..));
+        let mut shard = Shard::new(ShardId(0), 1, Arc::new(config), Arc::clone(&node), Arc::new(NoPages), rng.u64(..));
         let now_us = 1_000_000;
         let mut dial = || {
             let key = shard.accepted(at(now_us), IpAddr::V4(Ipv4Addr::LOCALHOST)).expect("room for two");

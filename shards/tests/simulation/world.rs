@@ -5,11 +5,9 @@ mod rim;
 
 use crate::client::{Client, ClientId};
 use crate::store::{SharedCounts, SharedTemplates, SimStore};
-use protocol::auth::token::{Algorithm, Verifier, VerifierConfig};
+use protocol::auth::token::Verifier;
 use protocol::clock::Now;
 use protocol::cluster::ClusterRequest;
-use protocol::http::client_address::TrustedProxies;
-use protocol::http::cors::Cors;
 use protocol::http::route::ROUTE_LABELS;
 use protocol::ids::{NotificationId, TenantId};
 use protocol::stream::Places;
@@ -94,34 +92,12 @@ impl World {
 
     /// As [`World::new`], with some settings changed.
     pub(crate) fn with_config(seed: u64, shards: usize, change: impl FnOnce(&mut ShardConfig)) -> World {
-        let verifier = VerifierConfig {
-            algorithm: Algorithm::Hs256,
-            secret: Some(SECRET),
-            public_key_pem: None,
-            issuer: None,
-            audience: None,
-        };
         let mut config = ShardConfig {
-            server_id: "world".into(),
-            production: false,
-            api_key: None,
-            verifier: Verifier::new(&verifier).expect("the secret is not empty"),
-            cors: Cors::any(),
-            tenancy: false,
-            tenant_rules: None,
-            heartbeat_interval_ms: 30_000,
-            connection_timeout_ms: 120_000,
             connections_max: 10_000,
             sockets_max: 20_000,
-            outbox_bytes_max: usize::MAX,
             connections_per_user_max: 5,
             subscriptions_max: 50,
-            templates_kept: false,
-            queue: None,
-            ack: None,
-            cluster: None,
-            trusted_proxies: TrustedProxies::default(),
-            rate_limits: None,
+            ..ShardConfig::plain("world", Verifier::hs256(SECRET).expect("the secret is not empty"))
         };
         change(&mut config);
         let config = Arc::new(config);
