@@ -31,6 +31,19 @@ pub(crate) fn writes_of(tenant: TenantIndex) -> u32 {
     tenant + 1
 }
 
+/// Whose mail it is of those who live here: the one it is for, or those at these places of its list.
+pub(crate) fn users_here<'a>(publication: &'a Publication, users: Option<&'a [u32]>) -> impl Iterator<Item = &'a str> {
+    let (one, names, indices): (Option<&str>, &[Box<str>], &[u32]) = match (&publication.target, users) {
+        (Target::User(name), _) => (Some(name), &[], &[]),
+        (Target::Users(names), Some(indices)) => (None, names, indices),
+        _ => {
+            debug_assert!(false, "mail goes to users");
+            (None, &[], &[])
+        }
+    };
+    one.into_iter().chain(indices.iter().filter_map(|index| names.get(*index as usize)).map(|name| &**name))
+}
+
 impl Shard {
     /// To the connections of a user, or of the users that live here.
     pub(crate) fn deliver_mail(
@@ -54,14 +67,8 @@ impl Shard {
     fn deliver_live_mail(&mut self, now: Now, publication: &Arc<Publication>, users: Option<&[u32]>) -> Receipt {
         let mut tally = Receipt::default();
         let tenant = self.tenants.find(publication.tenant.as_str());
-        match (&publication.target, users) {
-            (Target::User(name), _) => self.deliver_to_user(now, publication, tenant, name, &mut tally),
-            (Target::Users(names), Some(indices)) => {
-                for name in indices.iter().filter_map(|index| names.get(*index as usize)) {
-                    self.deliver_to_user(now, publication, tenant, name, &mut tally);
-                }
-            }
-            _ => debug_assert!(false, "mail goes to users"),
+        for name in users_here(publication, users) {
+            self.deliver_to_user(now, publication, tenant, name, &mut tally);
         }
         tally
     }

@@ -14,7 +14,7 @@
 use crate::conn::live::Intake;
 use crate::conn::outbox::{Delivery, MailTag};
 use crate::effect::{Effect, Effects};
-use crate::flow::deliver::Overflow;
+use crate::flow::deliver::{Overflow, users_here};
 use crate::key::ConnKey;
 use crate::mesh::message::ReplyTo;
 use crate::shard::Shard;
@@ -25,7 +25,7 @@ use protocol::clock::Now;
 use protocol::cluster::wire::Claim;
 use protocol::ids::NotificationId;
 use protocol::limits;
-use protocol::notification::{Publication, Target};
+use protocol::notification::Publication;
 use protocol::publish::receipt::Receipt;
 use protocol::store::{Mail, MailboxKey, Position, StoreReply, StoreRequest, StoreTicket};
 use protocol::stream::{Places, StreamSeq};
@@ -59,14 +59,8 @@ impl Shard {
     ) {
         let job = self.mailroom.next_number();
         self.mailroom.jobs.insert(job, Job { reply, tally: Receipt::default(), missing: 1 });
-        match (&publication.target, users) {
-            (Target::User(name), _) => self.keep_mail_of(now, publication, name, is_ours, job, effects),
-            (Target::Users(names), Some(indices)) => {
-                for name in indices.iter().filter_map(|index| names.get(*index as usize)) {
-                    self.keep_mail_of(now, publication, name, is_ours, job, effects);
-                }
-            }
-            _ => debug_assert!(false, "mail goes to users"),
+        for name in users_here(publication, users) {
+            self.keep_mail_of(now, publication, name, is_ours, job, effects);
         }
         self.job_progressed(now, job, |_| {}, effects);
     }

@@ -3,6 +3,7 @@
 //! who is alive keeps it twice.
 use crate::conn::outbox::Delivery;
 use crate::effect::Effects;
+use crate::flow::deliver::users_here;
 use crate::shard::Shard;
 use crate::tables::claims::ClaimedMail;
 use crate::tables::retries::Retry;
@@ -11,7 +12,7 @@ use foldhash::fast::FixedState;
 use protocol::clock::Now;
 use protocol::cluster::wire::{Claim, ParcelKind};
 use protocol::limits;
-use protocol::notification::{Publication, Target};
+use protocol::notification::Publication;
 use protocol::store::{Mail, MailboxKey};
 use protocol::stream::Places;
 use std::hash::BuildHasher;
@@ -28,14 +29,8 @@ impl Shard {
         claim: Claim,
         effects: &mut Effects,
     ) {
-        match (&publication.target, users) {
-            (Target::User(name), _) => self.keep_claimed_of(now, publication, name, claim, effects),
-            (Target::Users(names), Some(indices)) => {
-                for name in indices.iter().filter_map(|index| names.get(*index as usize)) {
-                    self.keep_claimed_of(now, publication, name, claim, effects);
-                }
-            }
-            _ => debug_assert!(false, "mail goes to users"),
+        for name in users_here(publication, users) {
+            self.keep_claimed_of(now, publication, name, claim, effects);
         }
         self.metrics().claims_waiting.set(self.claims.len() as i64);
     }
