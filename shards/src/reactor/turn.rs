@@ -202,9 +202,6 @@ impl Reactor {
 
     /// What an event of a connection's socket asks for: at most one read.
     fn serve(&mut self, key: ConnKey, readiness: Readiness) {
-        if self.secure.is_some() {
-            return self.serve_secure(key, readiness);
-        }
         if readiness.write {
             self.on_connection(key, |shard, now, _| shard.writable(now, key));
         }
@@ -214,20 +211,30 @@ impl Reactor {
             }
             return;
         }
+        if self.secure.is_some() {
+            return self.read_secure(key, readiness.broken);
+        }
         let mut readable = std::mem::take(&mut self.scratch.readable);
         match self.sockets.read(&self.poller, key, &mut readable) {
             Some(Read::Bytes(len)) => {
                 let bytes = &mut readable[..len];
                 self.on_connection(key, |shard, now, effects| shard.received(now, key, bytes, effects));
             }
+            read => self.heed_no_bytes(key, read, readiness.broken),
+        }
+        self.scratch.readable = readable;
+    }
+
+    /// A read that brought no bytes: the peer's output may be at its end, or the connection.
+    pub(super) fn heed_no_bytes(&mut self, key: ConnKey, read: Option<Read>, is_broken: bool) {
+        match read {
             Some(Read::Ended) => {
                 self.on_connection(key, |shard, now, effects| shard.ended(now, key, Ended::Eof, effects));
             }
             Some(Read::Broken) => self.break_off(key),
-            Some(Read::Nothing) if readiness.broken => self.break_off(key),
-            Some(Read::Nothing) | None => {}
+            Some(Read::Nothing) if is_broken => self.break_off(key),
+            Some(Read::Nothing | Read::Bytes(_)) | None => {}
         }
-        self.scratch.readable = readable;
     }
 
     /// What the shard has to say about its memory, once an episode.

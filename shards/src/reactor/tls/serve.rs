@@ -7,7 +7,7 @@
 //!
 //! [`Shard::sealed`]: crate::shard::Shard::sealed
 use super::super::acts::contain;
-use super::super::sockets::{Read, Readiness, Written};
+use super::super::sockets::{Read, Written};
 use super::super::turn::Reactor;
 use super::session::{Received, Session};
 use crate::key::ConnKey;
@@ -57,17 +57,8 @@ impl Reactor {
         }
     }
 
-    /// As `serve`.
-    pub(in crate::reactor) fn serve_secure(&mut self, key: ConnKey, readiness: Readiness) {
-        if readiness.write {
-            self.on_connection(key, |shard, now, _| shard.writable(now, key));
-        }
-        if !readiness.read {
-            if readiness.broken {
-                self.break_off(key);
-            }
-            return;
-        }
+    /// The read that `serve` makes, of a socket with a session.
+    pub(in crate::reactor) fn read_secure(&mut self, key: ConnKey, is_broken: bool) {
         let Some(secure) = self.secure.as_deref_mut() else { return };
         let Some(session) = secure.get(key) else { return };
         let is_handshaking = session.is_handshaking();
@@ -80,12 +71,7 @@ impl Reactor {
         } else {
             match self.sockets.read(&self.poller, key, &mut readable[held..]) {
                 Some(Read::Bytes(len)) => self.receive(key, &mut readable[..held + len]),
-                Some(Read::Ended) => {
-                    self.on_connection(key, |shard, now, effects| shard.ended(now, key, Ended::Eof, effects));
-                }
-                Some(Read::Broken) => self.break_off(key),
-                Some(Read::Nothing) if readiness.broken => self.break_off(key),
-                Some(Read::Nothing) | None => {}
+                read => self.heed_no_bytes(key, read, is_broken),
             }
         }
         self.scratch.readable = readable;
