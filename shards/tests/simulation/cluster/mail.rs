@@ -95,13 +95,7 @@ fn moving(seed: u64, with_ack: bool, failures_percent: u8) {
             acknowledge(&mut cluster, &mut seats, false);
         }
     }
-    // The weather clears.
-    cluster.slowness_percent = 0;
-    for store in cluster.nodes.iter_mut().flat_map(|node| &mut node.world.stores) {
-        store.failures_percent = 0;
-    }
-    cluster.settle();
-    (0..nodes).for_each(|node| cluster.heal(node));
+    cluster.clear_weather();
     cluster.settle();
     cluster.pass_ms(3_000);
     // Whoever is there has everything that anybody heard of since it came, and in order.
@@ -174,25 +168,12 @@ fn who_stays_hears_all(seed: u64) {
     for n in 0..60 {
         let node = cluster.any();
         send(&mut cluster.nodes[node].world, backends[node], "ana", n);
-        match cluster.rng.u8(0..8) {
-            0 => cluster.slowness_percent = cluster.rng.u8(0..90),
-            1 => {
-                let node = cluster.any();
-                cluster.cut(node);
-            }
-            2 | 3 => {
-                let node = cluster.any();
-                cluster.heal(node);
-            }
-            _ => {}
-        }
+        cluster.change_weather();
         for _ in 0..cluster.rng.u8(0..6) {
             cluster.step();
         }
     }
-    cluster.slowness_percent = 0;
-    cluster.settle();
-    (0..nodes).for_each(|node| cluster.heal(node));
+    cluster.clear_weather();
     cluster.settle();
     // A receipt that was lost is waited for, and the next publish of that backend behind it.
     for _ in 0..400 {
@@ -304,25 +285,9 @@ fn ingest_is_kept_once(seed: u64) {
                 cluster.step();
             }
         }
-        match cluster.rng.u8(0..8) {
-            0 => cluster.slowness_percent = cluster.rng.u8(0..90),
-            1 => {
-                let node = cluster.any();
-                cluster.cut(node);
-            }
-            2 | 3 => {
-                let node = cluster.any();
-                cluster.heal(node);
-            }
-            _ => {}
-        }
+        cluster.change_weather();
     }
-    for store in cluster.nodes.iter_mut().flat_map(|node| &mut node.world.stores) {
-        store.failures_percent = 0;
-    }
-    cluster.slowness_percent = 0;
-    cluster.settle();
-    (0..nodes).for_each(|node| cluster.heal(node));
+    cluster.clear_weather();
     cluster.pass_ms(8_000);
     let store = cluster.nodes[0].world.stores[0].kept.borrow();
     assert_eq!(store.kept_ever.len(), 30, "seed {seed}: each was kept once");

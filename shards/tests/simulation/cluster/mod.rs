@@ -206,6 +206,32 @@ impl Cluster {
         }
     }
 
+    /// Most often it stays as it is; now and then everything turns slow, or a node's links break or are back.
+    pub(crate) fn change_weather(&mut self) {
+        match self.rng.u8(0..8) {
+            0 => self.slowness_percent = self.rng.u8(0..90),
+            1 => {
+                let node = self.any();
+                self.cut(node);
+            }
+            2 | 3 => {
+                let node = self.any();
+                self.heal(node);
+            }
+            _ => {}
+        }
+    }
+
+    /// Nothing is slow, no store fails, all links are back.
+    pub(crate) fn clear_weather(&mut self) {
+        self.slowness_percent = 0;
+        for store in self.nodes.iter_mut().flat_map(|node| &mut node.world.stores) {
+            store.failures_percent = 0;
+        }
+        self.settle();
+        (0..self.nodes.len()).for_each(|node| self.heal(node));
+    }
+
     /// One round on every node and of Redis. False when nothing was left to do.
     pub(crate) fn step(&mut self) -> bool {
         let mut moved = false;
