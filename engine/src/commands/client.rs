@@ -1,11 +1,12 @@
 //! A small HTTP client for asking one's own service: one request, one answer, bounded in time and size.
 use super::Failure;
-use super::trust::{self, Trust};
 use crate::config::Sources;
 use crate::config::layers::Values;
+use rustls::ClientConnection;
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
+use storage::link::tls::{Tls, TlsError, Trust};
 
 /// An answer longer than this is not from our service.
 const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
@@ -29,7 +30,7 @@ impl Address {
     pub fn parse(url: &str) -> Result<Address, Failure> {
         let (rest, tls, port) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
             (Some(rest), _) => (rest, None, ":80"),
-            (_, Some(rest)) => (rest, Some(Trust::Authorities), ":443"),
+            (_, Some(rest)) => (rest, Some(Trust::AuthorityAndName), ":443"),
             _ => return Err(Failure(format!("{url:?} must start with http:// or https://"))),
         };
         let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
@@ -53,7 +54,9 @@ impl Address {
             host if host.contains(':') && !host.starts_with('[') => format!("[{host}]:{port}"),
             host => format!("{host}:{port}"),
         };
-        let tls = values.text("TLS_CERT").map(|_| Trust::OwnPort);
+        // Whoever listens on this machine's own port, as without TLS: its certificate names it for the world, and not for
+        // loopback.
+        let tls = values.text("TLS_CERT").map(|_| Trust::Anyone);
         Address { authority, path: String::new(), tls }
     }
 
@@ -111,7 +114,7 @@ fn exchange(address: &Address, question: Question<'_>) -> std::io::Result<Answer
     let mut stream: Box<dyn Stream> = match address.tls {
         None => Box::new(socket.try_clone()?),
         Some(trust) => {
-            let tls = trust::connection(address.host(), trust).map_err(|failure| bad(&failure.0))?;
+            let tls = begin_tls(address.host(), trust).map_err(|failure| bad(&failure.0))?;
             Box::new(rustls::StreamOwned::new(tls, socket.try_clone()?))
         }
     };
@@ -140,6 +143,18 @@ fn exchange(address: &Address, question: Question<'_>) -> std::io::Result<Answer
             return read_answer(&answer, true)?.ok_or_else(|| bad("the answer broke off"));
         }
     }
+}
+
+/// TLS with this host. No setting of a command names a file of authorities: it knows those of the machine.
+fn begin_tls(host: &str, trust: Trust) -> Result<ClientConnection, Failure> {
+    let Tls { config, name } = Tls::new(host, trust, None).map_err(|error| match error {
+        TlsError::Name => Failure(format!("{host:?} is no name that a certificate could have")),
+        TlsError::NoSystemRoots => {
+            Failure("this machine knows no certificate authorities (install ca-certificates)".to_owned())
+        }
+        error => Failure::new(error),
+    })?;
+    ClientConnection::new(config, name).map_err(Failure::new)
 }
 
 /// A socket, encrypted or not.
@@ -252,8 +267,8 @@ pub(crate) mod tests {
         }
         for (url, tls, host) in [
             ("http://localhost", None, "localhost"),
-            ("https://ara.example/health", Some(Trust::Authorities), "ara.example"),
-            ("https://[::1]:8443", Some(Trust::Authorities), "::1"),
+            ("https://ara.example/health", Some(Trust::AuthorityAndName), "ara.example"),
+            ("https://[::1]:8443", Some(Trust::AuthorityAndName), "::1"),
         ] {
             let address = Address::parse(url).unwrap();
             assert_eq!((address.tls, address.host()), (tls, host));
@@ -270,7 +285,7 @@ pub(crate) mod tests {
             (&[("SERVER_HOST", "fd00::1")], "[fd00::1]:8081"),
         ];
         let encrypted = Sources::from_environment([("TLS_CERT", "ara.pem"), ("TLS_KEY", "ara.key")]);
-        assert_eq!(Address::of_own_service(&encrypted).tls, Some(Trust::OwnPort));
+        assert_eq!(Address::of_own_service(&encrypted).tls, Some(Trust::Anyone));
         for (pairs, authority) in rows {
             let sources = Sources::from_environment(pairs.iter().copied());
             let address = Address::of_own_service(&sources);

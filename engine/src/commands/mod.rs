@@ -6,7 +6,6 @@ pub mod healthcheck;
 pub mod publish;
 pub mod serve;
 pub mod token;
-pub mod trust;
 
 use crate::args::{Args, Command, HealthcheckArgs};
 use crate::config::{Problem, Sources};

@@ -1,4 +1,4 @@
-//! Whom a link trusts when it is encrypted, by rustls with ring.
+//! Whom a link trusts when it is encrypted, by rustls with ring; and anybody else who begins TLS with a server.
 //!
 //! The only place where a link's code asks for the time itself: rustls holds certificates against the wall clock.
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -50,7 +50,7 @@ impl std::error::Error for TlsError {}
 
 /// Who may be on the other side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Trust {
+pub enum Trust {
     /// Whoever it is: nobody reads along who does not sit in between.
     Anyone,
     /// For whom a trusted authority vouches, whatever its name.
@@ -61,14 +61,19 @@ pub(crate) enum Trust {
 
 /// What is needed to begin TLS with one server.
 #[derive(Clone, Debug)]
-pub(crate) struct Tls {
-    pub(crate) config: Arc<ClientConfig>,
-    pub(crate) name: ServerName<'static>,
+pub struct Tls {
+    /// Whom it trusts.
+    pub config: Arc<ClientConfig>,
+    /// The server, as its certificate would name it.
+    pub name: ServerName<'static>,
 }
 
 impl Tls {
     /// Reads the authorities, from `roots` or from the machine's store, where `trust` needs any.
-    pub(crate) fn new(host: &str, trust: Trust, roots: Option<&Path>) -> Result<Tls, TlsError> {
+    ///
+    /// # Errors
+    /// [`TlsError`]; the name is looked at last.
+    pub fn new(host: &str, trust: Trust, roots: Option<&Path>) -> Result<Tls, TlsError> {
         let provider = Arc::new(ring::default_provider());
         let roots = match (trust, roots) {
             (Trust::Anyone, _) => RootCertStore::empty(),
