@@ -5,7 +5,7 @@ use crate::bridge::{BridgeError, Flow};
 use crate::config::Settings;
 use crate::config::features::Feature;
 use crate::config::settings::{Backend, JwtAlgorithm, TlsSettings};
-use crate::host::{BreakerState, NodeHost, NodeView, RedisOperation, RedisSnapshot, RedisState, RedisView};
+use crate::host::{NodeHost, NodeView, RedisOperation, RedisSnapshot, RedisState, RedisView};
 use crate::ingress::Ingress;
 use crate::keeper::place::{PlaceError, RedisPlace};
 use crate::keeper::plan::{self, StoreError, StorePlan};
@@ -403,7 +403,6 @@ fn redis_link(
 
 /// Canaries are no messages.
 fn snapshot(status: &FeedStatus, invalid: u64, canaries: u64) -> RedisSnapshot {
-    use storage::breaker::BreakerState as Breaker;
     let link = status.snapshot();
     let messages = link.messages.saturating_sub(canaries);
     let operation = |operation, result, count| RedisOperation { operation, result, count };
@@ -413,11 +412,7 @@ fn snapshot(status: &FeedStatus, invalid: u64, canaries: u64) -> RedisSnapshot {
             LinkState::Reconnecting => RedisState::Reconnecting,
             LinkState::CircuitOpen => RedisState::CircuitOpen,
         },
-        breaker: match link.breaker {
-            Breaker::Closed => BreakerState::Closed,
-            Breaker::Open => BreakerState::Open,
-            Breaker::HalfOpen => BreakerState::HalfOpen,
-        },
+        breaker: link.breaker,
         failures: u64::from(link.failures),
         attempts: link.attempts,
         total_reconnections: link.reconnections,

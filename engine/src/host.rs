@@ -22,6 +22,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use storage::breaker::BreakerState;
 use storage::link::state::LinkState;
 use stores::StoreView;
 
@@ -51,29 +52,6 @@ impl RedisState {
     }
 }
 
-/// The circuit breaker of the link (contract §13.1).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum BreakerState {
-    /// Everything passes; the metric's 0.
-    #[default]
-    Closed,
-    /// Nothing passes; the metric's 1.
-    Open,
-    /// Passing on trial; the metric's 2.
-    HalfOpen,
-}
-
-impl BreakerState {
-    /// The text of `circuit_breaker_state` (contract §1.10).
-    pub fn as_str(self) -> &'static str {
-        match self {
-            BreakerState::Closed => "closed",
-            BreakerState::Open => "open",
-            BreakerState::HalfOpen => "half_open",
-        }
-    }
-}
-
 /// How often an operation on the link ended so: one line of `ara_redis_operations_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RedisOperation {
@@ -90,7 +68,7 @@ pub struct RedisOperation {
 pub struct RedisSnapshot {
     /// How it is.
     pub state: RedisState,
-    /// Its circuit breaker.
+    /// Its circuit breaker (contract §13.1).
     pub breaker: BreakerState,
     /// Failures in a row; stays at the threshold while the circuit is open.
     pub failures: u64,

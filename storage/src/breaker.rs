@@ -22,10 +22,11 @@ impl Default for BreakerConfig {
 }
 
 /// Where it stands; the discriminant is the value of the metric `redis_circuit_breaker_state`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum BreakerState {
     /// Everything passes.
+    #[default]
     Closed = 0,
     /// Nothing passes until the reset timeout is over.
     Open = 1,
@@ -34,7 +35,7 @@ pub enum BreakerState {
 }
 
 impl BreakerState {
-    /// The word of `/stats`.
+    /// The word of `/stats` (contract §1.10).
     pub fn as_str(self) -> &'static str {
         match self {
             BreakerState::Closed => "closed",

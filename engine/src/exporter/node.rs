@@ -6,7 +6,7 @@
 use super::families::{Families, Labels, Reading};
 use crate::bridge::{BridgeFigures, REFUSALS};
 use crate::config::features::Feature;
-use crate::host::{BreakerState, NodeView, RedisSnapshot, RedisState};
+use crate::host::{NodeView, RedisSnapshot, RedisState};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use protocol::notification::TargetKind;
@@ -200,12 +200,7 @@ impl NodeCollector {
         } = (self.view.redis)();
         let connected = u64::from(state == RedisState::Healthy);
         out.gauge("ara_redis_connection_status", "1 while the link to Redis works, else 0.", connected)?;
-        let breaker: u64 = match breaker {
-            BreakerState::Closed => 0,
-            BreakerState::Open => 1,
-            BreakerState::HalfOpen => 2,
-        };
-        out.gauge("ara_redis_circuit_breaker_state", "0 closed, 1 open, 2 half open.", breaker)?;
+        out.gauge("ara_redis_circuit_breaker_state", "0 closed, 1 open, 2 half open.", breaker as u64)?;
         out.counter(
             "ara_redis_reconnections_total",
             "How often the link to Redis began to work, the first time included.",

@@ -1,10 +1,11 @@
 use super::*;
 use crate::config::settings::Backend;
 use crate::host::tests::{store, view};
-use crate::host::{BreakerState, NodeView, RedisOperation, RedisSnapshot, RedisState};
+use crate::host::{NodeView, RedisOperation, RedisSnapshot, RedisState};
 use shards::metrics::{ClientMessageKind, NodeMetrics};
 use std::io::Write;
 use std::process::{Command, Stdio};
+use storage::breaker::BreakerState;
 use storage::figures::{StoreOperation, StoreResult};
 use storage::link::state::LinkState;
 
@@ -230,7 +231,7 @@ fn stores_behind_links_tell_what_they_were_asked_and_how_they_are() {
     one.mail.expired.set(8);
     two.outstanding.set(3);
     two.connections.add(1);
-    two.set_link(LinkState::Reconnecting, storage::breaker::BreakerState::HalfOpen);
+    two.set_link(LinkState::Reconnecting, BreakerState::HalfOpen);
     let text = String::from_utf8(exporter.render()).unwrap();
     for line in [
         "ara_queue_messages 7",

@@ -1,6 +1,5 @@
 use super::*;
 use crate::config::Sources;
-use storage::breaker::BreakerState as Breaker;
 use storage::figures::StoreFigures;
 use storage::link::state::LinkState;
 
@@ -64,7 +63,7 @@ fn a_node_is_degraded_only_by_a_redis_that_it_needs() {
 /// A store behind links on two shards, both of which reach it, with these words to put it otherwise.
 pub(crate) fn store(backend: Backend) -> (StoreView, [Arc<StoreFigures>; 2]) {
     let figures = [(); 2].map(|()| Arc::new(StoreFigures::new(backend.as_str())));
-    figures.iter().for_each(|figures| figures.set_link(LinkState::Healthy, Breaker::Closed));
+    figures.iter().for_each(|figures| figures.set_link(LinkState::Healthy, BreakerState::Closed));
     (StoreView::new(backend, 3, figures.to_vec()), figures)
 }
 
@@ -76,8 +75,8 @@ fn a_store_that_is_away_or_refuses_is_named_at_once() {
     const TEMPLATES_POSTGRES: Pairs = &[("QUEUE_BACKEND", "postgres")];
     type Trouble = fn(&StoreFigures);
     let well: Trouble = |_| ();
-    let away: Trouble = |figures| figures.set_link(LinkState::Reconnecting, Breaker::Closed);
-    let open: Trouble = |figures| figures.set_link(LinkState::CircuitOpen, Breaker::Open);
+    let away: Trouble = |figures| figures.set_link(LinkState::Reconnecting, BreakerState::Closed);
+    let open: Trouble = |figures| figures.set_link(LinkState::CircuitOpen, BreakerState::Open);
     let refuses: Trouble = |figures| figures.set_refused(true);
     let rows: &[(Pairs, Backend, Trouble, &str, &str)] = &[
         (QUEUE_REDIS, Backend::Redis, well, "healthy", "healthy"),
