@@ -288,7 +288,7 @@ pub struct ShardMetrics {
     /// Connections that it had none for.
     pub admissions_refused: Counter,
     /// Connections that the node let in by its own counts, because Redis said nothing.
-    pub admissions_alone: Counter,
+    pub admissions_by_own_counts: Counter,
     /// Users and channels of which the other nodes have yet to hear.
     pub watches_waiting: Level,
     /// Of them, those for which nobody waited any longer.
@@ -388,7 +388,7 @@ impl ShardMetrics {
             claims_stored_elsewhere: Counter::default(),
             admissions_granted: Counter::default(),
             admissions_refused: Counter::default(),
-            admissions_alone: Counter::default(),
+            admissions_by_own_counts: Counter::default(),
             watches_waiting: Level::default(),
             watches_late: Counter::default(),
             batch_requests: Counter::default(),

@@ -227,7 +227,7 @@ impl Bridge {
         }
     }
 
-    /// Whether the cluster has room for a connection. What Redis cannot be asked, the node decides alone.
+    /// Whether the cluster has room for a connection. Where Redis cannot be asked, the node's own counts decide.
     fn ask_admission(&mut self, now: Now, request: &AdmissionRequest) {
         let is_asked = self.is_there() && {
             let name = self.asks(Asked::Admission(request.ticket));
@@ -239,7 +239,7 @@ impl Bridge {
             taken
         };
         if !is_asked {
-            self.gate.alone();
+            self.gate.own_counts_decide();
             let (ticket, admission) = (request.ticket, Admission::Unknown);
             self.inbox.events.push(ClusterEvent::Admitted { ticket, admission });
         }
@@ -442,7 +442,7 @@ impl Bridge {
                         _ => Admission::Unknown,
                     };
                     if admission == Admission::Unknown {
-                        gate.alone();
+                        gate.own_counts_decide();
                     }
                     inbox.events.push(ClusterEvent::Admitted { ticket, admission });
                 }

@@ -11,7 +11,7 @@ use storage::redis::commands::Command;
 pub(super) struct Gate {
     pub(super) admissions: Admissions,
     rules: Arc<ShardConfig>,
-    /// It was said that the node decides alone; once per outage.
+    /// It was said that the node's own counts decide; once per outage.
     is_told: bool,
 }
 
@@ -45,8 +45,8 @@ impl Gate {
         }
     }
 
-    /// The node decides alone. Said once in an outage.
-    pub(super) fn alone(&mut self) {
+    /// Redis does not say: the node's own counts decide. Told once in an outage.
+    pub(super) fn own_counts_decide(&mut self) {
         if !std::mem::replace(&mut self.is_told, true) {
             tracing::warn!(
                 "Redis does not say how many connections users and tenants have in the cluster: until it does, this node \

@@ -287,7 +287,7 @@ impl NodeCollector {
         let admissions = [
             ([("result", "granted")], self.sum(|shard| shard.admissions_granted.get())),
             ([("result", "refused")], self.sum(|shard| shard.admissions_refused.get())),
-            ([("result", "alone")], self.sum(|shard| shard.admissions_alone.get())),
+            ([("result", "alone")], self.sum(|shard| shard.admissions_by_own_counts.get())),
         ];
         out.counters(
             "ara_cluster_admissions_total",

@@ -53,7 +53,7 @@ impl Shard {
                 self.metrics().admissions_granted.add(1);
                 self.admitted(now, key, effects);
             }
-            Admission::Unknown => self.admitted_alone(now, key, effects),
+            Admission::Unknown => self.admitted_by_own_counts(now, key, effects),
             Admission::UserIsFull(_) | Admission::TenantIsFull(_) => self.unadmitted(now, key, admission, effects),
         }
     }
@@ -62,13 +62,13 @@ impl Shard {
     pub(crate) fn admissions_due(&mut self, now: Now, effects: &mut Effects) {
         while let Some(key) = self.admissions.expire(now.mono_ms()) {
             if self.is_unadmitted(key) {
-                self.admitted_alone(now, key, effects);
+                self.admitted_by_own_counts(now, key, effects);
             }
         }
     }
 
-    fn admitted_alone(&mut self, now: Now, key: ConnKey, effects: &mut Effects) {
-        self.metrics().admissions_alone.add(1);
+    fn admitted_by_own_counts(&mut self, now: Now, key: ConnKey, effects: &mut Effects) {
+        self.metrics().admissions_by_own_counts.add(1);
         self.admitted(now, key, effects);
     }
 

@@ -84,7 +84,7 @@ fn limits_hold(seed: u64) {
         askers.push(asker);
     }
     for node in &cluster.nodes {
-        let refused = node.world.metrics.sum(|shard| shard.admissions_alone.get());
+        let refused = node.world.metrics.sum(|shard| shard.admissions_by_own_counts.get());
         assert_eq!(refused, 0, "seed {seed}: Redis was there");
         node.world.check_at_rest();
     }
@@ -151,7 +151,7 @@ fn a_node_without_redis_decides_by_its_own_counts() {
     let world = &cluster.nodes[1].world;
     let heard = |words: &[u8]| clients.iter().filter(|client| world.clients[**client].has_heard(words)).count();
     assert_eq!((heard(b"HTTP/1.1 101"), heard(b"CONNECTION_LIMIT")), (OF_USER + 1, 1));
-    assert_eq!(world.metrics.sum(|shard| shard.admissions_alone.get()), OF_USER as u64);
+    assert_eq!(world.metrics.sum(|shard| shard.admissions_by_own_counts.get()), OF_USER as u64);
     cluster.heal(1);
     cluster.tell(1, ClusterEvent::RefreshSessions);
     let late = cluster.nodes[0].world.websocket("ana");
@@ -178,7 +178,7 @@ fn who_waits_too_long_for_the_cluster_is_let_in() {
     assert!(world.clients[ana].from_server.is_empty());
     world.pass_ms(1_100);
     assert!(world.clients[ana].has_heard(b"HTTP/1.1 101"));
-    assert_eq!(world.metrics.sum(|shard| shard.admissions_alone.get()), 1);
+    assert_eq!(world.metrics.sum(|shard| shard.admissions_by_own_counts.get()), 1);
     // The word comes too late for anything.
     cluster.settle();
     assert!(!cluster.nodes[0].world.clients[ana].has_heard(b"CONNECTION_LIMIT"));
