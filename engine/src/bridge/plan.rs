@@ -1,27 +1,28 @@
 //! Settings to a bridge: its links, its names, its figures.
+use super::desk::keys::Keys;
+use super::desk::links::Links;
 use super::desk::partitions::Partitions;
-use super::desk::{self, BridgeParts};
+use super::desk::{self, Bridge};
 use super::figures::BridgeFigures;
-use super::gate::Gate;
 use crate::config::Settings;
 use crate::keeper::place::RedisPlace;
 use crate::keeper::plan as links;
 use protocol::cluster::Topic;
 use protocol::limits;
 use shards::config::ShardConfig;
+use shards::mesh::Bell;
 use shards::metrics::NodeMetrics;
 use shards::reactor::{MakeCluster, clock};
 use std::fmt;
 use std::sync::Arc;
 use storage::link::tls::TlsError;
-use storage::redis::admissions::{self, Admissions};
+use storage::redis::admissions;
 use storage::redis::commands::link::{CommandConfig, CommandLink};
 use storage::redis::commands::script::Script;
 use storage::redis::feed::{FeedConfig, FeedError, FeedTiming};
 use storage::redis::partitions::PARTITIONS;
-use storage::redis::revocations::Revocations;
 use storage::redis::router::{PartitionedRouter, PartitionedRouterConfig, Router};
-use storage::redis::sessions::{self, Sessions};
+use storage::redis::sessions;
 
 /// What the link for commands has to know from its start.
 static SCRIPTS: [&Script; 5] = {
@@ -59,17 +60,18 @@ impl std::error::Error for BridgeError {}
 /// The bridge of a node, before it is made on its shard.
 pub(crate) struct BridgePlan {
     server_id: Box<str>,
+    links: LinkPlan,
+    keys: Keys,
+    metrics: Arc<NodeMetrics>,
+    figures: Arc<BridgeFigures>,
+}
+
+/// Its links.
+struct LinkPlan {
     route: Box<str>,
     router: FeedConfig,
     commands: CommandConfig,
     partitions: Option<PartitionedRouterConfig>,
-    sessions: Sessions,
-    revocations: Revocations,
-    admissions: Admissions,
-    rules: Arc<ShardConfig>,
-    session_ttl_seconds: u64,
-    metrics: Arc<NodeMetrics>,
-    figures: Arc<BridgeFigures>,
 }
 
 impl BridgePlan {
@@ -124,15 +126,8 @@ impl BridgePlan {
         }
         Ok(BridgePlan {
             server_id: server_id.into(),
-            route: cluster.routing_channel.as_str().into(),
-            router,
-            commands,
-            partitions,
-            revocations: Revocations::new(&sessions),
-            admissions: Admissions::new(&sessions, cluster.session_ttl_seconds),
-            sessions: Sessions::new(&sessions, server_id, cluster.session_ttl_seconds),
-            session_ttl_seconds: cluster.session_ttl_seconds,
-            rules,
+            links: LinkPlan { route: cluster.routing_channel.as_str().into(), router, commands, partitions },
+            keys: Keys::new(&sessions, cluster.session_ttl_seconds, Arc::clone(&rules)),
             metrics,
             figures,
         })
@@ -146,49 +141,30 @@ impl BridgePlan {
     /// The bridge on its shard. Its links begin to connect at the shard's first turn.
     pub(crate) fn make(self, seed: u64) -> MakeCluster {
         Box::new(move |bell| {
-            let BridgePlan {
-                server_id,
-                route,
-                router,
-                commands,
-                partitions,
-                sessions,
-                revocations,
-                session_ttl_seconds,
-                metrics,
-                figures,
-                ..
-            } = self;
-            let gate = Gate::new(self.admissions, self.rules);
-            let ring = bell.clone();
-            let router = match make_router(router, &figures, seed, Box::new(move || ring.ring())) {
-                Ok(router) => router,
-                Err(error) => unreachable!("the same settings made a router before: {error}"),
-            };
-            let wake: Arc<dyn Fn() + Send + Sync> = Arc::new(move || bell.ring());
-            let partitions = partitions.map(|config| {
-                match make_partitions(&config, &server_id, &figures, seed.wrapping_add(2), &wake) {
-                    Ok(partitions) => partitions,
-                    Err(error) => unreachable!("the same settings made partitions before: {error}"),
-                }
-            });
-            // Links that come back together must not come back in step.
-            let commands = CommandLink::new(commands, Arc::clone(&figures.commands), seed.wrapping_add(1), wake);
-            let parts = BridgeParts {
-                server_id,
-                route,
-                router,
-                commands,
-                partitions,
-                sessions,
-                revocations,
-                gate,
-                session_ttl_seconds,
-                metrics,
-                figures,
-            };
-            desk::open(parts, clock::now())
+            let BridgePlan { server_id, links, keys, metrics, figures } = self;
+            let links = links.make(&server_id, &figures, seed, bell);
+            desk::open(Bridge::new(server_id, links, keys, metrics, figures, clock::now()))
         })
+    }
+}
+
+impl LinkPlan {
+    fn make(self, server_id: &str, figures: &BridgeFigures, seed: u64, bell: Bell) -> Links {
+        let wake: Arc<dyn Fn() + Send + Sync> = Arc::new(move || bell.ring());
+        let ring = Arc::clone(&wake);
+        let router = match make_router(self.router, figures, seed, Box::new(move || ring())) {
+            Ok(router) => router,
+            Err(error) => unreachable!("the same settings made a router before: {error}"),
+        };
+        let partitions = self.partitions.map(|config| {
+            match make_partitions(&config, server_id, figures, seed.wrapping_add(2), &wake) {
+                Ok(partitions) => partitions,
+                Err(error) => unreachable!("the same settings made partitions before: {error}"),
+            }
+        });
+        // Links that come back together must not come back in step.
+        let commands = CommandLink::new(self.commands, Arc::clone(&figures.commands), seed.wrapping_add(1), wake);
+        Links { route: self.route, router, commands, partitions }
     }
 }
 

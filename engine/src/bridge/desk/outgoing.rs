@@ -1,20 +1,16 @@
-//! Parcels on their way out: to Redis, and what became of them there.
-use super::partitions::Partitions;
-use super::{Asked, Bridge, Hint, NOBODY};
-use crate::bridge::figures::{BridgeFigures, add};
-use crate::bridge::inbox::{Inbox, is_notification};
+//! Parcels on their way out: to Redis. What became of them there is an answer's affair.
+use super::Bridge;
+use super::answers::{Asked, Hint};
+use super::links::NOBODY;
+use crate::bridge::figures::add;
+use crate::bridge::inbox::is_notification;
 use protocol::clock::Now;
 use protocol::cluster::wire::{Parcel, ParcelKind, Published};
 use protocol::cluster::{ClusterEvent, GatherTicket, Topic};
 use protocol::limits;
 use protocol::notification::{Publication, Target};
 use protocol::stream::StreamSeq;
-use std::collections::HashMap;
 use std::sync::Arc;
-use storage::redis::commands::answer::Outcome;
-use storage::redis::commands::link::CommandLink;
-use storage::redis::commands::status::Operation;
-use storage::redis::commands::{Command, Ticket, Words};
 use storage::redis::partitions::partition_of;
 
 impl Bridge {
@@ -41,7 +37,7 @@ impl Bridge {
     /// only stands still would find all of them before it, and Redis would not hold so much for it: for it, topic by topic.
     pub(super) fn send_publication(&mut self, now: Now, publication: &Publication) {
         let Publication { tenant, target, audience, .. } = publication;
-        let partition = match (&self.partitions, target) {
+        let partition = match (&self.links.partitions, target) {
             (None, _) | (_, Target::Broadcast) => Some(None),
             (_, Target::User(name) | Target::Channel(name)) => Some(Some(partition_of(tenant, name))),
             (_, Target::Users(_) | Target::Channels(_)) => None,
@@ -49,7 +45,7 @@ impl Bridge {
         if let Some(partition) = partition
             && self.is_alone
             && !self.is_stopping
-            && !self.inbox.members.may_return(now, self.session_ttl_us)
+            && !self.inbox.members.may_return(now, self.keys.session_ttl_us)
         {
             if !self.is_there_in(partition) {
                 return self.figures.not_sent();
@@ -88,13 +84,10 @@ impl Bridge {
             return;
         }
         let is_there = self.is_there_in(partition);
-        let mut name = std::mem::take(&mut self.name);
-        name.clear();
-        self.write_name(partition, &Topic::Everybody, &mut name);
-        let Bridge { bundles, commands, partitions, figures, .. } = self;
+        self.links.write_name(partition, &Topic::Everybody, &mut self.name);
+        let Bridge { bundles, links, figures, name, .. } = self;
         bundles.send(partition, |bytes, publications| {
-            let is_taken = is_there && give(partitions, commands, now, partition, NOBODY, &name, bytes);
-            match is_taken {
+            match is_there && links.publish(now, partition, NOBODY, name, bytes) {
                 true => {
                     figures.sent();
                     add(&figures.bundles, 1);
@@ -102,7 +95,6 @@ impl Bridge {
                 false => (0..publications).for_each(|_| figures.not_sent()),
             }
         });
-        self.name = name;
     }
 
     /// Gives Redis a parcel. Whether it is on its way; with a ticket its answer is told, and a hint that does not arrive
@@ -115,7 +107,7 @@ impl Bridge {
         ticket: Option<GatherTicket>,
         hint: Option<Hint>,
     ) -> bool {
-        self.publish_in(now, self.partition(topic), topic, parcel, ticket, hint)
+        self.publish_in(now, self.links.partition(topic), topic, parcel, ticket, hint)
     }
 
     /// The same in a partition, or where nodes meet.
@@ -130,7 +122,7 @@ impl Bridge {
     ) -> bool {
         if !self.is_there_in(partition) {
             self.figures.not_sent();
-            keep(&mut self.unsent, hint);
+            self.answers.keep(hint);
             return false;
         }
         let Some(payload) = self.encode(parcel) else { return false };
@@ -170,76 +162,19 @@ impl Bridge {
         hint: Option<Hint>,
     ) -> bool {
         self.send_bundle(now, partition);
-        let mut name = std::mem::take(&mut self.name);
-        name.clear();
-        self.write_name(partition, topic, &mut name);
-        let name_of_command = match ticket.is_some() || hint.is_some() {
-            true => self.asks(Asked::Parcel { ticket, hint }),
+        self.links.write_name(partition, topic, &mut self.name);
+        let command = match ticket.is_some() || hint.is_some() {
+            true => self.answers.wait_for(Asked::Parcel { ticket, hint }),
             false => NOBODY,
         };
-        let Bridge { commands, partitions, figures, .. } = self;
-        let is_taken = give(partitions, commands, now, partition, name_of_command, &name, payload);
+        let is_taken = self.links.publish(now, partition, command, &self.name, payload);
         match is_taken {
-            true => figures.sent(),
-            false => figures.not_sent(),
+            true => self.figures.sent(),
+            false => self.figures.not_sent(),
         }
-        if !is_taken && let Some(Asked::Parcel { hint, .. }) = self.asked.remove(&name_of_command.0) {
-            keep(&mut self.unsent, hint);
+        if !is_taken && let Some(Asked::Parcel { hint, .. }) = self.answers.forget(command) {
+            self.answers.keep(hint);
         }
-        self.name = name;
         is_taken
     }
-}
-
-/// Gives the link of a place something to publish. Whether it took it.
-fn give(
-    partitions: &mut Option<Partitions>,
-    commands: &mut CommandLink,
-    now: Now,
-    partition: Option<usize>,
-    ticket: Ticket,
-    name: &[u8],
-    payload: &[u8],
-) -> bool {
-    if let (Some(partitions), Some(nth)) = (partitions, partition) {
-        return partitions.router.publish(now, nth, ticket, name, payload);
-    }
-    let words: [&[u8]; 3] = [b"PUBLISH", name, payload];
-    let command = Command { operation: Operation::ClusterPublish, words: Words::Plain(&words) };
-    commands.submit(now, ticket, command).is_ok()
-}
-
-/// Keeps a hint until it can be sent: the last one of a user is enough, whoever gets it reads what is before.
-pub(super) fn keep(unsent: &mut HashMap<Topic, Arc<Parcel>>, hint: Option<Hint>) {
-    if let Some((topic, parcel)) = hint
-        && (unsent.len() < limits::CLUSTER_HINTS_UNSENT_MAX || unsent.contains_key(&topic))
-    {
-        unsent.insert(topic, parcel);
-    }
-}
-
-/// Redis said what became of a parcel, or nobody knows.
-pub(super) fn parcel_answered(
-    inbox: &mut Inbox,
-    figures: &BridgeFigures,
-    unsent: &mut HashMap<Topic, Arc<Parcel>>,
-    unkept: &mut Vec<GatherTicket>,
-    ticket: Option<GatherTicket>,
-    hint: Option<Hint>,
-    outcome: Outcome<'_>,
-) {
-    let count = match outcome {
-        Outcome::Done(reply) => reply.unsigned(),
-        _ => {
-            figures.not_sent();
-            keep(unsent, hint);
-            None
-        }
-    };
-    let mut nodes = count.and_then(|count| u32::try_from(count).ok());
-    if let Some(at) = unkept.iter().position(|unkept| Some(*unkept) == ticket) {
-        unkept.swap_remove(at);
-        nodes = None;
-    }
-    inbox.events.extend(ticket.map(|ticket| ClusterEvent::Sent { ticket, nodes }));
 }

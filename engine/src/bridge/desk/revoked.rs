@@ -1,5 +1,7 @@
 //! Revocations at the desk: kept in Redis before the others are told, read from it by whoever may have missed some.
-use super::{Asked, Bridge, NOBODY, WALK_COMMANDS_MAX};
+use super::Bridge;
+use super::answers::Asked;
+use super::keys::{Keys, WALK_COMMANDS_MAX};
 use crate::bridge::ledger::{Ledger, Reading};
 use protocol::auth::revocation::Revocation;
 use protocol::clock::Now;
@@ -15,24 +17,22 @@ impl Bridge {
     /// Redis is back.
     pub(super) fn revoke(&mut self, now: Now, topic: &Topic, parcel: &Parcel, revocation: &Arc<Revocation>) {
         let ticket = parcel.ticket();
-        let superseded = self.ledger.add(revocation, false);
+        let superseded = self.keys.ledger.add(revocation, false);
         if self.is_there() {
-            let kept = self.asks(Asked::Kept { ticket, revocation: Arc::clone(revocation) });
-            let Bridge { revocations, commands, .. } = self;
-            let is_taken =
-                revocations.keep(std::iter::once(&**revocation), |command| commands.submit(now, kept, command).is_ok());
-            if !is_taken {
-                self.asked.remove(&kept.0);
+            let kept = self.answers.wait_for(Asked::Kept { ticket, revocation: Arc::clone(revocation) });
+            let Bridge { keys: Keys { revocations, .. }, links, .. } = self;
+            if !revocations.keep(std::iter::once(&**revocation), |command| links.ask(now, kept, command)) {
+                self.answers.forget(kept);
             } else if self.publish(now, topic, parcel, ticket, None) {
-                let Bridge { revocations, commands, .. } = self;
+                let Bridge { keys: Keys { revocations, .. }, links, .. } = self;
                 // What is not taken is done by a later one, or when Redis forgets it by itself.
-                let _ = revocations.outlive(|command| commands.submit(now, NOBODY, command));
+                revocations.outlive(|command| links.tell(now, command));
                 if let Some(superseded) = superseded {
-                    let _ = revocations.drop(&superseded, |command| commands.submit(now, NOBODY, command));
+                    revocations.drop(&superseded, |command| links.tell(now, command));
                 }
                 return;
-            } else if let Some(Asked::Kept { ticket, .. }) = self.asked.get_mut(&kept.0) {
-                *ticket = None;
+            } else {
+                self.answers.drop_ticket(kept);
             }
         }
         self.inbox.events.extend(ticket.map(|ticket| ClusterEvent::Sent { ticket, nodes: None }));
@@ -40,18 +40,18 @@ impl Bridge {
 
     /// Writes what is owed, and reads what may have been missed, as far as parcels leave room.
     pub(super) fn tend_revocations(&mut self, now: Now) {
-        while self.commands.unanswered() < WALK_COMMANDS_MAX {
-            let owed = self.ledger.take_owed(limits::REVOCATION_PAGE);
+        while self.links.unanswered(None) < WALK_COMMANDS_MAX {
+            let owed = self.keys.ledger.take_owed(limits::REVOCATION_PAGE);
             if owed.is_empty() {
                 break;
             }
             let (untold, told): (Vec<_>, Vec<_>) = owed.into_iter().partition(|(_, is_untold)| *is_untold);
             if !told.is_empty() {
-                let Bridge { revocations, commands, .. } = self;
+                let Bridge { keys: Keys { revocations, .. }, links, .. } = self;
                 let page = told.iter().map(|(revocation, _)| &**revocation);
                 // What is not taken is written when Redis is back once more, or by another node.
-                let _ = revocations.keep(page, |command| commands.submit(now, NOBODY, command));
-                let _ = revocations.outlive(|command| commands.submit(now, NOBODY, command));
+                revocations.keep(page, |command| links.tell(now, command));
+                revocations.outlive(|command| links.tell(now, command));
             }
             for (revocation, _) in untold {
                 let kind = ParcelKind::Revoked { revocation: Arc::clone(&revocation), ticket: None };
@@ -59,17 +59,17 @@ impl Bridge {
                 self.revoke(now, &Topic::Everybody, &parcel, &revocation);
             }
         }
-        if let Reading::Due(cursor) = self.ledger.reading
-            && self.commands.unanswered() < WALK_COMMANDS_MAX
+        if let Reading::Due(cursor) = self.keys.ledger.reading
+            && self.links.unanswered(None) < WALK_COMMANDS_MAX
         {
-            let asked = self.asks(Asked::Revocations);
-            let Bridge { revocations, commands, .. } = self;
+            let asked = self.answers.wait_for(Asked::Revocations);
+            let Bridge { keys: Keys { revocations, ledger, .. }, links, .. } = self;
             if cursor == 0 {
-                let _ = revocations.sweep(now.unix_seconds(), |command| commands.submit(now, NOBODY, command));
+                revocations.sweep(now.unix_seconds(), |command| links.tell(now, command));
             }
-            match revocations.page(cursor, |command| commands.submit(now, asked, command).is_ok()) {
-                true => self.ledger.reading = Reading::Asked,
-                false => _ = self.asked.remove(&asked.0),
+            match revocations.page(cursor, |command| links.ask(now, asked, command)) {
+                true => ledger.reading = Reading::Asked,
+                false => _ = self.answers.forget(asked),
             }
         }
     }
