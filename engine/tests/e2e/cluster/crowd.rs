@@ -2,6 +2,7 @@
 //! are and wherever it came in, once and in the order of its publisher.
 use super::node;
 use crate::seed::nginx;
+use crate::support::crowd::{self, Listener, Target};
 use crate::support::http::{Connection, call, request};
 use crate::support::process::await_that;
 use crate::support::redis::Redis;
@@ -10,7 +11,6 @@ use crate::support::sse::Sse;
 use crate::support::ws::Ws;
 use crate::support::{raise_file_limit, token};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 const USERS: usize = 1_000;
@@ -21,136 +21,96 @@ const PUBLISHERS: usize = DOORS + 1;
 /// Publishes of each publisher.
 const PUBLISHES: usize = 300;
 
-/// Whom a publish is for, by index.
-#[derive(Clone, Debug)]
-enum Target {
-    User(usize),
-    Users(Vec<usize>),
-    Broadcast,
-    Channel(usize),
-    Channels(Vec<usize>),
-}
-
 fn channels_of(user: usize) -> [usize; 2] {
     [user % CHANNELS, (user + 7) % CHANNELS]
 }
 
-impl Target {
-    /// The kinds in turn; each publisher has users and channels of its own, as its order is promised for its own.
-    fn of(publisher: usize, n: usize, random: &mut fastrand::Rng) -> Target {
-        let own = |random: &mut fastrand::Rng, all: usize| random.usize(..all / PUBLISHERS) * PUBLISHERS + publisher;
-        if n % 100 == 50 {
-            return Target::Broadcast;
-        }
-        match n % 4 {
-            0 => Target::User(own(random, USERS)),
-            1 => Target::Users((0..10).map(|_| own(random, USERS)).collect()),
-            2 => Target::Channel(own(random, CHANNELS)),
-            _ => Target::Channels((0..2).map(|_| own(random, CHANNELS)).collect()),
-        }
-    }
+fn reaches(target: &Target, user: usize) -> bool {
+    target.reaches(user, channels_of(user))
+}
 
-    fn reaches(&self, user: usize) -> bool {
-        let channels = channels_of(user);
-        match self {
-            Target::User(one) => *one == user,
-            Target::Users(several) => several.contains(&user),
-            Target::Broadcast => true,
-            Target::Channel(one) => channels.contains(one),
-            Target::Channels(several) => several.iter().any(|channel| channels.contains(channel)),
-        }
+/// The kinds in turn; each publisher has users and channels of its own, as its order is promised for its own.
+fn target_of(publisher: usize, n: usize, random: &mut fastrand::Rng) -> Target {
+    let own = |random: &mut fastrand::Rng, all: usize| random.usize(..all / PUBLISHERS) * PUBLISHERS + publisher;
+    if n % 100 == 50 {
+        return Target::Broadcast;
     }
-
-    /// What has an order of its own when Redis is the publisher: nobody is answered there.
-    fn line(&self) -> String {
-        match self {
-            Target::User(_) | Target::Users(_) => "user".to_owned(),
-            Target::Broadcast => "broadcast".to_owned(),
-            Target::Channel(channel) => format!("channel c{channel}"),
-            Target::Channels(_) => "channels".to_owned(),
-        }
-    }
-
-    /// Type and value, as batches and Redis messages name them.
-    fn named(&self) -> (&'static str, Value) {
-        let names = |prefix: char, several: &[usize]| several.iter().map(|one| format!("{prefix}{one}")).collect();
-        match self {
-            Target::User(user) => ("user", json!(format!("u{user}"))),
-            Target::Users(users) => ("users", names('u', users)),
-            Target::Broadcast => ("broadcast", Value::Null),
-            Target::Channel(channel) => ("channel", json!(format!("c{channel}"))),
-            Target::Channels(channels) => ("channels", names('c', channels)),
-        }
-    }
-
-    /// The REST call; every seventh goes as a batch of one.
-    fn rest(&self, payload: &Value, n: usize) -> Vec<u8> {
-        let (kind, value) = self.named();
-        let mut body = json!({"event_type": "e", "payload": payload});
-        let route = if n % 7 == 3 {
-            body["target"] =
-                if value.is_null() { json!({"type": kind}) } else { json!({"type": kind, "value": value}) };
-            body = json!({"notifications": [body]});
-            "batch"
-        } else {
-            let (route, key) = match self {
-                Target::User(_) => ("send", "target_user_id"),
-                Target::Users(_) => ("send-to-users", "target_user_ids"),
-                Target::Broadcast => ("broadcast", "audience"),
-                Target::Channel(_) => ("channel", "channel"),
-                Target::Channels(_) => ("channels", "channels"),
-            };
-            if !value.is_null() {
-                body[key] = value;
-            }
-            route
-        };
-        request("POST", &format!("/api/v1/notifications/{route}"), &[], Some(body.to_string().as_bytes()))
-    }
-
-    /// Redis channel and message, each kind where the guide publishes it.
-    fn redis(&self, payload: &Value) -> (String, String) {
-        let (kind, value) = self.named();
-        let channel = match self {
-            Target::User(user) => format!("notification:user:u{user}"),
-            Target::Channel(channel) => format!("notification:channel:c{channel}"),
-            Target::Users(_) | Target::Broadcast | Target::Channels(_) => "notification:broadcast".to_owned(),
-        };
-        let event = json!({"event_type": "e", "payload": payload});
-        (channel, json!({"type": kind, "target": value, "event": event}).to_string())
+    match n % 4 {
+        0 => Target::User(own(random, USERS)),
+        1 => Target::Users((0..10).map(|_| own(random, USERS)).collect()),
+        2 => Target::Channel(own(random, CHANNELS)),
+        _ => Target::Channels((0..2).map(|_| own(random, CHANNELS)).collect()),
     }
 }
 
-enum Listener {
-    Ws(Box<Ws>),
-    Stream(Box<Sse>),
+/// Type and value, as batches and Redis messages name them.
+fn named(target: &Target) -> (&'static str, Value) {
+    let names = |prefix: char, several: &[usize]| several.iter().map(|one| format!("{prefix}{one}")).collect();
+    match target {
+        Target::User(user) => ("user", json!(format!("u{user}"))),
+        Target::Users(users) => ("users", names('u', users)),
+        Target::Broadcast => ("broadcast", Value::Null),
+        Target::Channel(channel) => ("channel", json!(format!("c{channel}"))),
+        Target::Channels(channels) => ("channels", names('c', channels)),
+    }
 }
 
-impl Listener {
-    /// A user with the two channels; every fifth listens by SSE.
-    fn connect(user: usize, connection: Connection) -> Listener {
-        let token = token::of(&format!("u{user}"));
-        let [first, second] = channels_of(user).map(|channel| format!("c{channel}"));
-        if user.is_multiple_of(5) {
-            let path = format!("/sse?channels={first},{second}&token={token}");
-            let head = format!("GET {path} HTTP/1.1\r\nHost: ara.test\r\nAccept: text/event-stream\r\n\r\n");
-            Listener::Stream(Box::new(Sse::open_over(connection, &head)))
-        } else {
-            let mut ws = Ws::open_over(connection, &format!("/ws?token={token}"), &[]).expect("a good token");
-            ws.subscribe(&[&first, &second]);
-            Listener::Ws(Box::new(ws))
-        }
-    }
-
-    /// Publisher and number of the next notification.
-    fn hear(&mut self) -> (usize, usize) {
-        let heard = match self {
-            Listener::Ws(ws) => ws.payload(),
-            Listener::Stream(stream) => stream.notification()["payload"].take(),
+/// The REST call; every seventh goes as a batch of one.
+fn rest(target: &Target, payload: &Value, n: usize) -> Vec<u8> {
+    let (kind, value) = named(target);
+    let mut body = json!({"event_type": "e", "payload": payload});
+    let route = if n % 7 == 3 {
+        body["target"] = if value.is_null() { json!({"type": kind}) } else { json!({"type": kind, "value": value}) };
+        body = json!({"notifications": [body]});
+        "batch"
+    } else {
+        let (route, key) = match target {
+            Target::User(_) => ("send", "target_user_id"),
+            Target::Users(_) => ("send-to-users", "target_user_ids"),
+            Target::Broadcast => ("broadcast", "audience"),
+            Target::Channel(_) => ("channel", "channel"),
+            Target::Channels(_) => ("channels", "channels"),
         };
-        let number = |at: usize| heard[at].as_u64().unwrap_or_else(|| panic!("no pair of numbers: {heard}")) as usize;
-        (number(0), number(1))
+        if !value.is_null() {
+            body[key] = value;
+        }
+        route
+    };
+    request("POST", &format!("/api/v1/notifications/{route}"), &[], Some(body.to_string().as_bytes()))
+}
+
+/// Redis channel and message, each kind where the guide publishes it.
+fn redis_message(target: &Target, payload: &Value) -> (String, String) {
+    let (kind, value) = named(target);
+    let channel = match target {
+        Target::User(user) => format!("notification:user:u{user}"),
+        Target::Channel(channel) => format!("notification:channel:c{channel}"),
+        Target::Users(_) | Target::Broadcast | Target::Channels(_) => "notification:broadcast".to_owned(),
+    };
+    let event = json!({"event_type": "e", "payload": payload});
+    (channel, json!({"type": kind, "target": value, "event": event}).to_string())
+}
+
+/// A user with the two channels; every fifth listens by SSE.
+fn listen(user: usize, connection: Connection) -> Listener {
+    let token = token::of(&format!("u{user}"));
+    let [first, second] = channels_of(user).map(|channel| format!("c{channel}"));
+    if user.is_multiple_of(5) {
+        let path = format!("/sse?channels={first},{second}&token={token}");
+        let head = format!("GET {path} HTTP/1.1\r\nHost: ara.test\r\nAccept: text/event-stream\r\n\r\n");
+        Listener::Stream(Box::new(Sse::open_over(connection, &head)))
+    } else {
+        let mut ws = Ws::open_over(connection, &format!("/ws?token={token}"), &[]).expect("a good token");
+        ws.subscribe(&[&first, &second]);
+        Listener::Ws(Box::new(ws))
     }
+}
+
+/// Publisher and number of the next notification.
+fn hear(listener: &mut Listener) -> (usize, usize) {
+    let heard = listener.payload();
+    let number = |at: usize| heard[at].as_u64().unwrap_or_else(|| panic!("no pair of numbers: {heard}")) as usize;
+    (number(0), number(1))
 }
 
 /// The name a node gives itself at this port.
@@ -186,7 +146,7 @@ fn every_publish_reaches_a_crowd_on_three_nodes_once_and_in_order() {
     let mut listeners: Vec<Listener> = (0..USERS)
         .map(|user| {
             let address = Ipv4Addr::new(127, 0, (user / DOORS % 250) as u8, 1);
-            Listener::connect(user, Connection::open_from(address, doors[user % DOORS]))
+            listen(user, Connection::open_from(address, doors[user % DOORS]))
         })
         .collect();
     let homes: Vec<String> = (0..USERS).map(|user| home_of(user, &nodes[user % names.len()])).collect();
@@ -202,21 +162,17 @@ fn every_publish_reaches_a_crowd_on_three_nodes_once_and_in_order() {
 
     let mut random = fastrand::Rng::with_seed(11);
     let plan: Vec<Vec<Target>> = (0..PUBLISHERS)
-        .map(|publisher| (0..PUBLISHES).map(|n| Target::of(publisher, n, &mut random)).collect())
+        .map(|publisher| (0..PUBLISHES).map(|n| target_of(publisher, n, &mut random)).collect())
         .collect();
-    let line = |(publisher, n): (usize, usize)| match publisher {
+    let line = |publisher: usize, n: usize| match publisher {
+        // Nobody is answered by Redis: what it publishes has an order by whom it is for.
         DOORS => (publisher, plan[publisher][n].line()),
         // Who waits for answers has one order, whatever it publishes.
         _ => (publisher, "answered".to_owned()),
     };
-    let mut expected = vec![BTreeMap::<_, Vec<usize>>::new(); USERS];
-    for (publisher, targets) in plan.iter().enumerate() {
-        for (n, target) in targets.iter().enumerate() {
-            for (_, heard) in expected.iter_mut().enumerate().filter(|(user, _)| target.reaches(*user)) {
-                heard.entry(line((publisher, n))).or_default().push(n);
-            }
-        }
-    }
+    let expected = crowd::expected(USERS, &plan, reaches, line);
+    // Several channels at once by Redis have no common line to be ordered by.
+    let unordered = (DOORS, "channels".to_owned());
 
     std::thread::scope(|scope| {
         for (publisher, port) in doors.into_iter().enumerate() {
@@ -226,11 +182,11 @@ fn every_publish_reaches_a_crowd_on_three_nodes_once_and_in_order() {
                 for (n, target) in targets.iter().enumerate() {
                     // The guide's nginx closes a connection to an upstream after each answer; a client may do so as well.
                     let mut connection = Connection::open(port);
-                    connection.send(target.rest(&json!([publisher, n]), n));
+                    connection.send(rest(target, &json!([publisher, n]), n));
                     let receipt = connection.read().ok();
                     let is_batch = receipt["results"].is_array();
                     let receipt = if is_batch { &receipt["results"][0] } else { &receipt };
-                    let reached: Vec<_> = (0..USERS).filter(|user| target.reaches(*user)).collect();
+                    let reached: Vec<_> = (0..USERS).filter(|user| reaches(target, *user)).collect();
                     let here = reached.iter().filter(|user| homes[**user] == name).count();
                     let told = (&receipt["delivered_to"], &receipt["failed"]);
                     assert_eq!(told, (&json!(reached.len()), &json!(0)), "{publisher}/{n} {target:?}: {receipt}");
@@ -245,7 +201,7 @@ fn every_publish_reaches_a_crowd_on_three_nodes_once_and_in_order() {
         scope.spawn(move || {
             let mut client = redis.client();
             for (n, target) in targets.iter().enumerate() {
-                let (channel, message) = target.redis(&json!([DOORS, n]));
+                let (channel, message) = redis_message(target, &json!([DOORS, n]));
                 assert_eq!(
                     client.call(&[b"PUBLISH", channel.as_bytes(), message.as_bytes()]),
                     "3",
@@ -253,30 +209,13 @@ fn every_publish_reaches_a_crowd_on_three_nodes_once_and_in_order() {
                 );
             }
         });
-        let quarter = USERS / 4;
-        for (part, (listeners, expected)) in listeners.chunks_mut(quarter).zip(expected.chunks(quarter)).enumerate() {
-            let line = &line;
-            scope.spawn(move || {
-                for (index, (listener, expected)) in listeners.iter_mut().zip(expected).enumerate() {
-                    let mut heard = BTreeMap::<_, Vec<usize>>::new();
-                    for _ in 0..expected.values().map(Vec::len).sum() {
-                        let (publisher, n) = listener.hear();
-                        heard.entry(line((publisher, n))).or_default().push(n);
-                    }
-                    // Several channels at once by Redis have no common line to be ordered by.
-                    if let Some(unordered) = heard.get_mut(&(DOORS, "channels".to_owned())) {
-                        unordered.sort_unstable();
-                    }
-                    assert_eq!(&heard, expected, "user {}", part * quarter + index);
-                }
-            });
-        }
+        crowd::hear_all(scope, &mut listeners, &expected, hear, &line, &unordered);
     });
 
     // Everybody has heard all that is theirs; one more for everybody shows that nothing came twice.
     let receipt = nodes[2].publish("broadcast", r#"{"event_type":"e","payload":[9,9]}"#);
     assert_eq!(receipt["delivered_to"], USERS, "{receipt}");
     for (user, listener) in listeners.iter_mut().enumerate() {
-        assert_eq!(listener.hear(), (9, 9), "user {user} heard something twice");
+        assert_eq!(hear(listener), (9, 9), "user {user} heard something twice");
     }
 }

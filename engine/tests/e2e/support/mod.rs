@@ -3,6 +3,7 @@
 
 pub(crate) mod backend;
 pub(crate) mod cable;
+pub(crate) mod crowd;
 pub(crate) mod http;
 pub(crate) mod postgres;
 pub(crate) mod process;
