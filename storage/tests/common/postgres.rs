@@ -1,15 +1,18 @@
 //! A PostgreSQL server of a test's own, and a loop that turns a link to it.
+mod installed;
+
 use super::{PATIENCE, free_port, since_epoch_ns};
+use installed::{MISSING, READY, children_of};
 use protocol::clock::Now;
 use protocol::store::{StoreReply, StoreRequest, StoreTicket};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command as Process, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 use storage::backend::Backend;
@@ -25,13 +28,10 @@ use storage::postgres::status::{LinkSnapshot, LinkStatus};
 use storage::postgres::store::{PostgresAcks, PostgresQueue, PostgresStore, PostgresStoreConfig};
 use storage::postgres::url::PostgresUrl;
 
-const MISSING: &str = "these tests need PostgreSQL 14 or newer; deploy/install-test-deps.sh installs it";
-
 /// Everybody may come in without proof.
 pub(crate) const TRUST: &str = "host all all 127.0.0.1/32 trust\n";
 
-/// A server on a loopback port of its own, ended when it goes out of scope. It refuses to run as root, so a test that
-/// does runs it as the user that Debian's package made.
+/// A server on a loopback port of its own, ended when it goes out of scope.
 pub(crate) struct PostgresServer {
     child: Option<Child>,
     pub(crate) port: u16,
@@ -59,31 +59,10 @@ impl PostgresServer {
         let directory = std::env::temp_dir().join(format!("ara-postgres-{}-{port}", std::process::id()));
         std::fs::create_dir_all(&directory).expect("a directory for the server");
         let server = PostgresServer { child: None, port, directory, settings: Vec::new() };
-        if let Some((uid, gid)) = server_user() {
-            chown(&server.directory, Some(uid), Some(gid)).expect("root may give it away");
-        }
-        let mut initdb = server.process("initdb");
-        initdb.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"]);
-        let made = initdb.arg("-D").arg(server.data()).output().unwrap_or_else(|error| panic!("{MISSING}: {error}"));
+        let made = installed::initdb(&server.directory).output().unwrap_or_else(|error| panic!("{MISSING}: {error}"));
         assert!(made.status.success(), "{MISSING}: initdb: {}", String::from_utf8_lossy(&made.stderr));
         server.write("data/pg_hba.conf", TRUST);
         server
-    }
-
-    fn data(&self) -> PathBuf {
-        self.directory.join("data")
-    }
-
-    /// A program of the server's, to run as whoever the server runs as. It dies with the test.
-    fn process(&self, program: &str) -> Process {
-        let program = programs().join(program);
-        let mut process = Process::new("setpriv");
-        process.args(["--pdeathsig", "KILL"]);
-        if let Some((uid, gid)) = server_user() {
-            process.args([format!("--reuid={uid}"), format!("--regid={gid}"), "--clear-groups".to_owned()]);
-        }
-        process.arg(program).current_dir(&self.directory).stdin(Stdio::null());
-        process
     }
 
     /// Writes a file the server may read and nobody else, below [`PostgresServer::directory`].
@@ -96,9 +75,7 @@ impl PostgresServer {
     /// Gives a file to the server.
     pub(crate) fn give(&self, file: &Path) {
         std::fs::set_permissions(file, PermissionsExt::from_mode(0o600)).expect("it is ours");
-        if let Some((uid, gid)) = server_user() {
-            chown(file, Some(uid), Some(gid)).expect("root may give it away");
-        }
+        installed::give(file);
     }
 
     /// Starts it on its port, after [`PostgresServer::kill`] or [`PostgresServer::prepare`].
@@ -115,28 +92,12 @@ impl PostgresServer {
     }
 
     fn spawn(&mut self) -> Result<(), String> {
-        let mut process = self.process("postgres");
-        process.arg("-D").arg(self.data()).args(["-p", &self.port.to_string()]);
-        let usual = [
-            "listen_addresses=127.0.0.1",
-            "unix_socket_directories=",
-            "fsync=off",
-            "shared_buffers=8MB",
-            "max_connections=40",
-            "autovacuum=off",
-            "max_wal_senders=0",
-            "logging_collector=off",
-            "log_destination=stderr",
-            "lc_messages=C",
-        ];
-        for setting in usual.iter().copied().chain(self.settings.iter().map(String::as_str)) {
-            process.args(["-c", setting]);
-        }
+        let mut process = installed::postgres(&self.directory, self.port, &self.settings);
         let mut child = process.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect(MISSING);
         let mut log = BufReader::new(child.stderr.take().expect("its output is piped"));
         let (mut said, mut line) = (String::new(), String::new());
         while log.read_line(&mut line).is_ok_and(|bytes| bytes > 0) {
-            if line.contains("database system is ready to accept connections") {
+            if line.contains(READY) {
                 // Whoever listens to a log must listen on, or its writer stands still.
                 std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
                 self.child = Some(child);
@@ -222,22 +183,7 @@ impl PostgresServer {
 
     /// Has psql do something, as the superuser, and returns what it prints: rows as lines, columns joined by `|`.
     pub(crate) fn psql(&self, sql: &str) -> String {
-        let port = self.port.to_string();
-        let mut psql = Process::new(programs().join("psql"));
-        psql.args([
-            "-XAtq",
-            "-v",
-            "ON_ERROR_STOP=1",
-            "-h",
-            "127.0.0.1",
-            "-U",
-            "postgres",
-            "-d",
-            "postgres",
-            "-p",
-            &port,
-        ]);
-        let done = psql.arg("-c").arg(sql).env_clear().output().expect(MISSING);
+        let done = installed::psql(self.port, sql).output().expect(MISSING);
         assert!(done.status.success(), "{sql}: {}", String::from_utf8_lossy(&done.stderr));
         String::from_utf8(done.stdout).expect("our rows are UTF-8").trim_end().to_owned()
     }
@@ -259,35 +205,8 @@ impl Drop for PostgresServer {
     }
 }
 
-/// Where the newest server is installed.
-fn programs() -> PathBuf {
-    let installed = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let versions = installed.filter_map(|entry| {
-        let version: u32 = entry.file_name().to_str()?.parse().ok()?;
-        Some((version, entry.path().join("bin")))
-    });
-    let newest = versions.filter(|(_, programs)| programs.join("postgres").exists()).max();
-    newest.unwrap_or_else(|| panic!("{MISSING}: no postgres below /usr/lib/postgresql")).1
-}
-
-/// Whom the server runs as; `None` is whoever we are.
-fn server_user() -> Option<(u32, u32)> {
-    if !rustix::process::getuid().is_root() {
-        return None;
-    }
-    let users = std::fs::read_to_string("/etc/passwd").expect("a list of users");
-    let user = users.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields[0] == "postgres");
-    let user = user.unwrap_or_else(|| panic!("{MISSING}: there is no user postgres, and root may not run it"));
-    Some((user[2].parse().expect("a number"), user[3].parse().expect("a number")))
-}
-
 fn pid_of(child: &Child) -> Pid {
     Pid::from_raw(child.id().try_into().expect("a pid is positive")).expect("a pid is not zero")
-}
-
-fn children_of(parent: u32) -> Vec<Pid> {
-    let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
-    children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
 }
 
 /// Turns one link, as a shard would.
