@@ -1,4 +1,4 @@
-//! Settings to a bridge: its links, its names, its figures.
+//! Settings to a bridge: its links, its keys in Redis, its figures.
 use super::desk::keys::Keys;
 use super::desk::links::Links;
 use super::desk::partitions::Partitions;
