@@ -63,6 +63,31 @@ fn squeeze(valid: &str) -> (Payload, usize) {
     (Payload(String::from_utf8(out).unwrap_or_default().into_boxed_str()), deepest)
 }
 
+/// Whether *valid* JSON text nests deeper than so many arrays and objects.
+pub(crate) fn is_deeper(valid: &[u8], depth_max: usize) -> bool {
+    // Hardly any text has so many brackets at all, and to count them is quick.
+    if valid.iter().filter(|byte| matches!(byte, b'{' | b'[')).count() <= depth_max {
+        return false;
+    }
+    let (mut depth, mut at) = (0_usize, 0);
+    while at < valid.len() {
+        match valid[at] {
+            b'"' => {
+                at = string_end(valid, at);
+                continue;
+            }
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > depth_max {
+            return true;
+        }
+        at += 1;
+    }
+    false
+}
+
 /// One past the closing quote of the string that starts at `start`.
 pub(crate) fn string_end(bytes: &[u8], start: usize) -> usize {
     let mut at = start + 1;
@@ -307,6 +332,14 @@ mod tests {
         assert_eq!(compact(&nested(128), 0), Err(CompactError::TooDeep));
         assert_eq!(compact(&nested(127), 1), Err(CompactError::TooDeep));
         assert!(compact(r#""[[[[""#, 127).is_ok(), "brackets in strings are text");
+        let rows =
+            [("[[1],[2],{}]", 2), (r#"["[[\"[",["]"]]"#, 2), (r#"{"a":{"b":[{}]}}"#, 4), (r#""[[""#, 0), ("7", 0)];
+        for (text, depth) in rows {
+            assert!(
+                !is_deeper(text.as_bytes(), depth) && (depth == 0 || is_deeper(text.as_bytes(), depth - 1)),
+                "{text}"
+            );
+        }
     }
 
     fn json(text: &str) -> Json<'_> {

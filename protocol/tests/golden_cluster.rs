@@ -316,6 +316,36 @@ fn a_bundle_that_is_full_is_as_it_was() {
 }
 
 #[test]
+fn a_bundle_takes_nothing_that_would_make_it_unreadable() {
+    let nested = |depth: usize| {
+        let payload = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let message = MESSAGE.replacen(r#""payload":"#, &format!(r#""payload":{payload},"rest":"#), 1);
+        Publication {
+            id: ID,
+            tenant: acme(),
+            target: Target::Broadcast,
+            audience: None,
+            priority: Priority::Normal,
+            expires_at_us: None,
+            accepted_at_us: 0,
+            frame: Frame::new(EventName::Notification, Some(ID), message.as_bytes()),
+        }
+    };
+    let mut bundle = Bundle::new("n1");
+    let mut taken = 0;
+    for depth in 1..limits::JSON_DEPTH_MAX {
+        let one = nested(depth);
+        assert!(Parcel::decode(encoded(&from_n1(publication_of(&one, Now::default()))).as_bytes()).is_ok(), "{depth}");
+        taken += usize::from(bundle.push(Now::default(), &one));
+    }
+    let text = bundle.send(<[u8]>::to_vec);
+    let parcel = Parcel::decode(&text).expect("what is in it is as deep as a bundle lets it be");
+    let ParcelKind::Bundle(all) = parcel.kind else { panic!("no bundle") };
+    assert_eq!(all.len(), taken);
+    assert_eq!(taken, limits::JSON_DEPTH_MAX - 5, "the deepest go by themselves");
+}
+
+#[test]
 fn the_originals_own_message_is_forwarded_as_it_came() {
     let plain = |payload: &str| {
         let mut text = br#"{"to_server":null,"from_server":"host:1","connection_id":"any","tenant_id":"acme","user_id":"u1","payload":"#.to_vec();

@@ -1,11 +1,15 @@
 //! Publications that are sent as one parcel.
 use super::{Parcel, ParcelKind, Published, expires_at_unix_ms, write};
 use crate::clock::Now;
+use crate::json;
 use crate::limits;
 use crate::notification::{Audience, Publication, Target};
 
 /// What stands behind the publications.
 const TAIL: &[u8] = b"]}}";
+
+/// What stands around a message: the parcel, `ara`, the publications, and the one that it is of.
+const DEPTH_OUTSIDE: usize = 4;
 
 /// One of a [`ParcelKind::Bundle`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,10 +59,13 @@ impl Bundle {
     }
 
     /// Puts one in. Whether there was room: [`limits::CLUSTER_BUNDLE_BYTES_MAX`],
-    /// [`limits::CLUSTER_BUNDLE_PUBLICATIONS_MAX`].
+    /// [`limits::CLUSTER_BUNDLE_PUBLICATIONS_MAX`]; and whether the receiver would read it here, nested deeper than by itself
+    /// ([`limits::JSON_DEPTH_MAX`]): it would pass over all of them.
     pub fn push(&mut self, now: Now, publication: &Publication) -> bool {
         let (bytes_before, json) = (self.bytes.len(), publication.frame.json());
-        if self.publications >= limits::CLUSTER_BUNDLE_PUBLICATIONS_MAX || json.len() > limits::CLUSTER_BUNDLE_BYTES_MAX
+        if self.publications >= limits::CLUSTER_BUNDLE_PUBLICATIONS_MAX
+            || json.len() > limits::CLUSTER_BUNDLE_BYTES_MAX
+            || json::is_deeper(json, limits::JSON_DEPTH_MAX - DEPTH_OUTSIDE)
         {
             return false;
         }
