@@ -50,12 +50,6 @@ impl Topic {
         }
     }
 
-    /// Whether a Redis channel is the topic of a user or of a channel, whichever it is.
-    pub fn is_of_clients(route: &str, channel: &[u8]) -> bool {
-        let rest = channel.strip_prefix(route.as_bytes()).unwrap_or_default();
-        rest.starts_with(b":user:") || rest.starts_with(b":channel:")
-    }
-
     /// The topic of a Redis channel under the routing prefix. `None` when it is not the channel of any: of another
     /// prefix, or with a name that no tenant, user, channel or node can have.
     pub fn parse(route: &str, channel: &[u8]) -> Option<Topic> {
@@ -113,8 +107,6 @@ mod tests {
         ];
         for (topic, expected) in rows {
             assert_eq!(name(&topic), expected);
-            let is_of_clients = matches!(topic, Topic::User(..) | Topic::Channel(..));
-            assert_eq!(Topic::is_of_clients(ROUTE, expected.as_bytes()), is_of_clients);
             assert_eq!(Topic::parse(ROUTE, expected.as_bytes()), Some(topic));
         }
     }

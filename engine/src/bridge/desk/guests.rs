@@ -1,7 +1,7 @@
 //! The door and the links, as a shard has them: a port, and guests that have turns.
 use super::Bridge;
 use protocol::clock::Now;
-use protocol::cluster::{ClusterEvent, ClusterRequest, Topic};
+use protocol::cluster::{ClusterEvent, ClusterRequest};
 use shards::guest::{Guest, Port, Ready, Wants};
 use shards::host::ClusterPort;
 use shards::reactor::ClusterSeat;
@@ -84,14 +84,10 @@ impl Guest for CommandGuest {
 
 impl Bridge {
     fn turn_router(&mut self, now: Now, ready: Ready, paused: bool) -> Wants {
-        let Bridge { links, inbox, bundles, keys, listening_us, is_alone, .. } = self;
-        let route = &links.route;
+        let Bridge { links, inbox, bundles, keys, listening_us, .. } = self;
         let wants = links.router.turn(now, ready.read, ready.write, paused, &mut |event| match event {
             // The topic of everybody is listened to from here on: what was revoked before is kept.
             RouterEvent::Up => keys.ledger.missed(),
-            // Who is alone has published that himself, and nobody waits for it.
-            RouterEvent::Message { topic, .. }
-                if *is_alone && inbox.members.is_alone() && Topic::is_of_clients(route, topic) => {}
             RouterEvent::Message { payload, .. } if bundles.is_own(payload) => {}
             RouterEvent::Message { payload, .. } => inbox.heard(now, None, payload),
             RouterEvent::Watching(name) => inbox.watching(name),

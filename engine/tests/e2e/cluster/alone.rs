@@ -1,13 +1,16 @@
 //! A node that is alone sends what it takes in bundles, for one that begins in that moment: whose first client misses nothing, and
-//! hears nothing twice.
+//! hears nothing twice. Nor do its own clients miss what another node says before or after it is known to be there.
 use super::partitions::metric;
 use super::{node, node_at};
+use crate::support::http::{self, Connection};
 use crate::support::process::await_that;
 use crate::support::redis::Redis;
 use crate::support::redis_cluster::RedisCluster;
 use crate::support::server::Server;
 use crate::support::ws::Ws;
+use rustix::process::Signal;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
 /// Numbers for ana (the even ones) and for a channel (the odd ones), until told to end; how many there were.
@@ -91,4 +94,69 @@ fn in_a_redis_cluster_neither() {
     let redis = RedisCluster::start();
     let url = redis.url();
     begin_beside(&node_at(&url, "a", &[]), &|| node_at(&url, "b", &[]));
+}
+
+/// Requests of as many publishers, each with a number for ana, ready to be sent over a connection that each of them has open.
+fn publishers(server: &Server) -> Vec<(Connection, Vec<u8>)> {
+    let publisher = |n: u64| {
+        let mut connection = server.connect();
+        connection.send(http::request("GET", "/health", &[], None));
+        connection.read().ok();
+        let body = format!(r#"{{"target_user_id":"ana","event_type":"e","payload":{n}}}"#);
+        (connection, http::request("POST", "/api/v1/notifications/send", &[], Some(body.as_bytes())))
+    };
+    (0..8).map(publisher).collect()
+}
+
+/// Waits until a node takes itself to be the only one again.
+fn await_alone(server: &Server) {
+    await_that("the other node to be gone", || (metric(server, "ara_cluster_members") == 1).then_some(()));
+    // It looks as often as it says that it is there.
+    std::thread::sleep(std::time::Duration::from_millis(1_200));
+}
+
+/// All of them were answered and heard, in whatever order.
+fn all_are_heard(publishers: Vec<(Connection, Vec<u8>)>, ana: &mut Ws) {
+    let answered = |(mut connection, _): (Connection, Vec<u8>)| connection.read().ok()["delivered_to"] == 1;
+    let told: Vec<bool> = publishers.into_iter().map(answered).collect();
+    let heard: BTreeSet<u64> = told.iter().map(|_| ana.payload().as_u64().expect("a number")).collect();
+    assert_eq!((heard.len(), told.iter().all(|told| *told)), (told.len(), true), "{told:?}");
+}
+
+#[test]
+fn what_a_node_takes_behind_its_bye_is_heard() {
+    let redis = Redis::start();
+    let a = node(&redis, "a");
+    await_that("the node to be alone", || {
+        a.send("nobody", "0");
+        (metric(&a, "ara_cluster_bundles_sent_total") > 0).then_some(())
+    });
+    let mut b = node(&redis, "b");
+    let mut ana = a.ws("ana");
+    let mut publishers = publishers(&b);
+    for (connection, request) in &mut publishers {
+        connection.send(&request[..request.len() - 1]);
+    }
+    b.terminate();
+    await_alone(&a);
+    for (connection, request) in &mut publishers {
+        connection.send(&request[request.len() - 1..]);
+    }
+    all_are_heard(publishers, &mut ana);
+    assert!(b.await_exit().success());
+}
+
+#[test]
+fn what_a_node_takes_before_it_says_again_that_it_is_there_is_heard() {
+    let redis = Redis::start();
+    let (a, b) = (node(&redis, "a"), node(&redis, "b"));
+    let mut ana = a.ws("ana");
+    let mut publishers = publishers(&b);
+    b.process.signal(Signal::STOP);
+    await_alone(&a);
+    for (connection, request) in &mut publishers {
+        connection.send(&request[..]);
+    }
+    b.process.signal(Signal::CONT);
+    all_are_heard(publishers, &mut ana);
 }
