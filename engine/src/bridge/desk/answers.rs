@@ -5,9 +5,10 @@ use crate::bridge::figures::BridgeFigures;
 use crate::bridge::inbox::Inbox;
 use protocol::auth::revocation::Revocation;
 use protocol::clock::Now;
-use protocol::cluster::wire::Parcel;
+use protocol::cluster::wire::{Parcel, ParcelKind};
 use protocol::cluster::{Admission, AdmissionTicket, ClusterEvent, GatherTicket, Topic};
 use protocol::limits;
+use protocol::store::Position;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -73,11 +74,15 @@ impl Answers {
         }
     }
 
-    /// Keeps a hint until it can be sent: the last one of a user is enough, whoever gets it reads what is before.
+    /// Keeps a hint until it can be sent: the last one of a user is enough, whoever gets it reads what is before. That a link did
+    /// not send it may be told after what came later was not taken.
     pub(super) fn keep(&mut self, hint: Option<Hint>) {
-        if let Some((topic, parcel)) = hint
-            && (self.unsent.len() < limits::CLUSTER_HINTS_UNSENT_MAX || self.unsent.contains_key(&topic))
-        {
+        let Some((topic, parcel)) = hint else { return };
+        let has_place = match self.unsent.get(&topic) {
+            Some(kept) => position_of(kept) < position_of(&parcel),
+            None => self.unsent.len() < limits::CLUSTER_HINTS_UNSENT_MAX,
+        };
+        if has_place {
             self.unsent.insert(topic, parcel);
         }
     }
@@ -148,5 +153,51 @@ impl Answers {
             return None;
         }
         count.and_then(|count| u32::try_from(count).ok())
+    }
+}
+
+fn position_of(parcel: &Parcel) -> Option<Position> {
+    match parcel.kind {
+        ParcelKind::Hint { position, .. } => Some(position),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::cluster::wire::Published;
+    use protocol::ids::{NotificationId, TenantId};
+    use protocol::notification::Priority;
+    use protocol::stream::StreamSeq;
+
+    fn hint(user: &str, position: u64) -> Option<Hint> {
+        let tenant = TenantId::default_tenant();
+        let published = Published {
+            id: NotificationId::NIL,
+            tenant: tenant.clone(),
+            priority: Priority::Normal,
+            expires_at_unix_ms: None,
+            stream: StreamSeq::default(),
+            ticket: None,
+            message: "".into(),
+        };
+        let position = Position(position, 0);
+        let kind = ParcelKind::Hint { user: user.into(), published, position, before: None, attempt: 1 };
+        let parcel = Parcel { from_server: "n1".into(), to_server: None, kind };
+        Some((Topic::User(tenant, user.into()), Arc::new(parcel)))
+    }
+
+    #[test]
+    fn the_youngest_hint_of_a_user_is_kept_whichever_is_given_back_first() {
+        let mut answers = Answers::default();
+        // What is taken while its place is moved is told as not sent when its time is over; what is newer was not taken.
+        for (user, position) in [("ana", 2), ("ben", 1), ("ana", 1), ("ben", 2)] {
+            answers.keep(hint(user, position));
+        }
+        for user in ["ana", "ben"] {
+            let of_user = Topic::User(TenantId::default_tenant(), user.into());
+            assert_eq!(answers.take_unsent(|topic| *topic == of_user).pop(), hint(user, 2));
+        }
     }
 }
