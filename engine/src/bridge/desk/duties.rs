@@ -37,6 +37,7 @@ impl Bridge {
             self.duties.hello_due_us = now.mono_us + limits::CLUSTER_HELLO_INTERVAL_MS * 1_000;
             if is_there {
                 self.say_hello(now);
+                self.send_hints_again(now, None);
             }
         }
         self.inbox.has_other_members |= self.inbox.members.expire(now);
@@ -131,12 +132,12 @@ impl Bridge {
             self.keys.ledger.up(now.unix_seconds());
             self.keys.gate.up();
             self.leave_owed(now);
-            self.send_hints_again(now, None);
         }
         is_new
     }
 
-    /// Sends the hints that could not be sent in a place. Their receipts interest nobody any more.
+    /// Sends the hints that could not be sent in a place, for the link was away or Redis refused them. Their receipts interest
+    /// nobody any more.
     pub(super) fn send_hints_again(&mut self, now: Now, partition: Option<usize>) {
         let hints: Vec<Hint> = self.answers.take_unsent(|topic| self.links.partition(topic) == partition);
         for (topic, parcel) in hints {

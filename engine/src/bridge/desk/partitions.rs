@@ -85,7 +85,7 @@ impl Bridge {
         is_sent
     }
 
-    /// What is due in a partition: hints that waited until it took them, and its canary. When the next one is.
+    /// What is due in a partition: hints that it did not take before, and its canary. When the next one is.
     pub(super) fn tick_in(&mut self, now: Now, nth: usize) -> u64 {
         let is_there = self.is_there_in(Some(nth)) && !self.is_stopping;
         let Some(Partitions { router, states, .. }) = &mut self.links.partitions else { return u64::MAX };
@@ -99,10 +99,8 @@ impl Bridge {
             state.canary_due_us = now.mono_us + limits::CANARY_INTERVAL_MS * 1_000;
         }
         let due_us = state.canary_due_us;
-        if is_new {
-            self.send_hints_again(now, Some(nth));
-        }
         if is_there && (is_due || is_new) {
+            self.send_hints_again(now, Some(nth));
             self.say_canary(now, Some(nth));
         }
         due_us

@@ -327,3 +327,17 @@ classes! {
     mail_by_rest_reaches_who_is_elsewhere_written: elsewhere_online, Class::Written;
     mail_by_rest_reaches_who_is_elsewhere_acknowledged: elsewhere_online, Class::Acknowledged;
 }
+
+/// The mail is kept, and the word of it is not taken. Whoever is elsewhere hears of it when Redis takes it again, though no link broke.
+#[test]
+fn mail_of_which_redis_would_not_tell_is_told_of_later() {
+    let redis = Redis::start();
+    let [a, b] = ["a", "b"].map(|name| mail_node(&redis, name, Class::Written, &[]));
+    let (mut hearer, mut ear) = (Hearer::connect(&a, "ana", Class::Written), Ear::default());
+    assert_eq!(delivered(&b.send("ana", "0")), (1, 0));
+    hearer.hear_until(0, &mut ear);
+    redis.cli(&["ACL", "SETUSER", "default", "-publish"]);
+    assert_eq!(b.send("ana", "1")["queued"], 1);
+    redis.cli(&["ACL", "SETUSER", "default", "+publish"]);
+    hearer.hear_until(1, &mut ear);
+}
