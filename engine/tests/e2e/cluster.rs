@@ -18,6 +18,7 @@ mod redis_cluster;
 mod shared;
 mod tenants;
 mod tokens;
+mod turns;
 
 /// A node of the cluster at this Redis, past its first canary.
 fn node(redis: &Redis, server_id: &str) -> Server {

@@ -74,8 +74,8 @@ fn begin_beside(a: &Server, begin: &dyn Fn() -> Server) {
     });
 }
 
-/// Lets the publisher end when a check fails, too.
-struct EndAnyway<'a>(&'a AtomicBool);
+/// Lets publishers end when a check fails, too.
+pub(super) struct EndAnyway<'a>(pub(super) &'a AtomicBool);
 
 impl Drop for EndAnyway<'_> {
     fn drop(&mut self) {
