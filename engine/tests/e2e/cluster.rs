@@ -16,6 +16,7 @@ mod moves;
 mod partitions;
 mod redis_cluster;
 mod shared;
+mod strangers;
 mod tenants;
 mod tokens;
 mod turns;

@@ -44,7 +44,8 @@ impl Bridge {
         if std::mem::take(&mut self.inbox.has_other_members) || is_time {
             let members = self.inbox.members.with(self.hello());
             self.figures.members.store(members.len() as u64, Relaxed);
-            self.figures.connections.store(members.iter().map(|hello| hello.connections).sum(), Relaxed);
+            let connections = members.iter().map(|hello| hello.connections).fold(0, u64::saturating_add);
+            self.figures.connections.store(connections, Relaxed);
             self.inbox.events.push(ClusterEvent::Members(members));
         }
         let is_alone = self.hears_nobody(now);
