@@ -12,6 +12,7 @@ use rustix::process::Signal;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::time::{Duration, Instant};
 
 /// Numbers for ana (the even ones) and for a channel (the odd ones), until told to end; how many there were.
 fn publish(a: &Server, next: &AtomicU64, is_over: &AtomicBool) -> u64 {
@@ -108,11 +109,23 @@ fn publishers(server: &Server) -> Vec<(Connection, Vec<u8>)> {
     (0..8).map(publisher).collect()
 }
 
-/// Waits until a node takes itself to be the only one again.
-fn await_alone(server: &Server) {
+/// Waits until a node that has company no more sends bundles.
+fn await_bundles(server: &Server) {
+    let before = metric(server, "ara_cluster_bundles_sent_total");
+    await_that("the node to be alone", || {
+        server.send("nobody", "0");
+        (metric(server, "ara_cluster_bundles_sent_total") > before).then_some(())
+    });
+}
+
+/// Waits until a node waits no more for one that stands still: for receipts it would, for two seconds.
+fn await_no_waiting(server: &Server) {
     await_that("the other node to be gone", || (metric(server, "ara_cluster_members") == 1).then_some(()));
-    // It looks as often as it says that it is there.
-    std::thread::sleep(std::time::Duration::from_millis(1_200));
+    await_that("the node to be alone", || {
+        let asked_at = Instant::now();
+        server.publish("send-to-users", r#"{"target_user_ids":["nobody"],"event_type":"e","payload":0}"#);
+        (asked_at.elapsed() < Duration::from_secs(1)).then_some(())
+    });
 }
 
 /// All of them were answered and heard, in whatever order.
@@ -127,18 +140,18 @@ fn all_are_heard(publishers: Vec<(Connection, Vec<u8>)>, ana: &mut Ws) {
 fn what_a_node_takes_behind_its_bye_is_heard() {
     let redis = Redis::start();
     let a = node(&redis, "a");
-    await_that("the node to be alone", || {
-        a.send("nobody", "0");
-        (metric(&a, "ara_cluster_bundles_sent_total") > 0).then_some(())
-    });
+    await_bundles(&a);
     let mut b = node(&redis, "b");
     let mut ana = a.ws("ana");
     let mut publishers = publishers(&b);
     for (connection, request) in &mut publishers {
-        connection.send(&request[..request.len() - 1]);
+        // What is read with the request before it has begun when that is answered.
+        let before = http::request("GET", "/health", &[], None);
+        connection.send([&before[..], &request[..request.len() - 1]].concat());
+        connection.read().ok();
     }
     b.terminate();
-    await_alone(&a);
+    await_bundles(&a);
     for (connection, request) in &mut publishers {
         connection.send(&request[request.len() - 1..]);
     }
@@ -153,7 +166,7 @@ fn what_a_node_takes_before_it_says_again_that_it_is_there_is_heard() {
     let mut ana = a.ws("ana");
     let mut publishers = publishers(&b);
     b.process.signal(Signal::STOP);
-    await_alone(&a);
+    await_no_waiting(&a);
     for (connection, request) in &mut publishers {
         connection.send(&request[..]);
     }
