@@ -123,7 +123,7 @@ impl Bridge {
             true => (Watch::Listening, true),
             false => self.links.watch(partition, &self.name),
         };
-        if watch == Watch::Later && is_up {
+        if watch == Watch::Later && (is_up || self.figures.begins(partition)) {
             return self.inbox.wait(&self.name, partition, topic, shard, serial);
         }
         if watch == Watch::TooMany && !std::mem::replace(&mut self.is_full_told, true) {

@@ -110,6 +110,16 @@ impl BridgeFigures {
         std::iter::once((&*self.router, &*self.commands)).chain(partitions)
     }
 
+    /// Whether the first attempt to listen is under way, in a partition or where nodes meet: a node that begins is not without
+    /// Redis yet.
+    pub(super) fn begins(&self, partition: Option<usize>) -> bool {
+        let router = match partition {
+            Some(nth) => self.partitions.get(nth).map(|partition| &partition.router),
+            None => Some(&self.router),
+        };
+        router.map(|router| router.snapshot()).is_some_and(|link| (link.ends, link.reconnections) == (0, 0))
+    }
+
     /// How the links are: the worst of them.
     pub fn link(&self) -> LinkState {
         let states = self.links().flat_map(|(router, commands)| [router.snapshot().link, commands.link()]);

@@ -97,11 +97,16 @@ impl Inbox {
         }
     }
 
-    /// Nothing is listened to there, and nobody is to wait for it.
-    pub(super) fn down(&mut self, partition: Option<usize>) {
+    /// Nobody is to wait for what is there.
+    pub(super) fn over(&mut self, partition: Option<usize>) {
         let is_there = |waiting: &[Waiting]| waiting.first().is_some_and(|one| one.partition == partition);
         let over = self.waiting.extract_if(|_, waiting| is_there(waiting)).flat_map(|(_, waiting)| waiting);
         self.events.extend(over.map(Waiting::over));
+    }
+
+    /// Nothing is listened to there any more.
+    pub(super) fn down(&mut self, partition: Option<usize>) {
+        self.over(partition);
         if let Some(nth) = partition {
             self.fences.down(nth, &mut self.passed);
             self.pass();

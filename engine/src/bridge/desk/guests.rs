@@ -100,6 +100,9 @@ impl Bridge {
                 inbox.down(None);
             }
         });
+        if !self.links.router.is_up() && !self.figures.begins(None) {
+            self.inbox.over(None);
+        }
         // Somebody is there: that is said with the hello, not a moment later.
         if self.is_alone && !self.inbox.members.is_alone() {
             self.is_alone = false;
@@ -122,6 +125,9 @@ impl Bridge {
                 RouterEvent::Resumed => inbox.resumed(now, Some(nth)),
                 RouterEvent::Down => inbox.down(Some(nth)),
             });
+        if !partitions.router.is_up(nth) && !self.figures.begins(Some(nth)) {
+            inbox.over(Some(nth));
+        }
         self.listened(now, as_guest(wants), paused)
     }
 

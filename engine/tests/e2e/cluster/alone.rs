@@ -2,6 +2,7 @@
 //! hears nothing twice. Nor do its own clients miss what another node says before or after it is known to be there.
 use super::partitions::metric;
 use super::{node, node_at};
+use crate::support::cable::{Cable, Direction};
 use crate::support::http::{self, Connection};
 use crate::support::process::await_that;
 use crate::support::redis::Redis;
@@ -172,4 +173,24 @@ fn what_a_node_takes_before_it_says_again_that_it_is_there_is_heard() {
     }
     b.process.signal(Signal::CONT);
     all_are_heard(publishers, &mut ana);
+}
+
+/// Clients come back in the moment in which a node begins, before it has got through to Redis.
+#[test]
+fn who_connects_before_a_node_has_got_through_misses_nothing_either() {
+    let redis = Redis::start();
+    let a = node(&redis, "a");
+    let cable = Cable::to(redis.port);
+    cable.cut(&[Direction::ToRedis, Direction::ToNode]);
+    let b = Server::with(&[("REDIS_URL", &cable.url()), ("CLUSTER_ENABLED", "true"), ("CLUSTER_SERVER_ID", "b")]);
+    let mut ana = std::thread::scope(|scope| {
+        let connecting = scope.spawn(|| b.ws("ana"));
+        await_that("the node to know of her", || {
+            (b.get("/stats").ok()["connections"]["total_connections"] == 1).then_some(())
+        });
+        cable.mend();
+        connecting.join().expect("she is let in")
+    });
+    a.send("ana", "1");
+    assert_eq!(ana.payload(), 1);
 }
