@@ -110,8 +110,10 @@ fn a_command_that_waits_holds_up_its_own_link_only() {
     assert_eq!((held, waiting), (holder, 1 - holder));
     driver.submit(4, Some(1), Command::script(GIVE, LONG_MS));
     driver.until("all are done", |d| d.heard.iter().filter(|(_, words)| words.starts_with("done")).count() == 4);
-    let ends: Vec<_> = driver.heard.iter().filter(|(_, words)| words.starts_with("done")).map(|(n, _)| *n).collect();
-    assert_eq!(ends[..2], [1, 2]);
+    // The fourth is what the third waits for: behind it on one link it would have waited for ever. Which link is heard first when
+    // both have answers says nothing.
+    let ends = driver.heard.iter().filter(|(n, words)| *n != 3 && words.starts_with("done"));
+    assert_eq!(ends.map(|(n, _)| *n).collect::<Vec<_>>(), [1, 2, 4]);
 }
 
 #[test]
