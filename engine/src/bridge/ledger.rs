@@ -1,9 +1,11 @@
 //! The revocations that Redis is to have, and how far this node has read those that it has. No socket.
 //!
 //! A node holds what it revoked and what it heard of, so that a Redis that lost everything has all of it again from whoever
-//! is left. As many as the shards hold, which is where the bound is ([`protocol::limits::REVOCATIONS_MAX`]).
+//! is left. As many as the shards hold, twice [`limits::REVOCATIONS_MAX`]: of more, which take a stranger in Redis, nothing is held
+//! here, and Redis has them for as long as it does.
 use protocol::auth::revocation::{Revocation, Revoked};
 use protocol::ids::TenantId;
+use protocol::limits;
 use std::collections::HashMap;
 use std::sync::Arc;
 use storage::redis::revocations::Page;
@@ -49,7 +51,9 @@ impl Ledger {
         let held = match self.held.get_mut(&about(revocation)) {
             Some(held) => held,
             None => {
-                self.held.insert(about(revocation), new());
+                if self.held.len() < 2 * limits::REVOCATIONS_MAX {
+                    self.held.insert(about(revocation), new());
+                }
                 return None;
             }
         };
@@ -158,6 +162,17 @@ mod tests {
         assert_eq!(ledger.add(&user("ana", 110, 9), false), Some(user("ana", 100, 20)));
         ledger.up(0);
         assert_eq!(ledger.take_owed(9), [(user("ana", 110, 20), true)]);
+    }
+
+    #[test]
+    fn no_more_are_held_than_may_be_and_those_that_are_still_change() {
+        let mut ledger = Ledger::new();
+        for n in 0..=2 * limits::REVOCATIONS_MAX {
+            ledger.add(&user(&n.to_string(), 1, 9), true);
+        }
+        assert_eq!(ledger.add(&user("7", 2, 9), true), Some(user("7", 1, 9)));
+        ledger.up(0);
+        assert_eq!(ledger.take_owed(usize::MAX).len(), 2 * limits::REVOCATIONS_MAX);
     }
 
     #[test]
