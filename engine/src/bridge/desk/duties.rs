@@ -133,12 +133,13 @@ impl Bridge {
             self.keys.ledger.up(now.unix_seconds());
             self.keys.gate.up();
             self.leave_owed(now);
+            self.send_hints_again(now, None);
         }
         is_new
     }
 
-    /// Sends the hints that could not be sent in a place, for the link was away or Redis refused them. Their receipts interest
-    /// nobody any more.
+    /// Sends the hints that could not be sent in a place, for the link was away or Redis refused them: when it is back, before
+    /// anything newer, and each second. Their receipts interest nobody any more.
     pub(super) fn send_hints_again(&mut self, now: Now, partition: Option<usize>) {
         let hints: Vec<Hint> = self.answers.take_unsent(|topic| self.links.partition(topic) == partition);
         for (topic, parcel) in hints {
