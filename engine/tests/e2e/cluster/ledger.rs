@@ -125,7 +125,9 @@ impl<'a> Ledger<'a> {
     /// Publishes all the while, with this fault in the middle, which is over when the closure returns; then asserts that only what
     /// `may_be_lost` was lost, and prints the figures.
     pub(super) fn keep(self, fault: impl FnOnce(&Ledger), may_be_lost: impl Fn(&Line, &Sent) -> bool) {
-        let heard: Vec<Ear> = std::thread::scope(|scope| {
+        // The connections stay until all is seen: what comes by Redis may be kept two seconds after what came behind it, and then
+        // somebody has to be there to take it.
+        let (heard, connected): (Vec<Ear>, Vec<Option<Hearer>>) = std::thread::scope(|scope| {
             let ledger = &self;
             let hearers: Vec<_> = self
                 .lines
@@ -164,14 +166,15 @@ impl<'a> Ledger<'a> {
             }
             let heard = self.lines.iter().zip(hearers).enumerate().map(|(n, (line, hearer))| match hearer {
                 Some(hearer) => hearer.join().expect("a user"),
-                None if self.class == Class::Off => Ear::default(),
+                None if self.class == Class::Off => (Ear::default(), None),
                 None => self.listen(line, Hearer::connect(self.nodes[n / 3 % 2], &line.user, self.class)),
             });
-            heard.collect()
+            heard.unzip()
         });
         if self.class == Class::Written {
             await_empty(self.nodes[0], || ());
         }
+        drop(connected);
         let mut unexpected = Vec::new();
         for (line, ear) in self.lines.iter().zip(heard) {
             unexpected.extend(self.figure(line, &ear, &may_be_lost));
@@ -234,13 +237,13 @@ impl<'a> Ledger<'a> {
         });
     }
 
-    fn listen(&self, line: &Line, mut hearer: Hearer) -> Ear {
+    fn listen(&self, line: &Line, mut hearer: Hearer) -> (Ear, Option<Hearer>) {
         let mut ear = Ear::default();
         loop {
             let n = hearer.hear(&mut ear);
             line.heard.fetch_max(n + 1, SeqCst);
             if n == line.last.load(SeqCst) {
-                return ear;
+                return (ear, Some(hearer));
             }
         }
     }
