@@ -1,6 +1,7 @@
 //! From settings to a running node: listeners, mesh, links, one thread per shard; and back.
 use crate::bridge::canary::Sender;
 use crate::bridge::plan::BridgePlan;
+use crate::bridge::reading::Reading;
 use crate::bridge::{BridgeError, Flow};
 use crate::config::Settings;
 use crate::config::features::Feature;
@@ -123,9 +124,11 @@ pub fn serve(settings: Settings, options: ServeOptions) -> Result<(), ServeError
     let tls = tls_source(&settings).map_err(ServeError::Tls)?;
     let place = RedisPlace::new(&settings, seed).map_err(ServeError::RedisUrl)?;
     let (feed, redis) = redis_link(&settings, &place, &config.server_id)?;
+    let reading =
+        feed.as_ref().map_or_else(|| Arc::new(Reading::new(Arc::default(), false)), |feed| Arc::clone(&feed.reading));
     let bridge_plan = Feature::Cluster
         .is_on(&settings)
-        .then(|| BridgePlan::new(&settings, &place, Arc::clone(&config), Arc::clone(&metrics)))
+        .then(|| BridgePlan::new(&settings, &place, Arc::clone(&config), Arc::clone(&metrics), reading))
         .transpose()
         .map_err(ServeError::Bridge)?;
     let stores = StorePlan::new(&settings, &place).map_err(ServeError::Store)?;
@@ -357,9 +360,7 @@ struct Subscription {
     canaries: CommandConfig,
     server_id: Box<str>,
     flow: Arc<Flow>,
-    /// Other nodes read the same, and keep mail in the same place.
-    is_one_of_many: bool,
-    status: Arc<FeedStatus>,
+    reading: Arc<Reading>,
     invalid: Arc<AtomicU64>,
     tenancy: bool,
 }
@@ -398,7 +399,8 @@ fn redis_link(
     let (server_id, tenancy) = (server_id.into(), settings.tenant.enabled);
     let is_one_of_many =
         Feature::Cluster.is_on(settings) && Feature::Queue.is_on(settings) && settings.queue.backend != Backend::Memory;
-    Ok((Some(Subscription { config, canaries, server_id, flow, is_one_of_many, status, invalid, tenancy }), view))
+    let reading = Arc::new(Reading::new(status, is_one_of_many));
+    Ok((Some(Subscription { config, canaries, server_id, flow, reading, invalid, tenancy }), view))
 }
 
 /// Canaries are no messages.
@@ -429,18 +431,19 @@ fn snapshot(status: &FeedStatus, invalid: u64, canaries: u64) -> RedisSnapshot {
 
 /// The subscription, and who sends the canaries that it is to hear.
 fn guests(subscription: Subscription, seed: u64) -> Vec<MakeGuest> {
-    let Subscription { config, canaries, server_id, flow, is_one_of_many, status, invalid, tenancy } = subscription;
+    let Subscription { config, canaries, server_id, flow, reading, invalid, tenancy } = subscription;
     let sender: MakeGuest = {
         let (server_id, flow) = (server_id.clone(), Arc::clone(&flow));
         Box::new(move |bell| {
             Box::new(Sender::new(canaries, &server_id, flow, seed.wrapping_add(1), Arc::new(move || bell.ring())))
         })
     };
-    let ingress: MakeGuest =
-        Box::new(move |bell| match Feed::new(config, Arc::clone(&status), seed, Box::new(move || bell.ring())) {
-            Ok(feed) => Box::new(Ingress::new(feed, status, &server_id, flow, is_one_of_many, tenancy, invalid)),
+    let ingress: MakeGuest = Box::new(move |bell| {
+        match Feed::new(config, Arc::clone(reading.status()), seed, Box::new(move || bell.ring())) {
+            Ok(feed) => Box::new(Ingress::new(feed, reading, &server_id, flow, tenancy, invalid)),
             Err(error) => unreachable!("the same settings made a feed before: {error}"),
-        });
+        }
+    });
     vec![ingress, sender]
 }
 

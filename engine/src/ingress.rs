@@ -1,6 +1,6 @@
 //! The Redis subscription as a guest of one shard: what comes in over it is published from that shard's own turn.
 use crate::bridge::canary::{self, Flow};
-use crate::bridge::repeats::Repeats;
+use crate::bridge::reading::Reading;
 use protocol::clock::Now;
 use protocol::ids::TenantId;
 use protocol::notification::{Source, Target};
@@ -9,7 +9,7 @@ use shards::guest::{Guest, Port, Ready, Submission, Wants};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use storage::redis::feed::{Feed, Heard};
-use storage::redis::status::{FeedSnapshot, FeedStatus, LinkState};
+use storage::redis::status::{FeedSnapshot, LinkState};
 
 /// Lines about bad payloads, at most one in this time: a publisher that sends nothing else must not fill the log.
 const COMPLAINT_INTERVAL_US: u64 = 1_000_000;
@@ -17,15 +17,13 @@ const COMPLAINT_INTERVAL_US: u64 = 1_000_000;
 /// The subscription on its shard.
 pub(crate) struct Ingress {
     feed: Feed,
-    status: Arc<FeedStatus>,
+    reading: Arc<Reading>,
     outage: Outage,
     /// Where this node's canaries come back.
     canary_channel: String,
     flow: Arc<Flow>,
     /// The subscription to that channel was asked for on this link.
     is_canary_asked: bool,
-    /// Where other nodes read the same and keep it in the same place.
-    repeats: Option<Repeats>,
     tenancy: bool,
     invalid: Arc<AtomicU64>,
     complained_at_us: Option<u64>,
@@ -34,25 +32,23 @@ pub(crate) struct Ingress {
 }
 
 impl Ingress {
-    /// A guest around a feed and the status that this feed writes. Bad payloads are counted in `invalid`, the canaries of
-    /// this node are told to `flow`. `is_one_of_many`: other nodes read the same, and keep mail in the same place.
+    /// A guest around a feed and what is known of what it reads. Bad payloads are counted in `invalid`, the canaries of this
+    /// node are told to `flow`.
     pub(crate) fn new(
         feed: Feed,
-        status: Arc<FeedStatus>,
+        reading: Arc<Reading>,
         server_id: &str,
         flow: Arc<Flow>,
-        is_one_of_many: bool,
         tenancy: bool,
         invalid: Arc<AtomicU64>,
     ) -> Ingress {
         Ingress {
             feed,
-            status,
+            reading,
             outage: Outage::default(),
             canary_channel: canary::channel(server_id),
             flow,
             is_canary_asked: false,
-            repeats: is_one_of_many.then(Repeats::default),
             tenancy,
             invalid,
             complained_at_us: None,
@@ -66,23 +62,20 @@ impl Guest for Ingress {
         let paused = port.congested();
         let Ingress {
             feed,
-            status,
+            reading,
             outage,
             canary_channel,
             flow,
             is_canary_asked,
-            repeats,
             tenancy,
             invalid,
             complained_at_us,
             unsaid,
         } = self;
-        let mut publish = |repeats: &mut Option<Repeats>, channel: &[u8], payload: &[u8]| match submission(
-            channel, payload, *tenancy,
-        ) {
+        let mut publish = |channel: &[u8], payload: &[u8]| match submission(channel, payload, *tenancy) {
             Ok(mut submission) => {
                 if matches!(submission.target, Target::User(_) | Target::Users(_)) {
-                    submission.claim = repeats.as_mut().map(|repeats| repeats.claim(now, channel, payload));
+                    submission.claim = reading.claim(now, channel, payload);
                 }
                 port.publish(submission);
             }
@@ -107,13 +100,13 @@ impl Guest for Ingress {
             Heard::Message { channel, payload } if channel == canary_channel.as_bytes() => {
                 flow.came_back(now);
                 let sent_us = std::str::from_utf8(payload).ok().and_then(|text| text.parse().ok());
-                if let (Some(repeats), Some(sent_us)) = (repeats.as_mut(), sent_us) {
-                    repeats.canary(now, sent_us);
+                if let Some(sent_us) = sent_us {
+                    reading.canary(now, sent_us);
                 }
             }
             // Of another node, heard by a pattern.
             Heard::Message { channel, .. } if canary::is_channel(channel) => {}
-            Heard::Message { channel, payload } => publish(repeats, channel, payload),
+            Heard::Message { channel, payload } => publish(channel, payload),
             Heard::Refused { text, .. } if flow.forbid() => tracing::warn!(
                 cause = text,
                 "the user of REDIS_URL may not subscribe to ara:canary:*, so whether messages come in can only be told \
@@ -128,7 +121,7 @@ impl Guest for Ingress {
             feed.change(true, &[canary_channel.as_bytes()]);
         }
         *is_canary_asked = is_up;
-        if outage.begins(&status.snapshot()) {
+        if outage.begins(&reading.status().snapshot()) {
             tracing::warn!(
                 "without Redis REST, WebSocket and SSE serve as before; nothing can come in by Redis until it is back, \
                  and what is published there meanwhile is not kept for this node"
@@ -182,6 +175,7 @@ fn submission(channel: &[u8], payload: &[u8], tenancy: bool) -> Result<Submissio
 #[cfg(test)]
 mod tests {
     use super::*;
+    use storage::redis::status::FeedStatus;
 
     const PAYLOAD: &[u8] =
         br#"{"type":"user","target":"ana","tenant_id":"acme","event":{"event_type":"e","payload":1}}"#;

@@ -218,9 +218,9 @@ fn tables_of_names_that_strangers_choose_are_seeded() {
     // PostgreSQL is a mailbox's, which commands speak of one key (two keys taken for one cost a command, told as not done),
     // which tenant is held back (another of the same mark would be with it).
     let known = [
-        "shards/src/flow/cluster/claims.rs",
         "shards/src/pressure.rs",
         "shards/src/tables/placement.rs",
+        "shards/src/tables/rendezvous.rs",
         "storage/src/postgres/store/requests.rs",
         "storage/src/redis/commands/mod.rs",
     ];

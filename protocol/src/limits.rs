@@ -248,12 +248,24 @@ pub const SERVER_ID_BYTES_MAX: usize = 128;
 pub const CLUSTER_CLAIMS_MAX: usize = 1_024;
 /// Sessions of a user in one answer. The node that is asked tells no more of them; a parcel with more is skipped.
 pub const CLUSTER_SESSIONS_MAX: usize = 1_024;
-/// Mail read from Redis that waits on one shard for another node to keep it. Above it this node asks the store at once.
+/// Mail read from Redis that waits on one shard: for another node to keep it, or for the store. Above it what has waited longest
+/// for another node is asked for at once; when all of it waits for the store, what comes is not kept here, and counted.
 pub const CLUSTER_CLAIMS_WAITING_MAX: usize = 8_192;
 /// What other nodes have kept already when it is read here, remembered by one shard. What is forgotten is asked for once more.
 pub const CLUSTER_CLAIMS_REMEMBERED_MAX: usize = 16_384;
-/// How long, in milliseconds, mail waits for another node to keep it, or to be tried again.
+/// How long, in milliseconds, mail waits for another node to keep it.
 pub const CLUSTER_CLAIM_WAIT_MS: u64 = 2_000;
+/// How long, in milliseconds, a node has read without a break what is published to Redis before it keeps mail. What it has missed
+/// other nodes may hold for [`CLUSTER_CLAIM_WAIT_MS`], and it comes before what this one has read since.
+pub const CLUSTER_CLAIM_SETTLE_MS: u64 = 2_500;
+const _: () = assert!(CLUSTER_CLAIM_SETTLE_MS > CLUSTER_CLAIM_WAIT_MS);
+/// How much longer, in milliseconds, a node waits that has read for less than another.
+pub const CLUSTER_CLAIM_YIELD_MS: u64 = 1_000;
+/// How long at most, in milliseconds, mail that the store failed before a node's reading broke is left to those who waited for
+/// the node's word, while it does not read again.
+pub const CLUSTER_CLAIM_YIELD_MAX_MS: u64 = 10_000;
+/// From a refusal of the store to the next attempt, in milliseconds.
+pub const CLUSTER_CLAIM_RETRY_MS: u64 = 250;
 /// How long, in milliseconds, templates are not read again after another node wrote one: it may write more.
 pub const CLUSTER_TEMPLATES_WAIT_MS: u64 = 200;
 /// Connections in a page of sessions; one a turn.

@@ -81,6 +81,8 @@ fn hello() -> Hello {
         connections: 1_000,
         users: 900,
         started_unix_ms: 1_767_323_045_123,
+        reading_ms: Some(70_000),
+        first_read: Some(Claim::new(0xab, 3)),
         version: "1.0.0".into(),
     }
 }
@@ -175,6 +177,10 @@ fn every_kind_has_its_bytes_and_is_understood() {
         ),
         (
             ParcelKind::Hello(hello()),
+            word("", "", r#""kind":"hello","connections":1000,"users":900,"started_unix_ms":1767323045123,"reading_ms":70000,"first_read":"000000000000000000000000000000ab-3","version":"1.0.0""#),
+        ),
+        (
+            ParcelKind::Hello(Hello { reading_ms: None, first_read: None, ..hello() }),
             word("", "", r#""kind":"hello","connections":1000,"users":900,"started_unix_ms":1767323045123,"version":"1.0.0""#),
         ),
         (ParcelKind::Bye, word("", "", r#""kind":"bye""#)),
@@ -585,7 +591,11 @@ fn random_kind(at: usize, rng: &mut fastrand::Rng) -> ParcelKind {
                 unkept: rng.u64(..),
             },
         },
-        6 => ParcelKind::Hello(Hello { connections: rng.u64(..), users: rng.u64(..), ..hello() }),
+        6 => {
+            let reading_ms = rng.bool().then(|| rng.u64(..));
+            let first_read = rng.bool().then(|| Claim::new(rng.u128(..), rng.u32(..)));
+            ParcelKind::Hello(Hello { connections: rng.u64(..), users: rng.u64(..), reading_ms, first_read, ..hello() })
+        }
         7 => ParcelKind::Stored((0..rng.usize(0..5)).map(|_| Claim::new(rng.u128(..), rng.u32(..))).collect()),
         8 => ParcelKind::Template { tenant: acme(), id: random_text(rng) },
         9 => ParcelKind::Question { ticket, tenant: acme(), user },

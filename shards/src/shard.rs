@@ -38,6 +38,7 @@ use crate::tables::claims::PendingClaims;
 use crate::tables::directory::Directory;
 use crate::tables::gathers::Gathers;
 use crate::tables::mail::Mailroom;
+use crate::tables::rendezvous::Rendezvous;
 use crate::tables::revocations::Revocations;
 use crate::tables::slots::Slots;
 use crate::tables::streams::Streams;
@@ -51,7 +52,6 @@ use crate::tables::wheel::Wheel;
 use protocol::auth::token::Claims;
 use protocol::clock::{self, Now};
 use protocol::cluster::ClusterEvent;
-use protocol::cluster::wire::Hello;
 use protocol::http::Version;
 use protocol::ids::{self, TenantId};
 use protocol::limits;
@@ -113,8 +113,7 @@ pub struct Shard {
     pub(crate) admissions: Admissions,
     pub(crate) claims: PendingClaims,
     pub(crate) sessions: Sessions,
-    /// The nodes that are alive, this one included; empty until that is known.
-    pub(crate) members: Arc<[Hello]>,
+    pub(crate) rendezvous: Rendezvous,
     /// No other node was heard of for a while: nobody waits for what others say.
     pub(crate) is_alone: bool,
     pub(crate) gathers: Gathers,
@@ -185,7 +184,7 @@ impl Shard {
             admissions: Admissions::default(),
             claims: PendingClaims::default(),
             sessions: Sessions::default(),
-            members: Arc::new([]),
+            rendezvous: Rendezvous::default(),
             is_alone: false,
             gathers: Gathers::default(),
             limiter,

@@ -25,6 +25,7 @@ mod revoked;
 use super::bundles::Bundles;
 use super::figures::BridgeFigures;
 use super::inbox::Inbox;
+use super::reading::Reading;
 use answers::Answers;
 use duties::Duties;
 pub(super) use guests::open;
@@ -45,6 +46,7 @@ pub(super) struct Bridge {
     keys: Keys,
     metrics: Arc<NodeMetrics>,
     figures: Arc<BridgeFigures>,
+    reading: Arc<Reading>,
     inbox: Inbox,
     bundles: Bundles,
     answers: Answers,
@@ -67,6 +69,7 @@ impl Bridge {
         keys: Keys,
         metrics: Arc<NodeMetrics>,
         figures: Arc<BridgeFigures>,
+        reading: Arc<Reading>,
         now: Now,
     ) -> Bridge {
         Bridge {
@@ -77,6 +80,7 @@ impl Bridge {
             keys,
             metrics,
             figures,
+            reading,
             answers: Answers::default(),
             duties: Duties::default(),
             name: Vec::new(),

@@ -1,10 +1,14 @@
 //! Who is alive: whoever said `hello` within [`limits::CLUSTER_MEMBER_SILENCE_MS`] and not `bye` since. No socket, no
 //! clock.
 use protocol::clock::Now;
-use protocol::cluster::wire::Hello;
+use protocol::cluster::wire::{Claim, Hello};
 use protocol::limits;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// How much earlier another node is taken to have begun to read that has read what this one has not: more than an event needs to
+/// a shard.
+const BEFORE_US_MS: u64 = 100;
 
 /// The other nodes, as they said last.
 #[derive(Debug, Default)]
@@ -54,9 +58,17 @@ impl Members {
         is_anybody_lost
     }
 
-    /// All of them with this node, in the order of their ids.
-    pub(super) fn with(&self, own: Hello) -> Arc<[Hello]> {
-        let mut all: Vec<Hello> = self.others.values().map(|member| member.hello.clone()).collect();
+    /// All of them with this node, in the order of their ids. Who reads has done so since it said it; and who has read what this
+    /// node has not, `has_read`, for longer than it, whatever their clocks say.
+    pub(super) fn with(&self, now: Now, own: Hello, has_read: impl Fn(Claim) -> bool) -> Arc<[Hello]> {
+        let as_of_now = |Member { hello, heard_us }: &Member| {
+            let passed_ms = now.mono_us.saturating_sub(*heard_us) / 1_000;
+            let before_us = own.reading_ms.filter(|_| hello.first_read.is_some_and(|claim| !has_read(claim)));
+            let least_ms = before_us.map_or(0, |own_ms| own_ms.saturating_add(BEFORE_US_MS));
+            let reading_ms = hello.reading_ms.map(|ms| ms.saturating_add(passed_ms).max(least_ms));
+            Hello { reading_ms, ..hello.clone() }
+        };
+        let mut all: Vec<Hello> = self.others.values().map(as_of_now).collect();
         let at = all.partition_point(|hello| hello.server_id < own.server_id);
         all.insert(at, own);
         all.into()
@@ -83,7 +95,17 @@ mod tests {
     use super::*;
 
     fn hello(server_id: &str, started_unix_ms: u64) -> Hello {
-        Hello { server_id: server_id.into(), connections: 1, users: 1, started_unix_ms, version: "1".into() }
+        let server_id = server_id.into();
+        let reading_ms = Some(70);
+        Hello {
+            server_id,
+            connections: 1,
+            users: 1,
+            started_unix_ms,
+            reading_ms,
+            first_read: None,
+            version: "1".into(),
+        }
     }
 
     fn at(ms: u64) -> Now {
@@ -91,7 +113,7 @@ mod tests {
     }
 
     fn names(members: &Members) -> Vec<String> {
-        members.with(hello("b", 1)).iter().map(|hello| hello.server_id.to_string()).collect()
+        members.with(at(0), hello("b", 1), |_| true).iter().map(|hello| hello.server_id.to_string()).collect()
     }
 
     #[test]
@@ -109,6 +131,27 @@ mod tests {
         assert!(members.bye("a") && !members.bye("a"));
         assert!(members.is_first("b") && members.is_alone());
         assert!(members.may_return(at(3_500), 1_000_000) && !members.may_return(at(4_000), 1_000_000), "c, not a");
+    }
+
+    #[test]
+    fn who_reads_goes_on_reading_between_two_hellos() {
+        let mut members = Members::default();
+        members.hello(at(1_000), hello("a", 1));
+        members.hello(at(1_000), Hello { reading_ms: None, ..hello("c", 1) });
+        let all = members.with(at(1_500), hello("b", 1), |_| true);
+        assert_eq!(all.iter().map(|hello| hello.reading_ms).collect::<Vec<_>>(), [Some(570), Some(70), None]);
+    }
+
+    #[test]
+    fn who_has_read_what_we_have_not_began_before_us() {
+        let mut members = Members::default();
+        let said = |nth| Hello { reading_ms: Some(900), first_read: Some(Claim::new(1, nth)), ..hello("a", 1) };
+        let own = || Hello { reading_ms: Some(1_000), ..hello("b", 1) };
+        let mut reading = |nth| {
+            members.hello(at(0), said(nth));
+            members.with(at(0), own(), |claim| claim == Claim::new(1, 1))[0].reading_ms
+        };
+        assert_eq!((reading(1), reading(2)), (Some(900), Some(1_100)));
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! | `members` | who is alive |
 //! | `register` | the keys of sessions, written again before they expire and after a loss |
 //! | `ledger` | revoked tokens: what Redis is to have, and how far it was read |
+//! | `reading` | what this node reads of what is published to Redis |
 //! | `repeats` | which repetition of a message of Redis this is |
 //! | `canary` | what goes out to come back: whether messages flow; and the one of the ingest |
 //! | `figures` | what it counts, for any thread to read |
@@ -29,8 +30,9 @@ mod inbox;
 mod ledger;
 mod members;
 pub(crate) mod plan;
+pub(crate) mod reading;
 mod register;
-pub(crate) mod repeats;
+mod repeats;
 
 pub use canary::Flow;
 pub use figures::{BridgeFigures, REFUSALS};

@@ -4,6 +4,7 @@ use super::desk::links::Links;
 use super::desk::partitions::Partitions;
 use super::desk::{self, Bridge};
 use super::figures::BridgeFigures;
+use super::reading::Reading;
 use crate::config::Settings;
 use crate::keeper::place::RedisPlace;
 use crate::keeper::plan as links;
@@ -64,6 +65,7 @@ pub(crate) struct BridgePlan {
     keys: Keys,
     metrics: Arc<NodeMetrics>,
     figures: Arc<BridgeFigures>,
+    reading: Arc<Reading>,
 }
 
 /// Its links.
@@ -75,7 +77,7 @@ struct LinkPlan {
 }
 
 impl BridgePlan {
-    /// What the settings ask for.
+    /// What the settings ask for; `reading` is what the node reads of what is published.
     ///
     /// # Errors
     /// [`BridgeError`]; each is the operator's to put right.
@@ -84,6 +86,7 @@ impl BridgePlan {
         place: &RedisPlace,
         rules: Arc<ShardConfig>,
         metrics: Arc<NodeMetrics>,
+        reading: Arc<Reading>,
     ) -> Result<BridgePlan, BridgeError> {
         let (cluster, server_id) = (&settings.cluster, &*rules.server_id);
         // In a Redis Cluster this is at one master: a PUBLISH counts who listens there, and no more. Users and channels are not.
@@ -130,6 +133,7 @@ impl BridgePlan {
             keys: Keys::new(&sessions, cluster.session_ttl_seconds, Arc::clone(&rules)),
             metrics,
             figures,
+            reading,
         })
     }
 
@@ -141,9 +145,9 @@ impl BridgePlan {
     /// The bridge on its shard. Its links begin to connect at the shard's first turn.
     pub(crate) fn make(self, seed: u64) -> MakeCluster {
         Box::new(move |bell| {
-            let BridgePlan { server_id, links, keys, metrics, figures } = self;
+            let BridgePlan { server_id, links, keys, metrics, figures, reading } = self;
             let links = links.make(&server_id, &figures, seed, bell);
-            desk::open(Bridge::new(server_id, links, keys, metrics, figures, clock::now()))
+            desk::open(Bridge::new(server_id, links, keys, metrics, figures, reading, clock::now()))
         })
     }
 }

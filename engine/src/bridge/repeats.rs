@@ -41,6 +41,11 @@ impl Repeats {
         self.young.insert(first.hash, nth);
         Claim { nth, after_us: self.after_us, ..first }
     }
+
+    /// Whether it was read, as far as that is remembered, in whatever repetition.
+    pub(crate) fn has(&self, claim: Claim) -> bool {
+        self.young.contains_key(&claim.hash) || self.old.contains_key(&claim.hash)
+    }
 }
 
 #[cfg(test)]

@@ -188,8 +188,13 @@ pub enum ClusterEvent {
     },
     /// The topics are listened to again after a time in which parcels may have been missed.
     Resumed,
-    /// The members as they are known now, this node included, in order of their server ids.
-    Members(Arc<[Hello]>),
+    /// Who is there, said again each second.
+    Members {
+        /// As they are known now, this node included, in order of their server ids. What they said of time is true now.
+        all: Arc<[Hello]>,
+        /// Since when this node has read without a break what is published to Redis, on [`crate::clock::Now::mono_us`].
+        reads_since_us: Option<u64>,
+    },
     /// Whether nobody else was heard of for so long that publishers need not wait for what others say: parcels go out all the
     /// same, as others may begin at any moment.
     Alone(bool),

@@ -9,7 +9,7 @@
 //! | `users`, `channel`, `channels`, `broadcast` | `Publication` | `""`, its tenant | the message | those of a publication, and `users`, `channel`, `channels`, or `audience` if there is one |
 //! | `hint` | `Hint` | the user | the message | those of a publication, `position`, `before`, `attempt` |
 //! | `receipt` | `Receipt` | | `""` | `gather`, `delivered_to`, `failed`, `queued`, `unkept` |
-//! | `hello` | `Hello` | | `""` | `connections`, `users`, `started_unix_ms`, `version` |
+//! | `hello` | `Hello` | | `""` | `connections`, `users`, `started_unix_ms`, `reading_ms`, `first_read`, `version` |
 //! | `bye` | `Bye` | | `""` | |
 //! | `stored` | `Stored` | | `""` | `claims` |
 //! | `template` | `Template` | `""`, its tenant | `""` | `id` |
@@ -231,6 +231,10 @@ pub struct Hello {
     pub users: u64,
     /// When it started, by its wall clock, in milliseconds: tells a node from the one of the same name before it.
     pub started_unix_ms: u64,
+    /// For how long it has read without a break what is published to Redis, in milliseconds. None while it does not.
+    pub reading_ms: Option<u64>,
+    /// The first mail that it has read since then: who has not read it began later.
+    pub first_read: Option<Claim>,
     /// What it runs; at most [`limits::CLUSTER_VERSION_BYTES_MAX`], without control characters.
     pub version: Box<str>,
 }

@@ -73,6 +73,8 @@ impl Shard {
             Wait::Append { mail, is_retry: true, .. } => mail.len(),
             _ => 0,
         };
+        let claimed = |wait: &&Wait| matches!(wait, Wait::Append { turn: Some(_), .. });
+        self.claims.check(self.mailroom.waits.values().filter(claimed).count());
         self.mailroom.removals.check();
         let notes = self.mailroom.waits.values().filter(|wait| matches!(wait, Wait::Note)).count();
         assert_eq!(self.mailroom.notes_under_way, notes, "notes under way");

@@ -244,7 +244,7 @@ impl Shard {
     /// Close 1001, or the end of the body. Answers under way are still given.
     pub fn stop(&mut self, now: Now, effects: &mut Effects) {
         self.stopping = true;
-        self.claim_all(effects);
+        self.claim_all(now, effects);
         for key in self.connections.keys() {
             let Some(connection) = self.connections.get(key) else { continue };
             match &connection.phase {

@@ -18,11 +18,11 @@ use crate::flow::deliver::{Overflow, users_here};
 use crate::key::ConnKey;
 use crate::mesh::message::ReplyTo;
 use crate::shard::Shard;
+use crate::tables::claims::Turn;
 use crate::tables::mail::{Job, UserMail, Wait};
 use crate::tables::retries::Retry;
 use crate::tables::streams::StreamKind;
 use protocol::clock::Now;
-use protocol::cluster::wire::Claim;
 use protocol::ids::NotificationId;
 use protocol::limits;
 use protocol::notification::Publication;
@@ -171,7 +171,7 @@ impl Shard {
         what: Retry,
         job: Option<u64>,
         is_retry: bool,
-        claim: Option<Claim>,
+        turn: Option<Turn>,
         effects: &mut Effects,
     ) {
         let Retry { key, mail, deliveries } = what;
@@ -180,8 +180,9 @@ impl Shard {
             mail.stay
         });
         let ticket = self.mailroom.next_number();
+        let claim = turn.map(|turn| turn.claim);
         let request = StoreRequest::AppendMail { mailbox: Arc::clone(&key), mail: mail.clone(), claim };
-        self.mailroom.waits.insert(ticket, Wait::Append { key, mail, deliveries, job, stay, claim, is_retry });
+        self.mailroom.waits.insert(ticket, Wait::Append { key, mail, deliveries, job, stay, turn, is_retry });
         self.settle_congestion();
         effects.push(Effect::Store { ticket: StoreTicket(ticket), request });
     }
@@ -206,7 +207,7 @@ impl Shard {
         }
         match (wait, reply) {
             (
-                Wait::Append { key, mail, deliveries, job, claim, is_retry, .. },
+                Wait::Append { key, mail, deliveries, job, turn, is_retry, .. },
                 StoreReply::Appended { positions, before, dropped },
             ) => {
                 if is_retry {
@@ -217,15 +218,18 @@ impl Shard {
                 self.metrics().queue_dropped.add(dropped);
                 self.place_begun(now, &key, &mail, &positions, effects);
                 if self.shares_mail() {
-                    self.appended_for_all(now, &key, &deliveries, &positions, before, job, effects);
-                    self.claimed(now, &key, claim, !positions.is_empty(), effects);
+                    let may_repeat = turn.is_some_and(|turn| turn.may_repeat);
+                    self.appended_for_all(now, &key, &deliveries, &positions, before, job, may_repeat, effects);
+                    if let Some(turn) = turn {
+                        self.claimed(now, &key, turn, !positions.is_empty(), effects);
+                    }
                 } else {
                     self.appended(now, &key, &mail, &deliveries, &positions, job, effects);
                 }
                 self.retry_mail(now, effects);
             }
-            (Wait::Append { key, mail, deliveries, claim: Some(claim), .. }, _) => {
-                self.claim_again(now, &key, mail, deliveries, claim);
+            (Wait::Append { key, mail, deliveries, turn: Some(turn), .. }, _) => {
+                self.claim_failed(now, &key, mail, deliveries, turn, effects);
             }
             (Wait::Append { key, mut mail, deliveries, job, is_retry, .. }, reply) => {
                 // Kept, perhaps: if it is tried again and then comes twice, the second says so.

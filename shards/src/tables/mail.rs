@@ -1,7 +1,6 @@
 //! What a home knows of its users' mail while they are online: what was delivered and not yet acknowledged.
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
-use protocol::cluster::wire::Claim;
 use protocol::ids::{ConnectionId, NotificationId};
 use protocol::limits;
 use protocol::store::{Mail, MailboxKey, Position};
@@ -12,6 +11,7 @@ use std::sync::Arc;
 use crate::conn::outbox::Delivery;
 use crate::key::ConnKey;
 use crate::mesh::message::ReplyTo;
+use crate::tables::claims::Turn;
 use crate::tables::pace::Pace;
 use crate::tables::removals::Removals;
 use crate::tables::retries::Retries;
@@ -194,7 +194,7 @@ pub enum Wait {
         /// During which stay of the user it was asked; none when the user was away.
         stay: Option<u64>,
         /// Every node asks for it, and one is done.
-        claim: Option<Claim>,
+        turn: Option<Turn>,
         /// It is not tried for the first time.
         is_retry: bool,
     },

@@ -12,6 +12,7 @@ pub mod named;
 pub mod pace;
 pub mod placement;
 pub mod removals;
+pub mod rendezvous;
 pub mod retries;
 pub mod revocations;
 pub mod shard_set;

@@ -79,6 +79,8 @@ pub(crate) struct World {
     /// Which shard has the bridge to other nodes, and what it is asked.
     pub(crate) bridge: Option<usize>,
     pub(crate) to_bridge: VecDeque<ClusterRequest>,
+    /// Since when it has read without a break what comes over its link; 0 is ever since.
+    pub(crate) reads_since_us: Option<u64>,
     pub(crate) now_us: u64,
     /// How far somebody has set the wall clock forward.
     pub(crate) wall_ahead_s: u64,
@@ -128,6 +130,7 @@ impl World {
             encrypts: seed.count_ones() % 2 == 1,
             bridge: config.cluster.map(|rules| rules.bridge.index()),
             to_bridge: VecDeque::new(),
+            reads_since_us: Some(0),
             now_us: 1_000_000,
             wall_ahead_s: 0,
             rng,

@@ -211,7 +211,7 @@ impl LinkTurn<'_> {
                     *stage = Stage::Live { heard_us: self.now_us, pinged_us: None };
                     prove |= self.proved();
                     self.backoff.reset();
-                    self.status.connected();
+                    self.status.connected(self.now_us);
                     tracing::info!(
                         server = %self.config.url,
                         purpose = self.config.purpose,

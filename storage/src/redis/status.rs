@@ -72,6 +72,8 @@ pub struct FeedStatus {
     messages: AtomicU64,
     ends: AtomicU64,
     last_error: AtomicU8,
+    /// 0 while it is not healthy.
+    healthy_since_us: AtomicU64,
 }
 
 /// The figures at one time.
@@ -101,6 +103,13 @@ impl FeedStatus {
         FeedStatus::default()
     }
 
+    /// The same of a link that has been healthy since then, on the monotonic clock: for tests of who reads it.
+    pub fn up_since(now_us: u64) -> FeedStatus {
+        let status = FeedStatus::new();
+        status.connected(now_us);
+        status
+    }
+
     /// The figures now, from any thread.
     pub fn snapshot(&self) -> FeedSnapshot {
         let last_error = self.last_error.load(Relaxed);
@@ -120,7 +129,16 @@ impl FeedStatus {
         }
     }
 
+    /// Since when the link has been healthy, on [`protocol::clock::Now::mono_us`]: nothing that was published since then was
+    /// missed. None while it is not.
+    pub fn healthy_since_us(&self) -> Option<u64> {
+        Some(self.healthy_since_us.load(Relaxed)).filter(|since_us| *since_us != 0)
+    }
+
     pub(crate) fn set_link(&self, link: LinkState) {
+        if link != LinkState::Healthy {
+            self.healthy_since_us.store(0, Relaxed);
+        }
         self.link.store(link as u8, Relaxed);
     }
 
@@ -133,7 +151,8 @@ impl FeedStatus {
         self.attempts.store(self.attempts.load(Relaxed) + 1, Relaxed);
     }
 
-    pub(crate) fn connected(&self) {
+    pub(crate) fn connected(&self, now_us: u64) {
+        self.healthy_since_us.store(now_us.max(1), Relaxed);
         self.attempts.store(0, Relaxed);
         self.reconnections.store(self.reconnections.load(Relaxed) + 1, Relaxed);
         self.set_link(LinkState::Healthy);

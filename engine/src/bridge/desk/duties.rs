@@ -42,11 +42,12 @@ impl Bridge {
         }
         self.inbox.has_other_members |= self.inbox.members.expire(now);
         if std::mem::take(&mut self.inbox.has_other_members) || is_time {
-            let members = self.inbox.members.with(self.hello());
-            self.figures.members.store(members.len() as u64, Relaxed);
-            let connections = members.iter().map(|hello| hello.connections).fold(0, u64::saturating_add);
+            let all = self.inbox.members.with(now, self.hello(now), |claim| self.reading.has_read(claim));
+            self.figures.members.store(all.len() as u64, Relaxed);
+            let connections = all.iter().map(|hello| hello.connections).fold(0, u64::saturating_add);
             self.figures.connections.store(connections, Relaxed);
-            self.inbox.events.push(ClusterEvent::Members(members));
+            let reads_since_us = self.reading.since_us();
+            self.inbox.events.push(ClusterEvent::Members { all, reads_since_us });
         }
         let is_alone = self.hears_nobody(now);
         if std::mem::replace(&mut self.is_alone, is_alone) != is_alone {
@@ -96,7 +97,7 @@ impl Bridge {
     /// Once a second: this node is there, and what one node does for all.
     fn say_hello(&mut self, now: Now) {
         self.keys.ledger.retry();
-        let hello = self.hello();
+        let hello = self.hello(now);
         let connections = hello.connections;
         self.say(now, ParcelKind::Hello(hello));
         let users = self.answers.wait_for(Asked::Users);
@@ -114,12 +115,15 @@ impl Bridge {
         }
     }
 
-    fn hello(&self) -> Hello {
+    fn hello(&self, now: Now) -> Hello {
+        let reading_ms = |since_us: u64| now.mono_us.saturating_sub(since_us) / 1_000;
         Hello {
             server_id: self.server_id.clone(),
             connections: self.metrics.sum(|shard| shard.connections_ws.get() + shard.connections_sse.get()),
             users: self.metrics.sum(|shard| shard.users.get()),
             started_unix_ms: self.inbox.started_unix_ms,
+            reading_ms: self.reading.since_us().map(reading_ms),
+            first_read: self.reading.first(),
             version: env!("CARGO_PKG_VERSION").into(),
         }
     }

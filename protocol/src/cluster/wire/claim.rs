@@ -25,6 +25,9 @@ pub struct Claim {
     /// The message was published after this moment of this process's monotonic clock, in microseconds; 0 when nothing is
     /// known. Each node has its own: it is not on the wire, and claims are equal without it.
     pub after_us: u64,
+    /// Since when this process has read without a break what is published to Redis, on the same clock; 0 means ever since.
+    /// Not on the wire either.
+    pub reads_since_us: u64,
 }
 
 impl PartialEq for Claim {
@@ -44,7 +47,7 @@ impl Hash for Claim {
 impl Claim {
     /// That of the `nth` message with this hash, of which it is not known since when it is there.
     pub fn new(hash: u128, nth: u32) -> Claim {
-        Claim { hash, nth, after_us: 0 }
+        Claim { hash, nth, after_us: 0, reads_since_us: 0 }
     }
 
     /// How old the message is at most, in milliseconds, and not more than `most_ms`, which is said when nothing is known.

@@ -190,8 +190,12 @@ impl Outside<'_> {
     }
 
     fn hello(&self, ara: Json<'_>) -> Result<Hello, ParcelError> {
-        let [connections, users, started, version] =
-            inside(ara, &["connections", "users", "started_unix_ms", "version"])?;
+        let [connections, users, started, reading, first, version] =
+            inside(ara, &["connections", "users", "started_unix_ms", "reading_ms", "first_read", "version"])?;
+        let first_read = match optional_text(first, "first_read")? {
+            Some(text) => Some(Claim::parse(&text).ok_or(ParcelError::BadShape("first_read"))?),
+            None => None,
+        };
         let version = text(version, "version")?;
         if version.len() > limits::CLUSTER_VERSION_BYTES_MAX || version.contains(char::is_control) {
             return Err(ParcelError::BadShape("version"));
@@ -201,6 +205,8 @@ impl Outside<'_> {
             connections: required(connections, "connections")?,
             users: required(users, "users")?,
             started_unix_ms: required(started, "started_unix_ms")?,
+            reading_ms: optional(reading, "reading_ms")?,
+            first_read,
             version: boxed(&version),
         })
     }

@@ -132,6 +132,12 @@ fn details(out: &mut Vec<u8>, kind: &ParcelKind) {
             number(out, "connections", hello.connections);
             number(out, "users", hello.users);
             number(out, "started_unix_ms", hello.started_unix_ms);
+            if let Some(reading_ms) = hello.reading_ms {
+                number(out, "reading_ms", reading_ms);
+            }
+            if let Some(claim) = hello.first_read {
+                text(out, "first_read", &claim.to_string());
+            }
             text(out, "version", &hello.version);
         }
         ParcelKind::Stored(claims) => {

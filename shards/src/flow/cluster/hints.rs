@@ -6,7 +6,7 @@
 //!
 //! * **passed over**, if it stands there or before;
 //! * **delivered**, if nothing stands between;
-//! * **read**, if something does: whoever is up to date falls behind, and reads from there on.
+//! * **read**, if something does, or if it may have been delivered before: whoever is up to date falls behind, and reads from there on.
 //!
 //! Who reads is up to date when the page that ends was asked for after the youngest entry that was heard of. A hint that is
 //! lost is found with the next one, and all that a broken link may have lost by reading once when it is back.
@@ -25,6 +25,16 @@ use protocol::store::{MailboxKey, Position};
 use protocol::stream::Places;
 use std::rc::Rc;
 use std::sync::Arc;
+
+/// An entry of a mailbox, as whoever kept it tells of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kept {
+    pub(super) position: Position,
+    /// What stood before it.
+    pub(super) before: Option<Position>,
+    /// It may have been heard already, when another kept it.
+    pub(super) may_repeat: bool,
+}
 
 /// What became of an entry at a home.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,16 +57,18 @@ impl Shard {
         positions: &[Position],
         mut before: Option<Position>,
         job: Option<u64>,
+        may_repeat: bool,
         effects: &mut Effects,
     ) {
         let reply =
             job.and_then(|job| self.mailroom.jobs.get(&job)).and_then(|job| job.reply).filter(|_| !self.is_alone);
         let mut took = 0;
         for (delivery, position) in deliveries.iter().zip(positions) {
-            if let Taken::Delivered(connections) = self.take_kept(now, key, delivery, *position, before, effects) {
+            let kept = Kept { position: *position, before, may_repeat };
+            if let Taken::Delivered(connections) = self.take_kept(now, key, delivery, kept, effects) {
                 took += connections;
             }
-            self.send_hint(now, key, delivery, *position, before, reply, effects);
+            self.send_hint(now, key, delivery, kept, reply, effects);
             before = Some(*position);
         }
         self.read_on_all(now, key, effects);
@@ -64,14 +76,12 @@ impl Shard {
         self.job_kept(now, job, took, queued, effects);
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one hint, spelled out")]
     fn send_hint(
         &mut self,
         now: Now,
         key: &MailboxKey,
         delivery: &Delivery,
-        position: Position,
-        before: Option<Position>,
+        kept: Kept,
         reply: Option<ReplyTo>,
         effects: &mut Effects,
     ) {
@@ -89,7 +99,9 @@ impl Shard {
             None => {}
         }
         let published = Published::of(&delivery.publication, delivery.places.one(), ticket, now);
-        let kind = ParcelKind::Hint { user: key.user.clone(), published, position, before, attempt: 1 };
+        let Kept { position, before, may_repeat } = kept;
+        let attempt = 1 + u32::from(may_repeat);
+        let kind = ParcelKind::Hint { user: key.user.clone(), published, position, before, attempt };
         self.send_parcel_to(Topic::User(key.tenant.clone(), key.user.clone()), None, kind, effects);
     }
 
@@ -101,8 +113,7 @@ impl Shard {
         now: Now,
         user: Box<str>,
         published: Published,
-        position: Position,
-        before: Option<Position>,
+        kept: Kept,
         effects: &mut Effects,
     ) -> u64 {
         let key = Arc::new(MailboxKey { tenant: published.tenant.clone(), user: user.clone() });
@@ -112,7 +123,7 @@ impl Shard {
         let places = Places::One(published.stream);
         let publication = Arc::new(published.into_publication(Target::User(user), None, now));
         let delivery = Delivery::new(publication, places, None);
-        let taken = self.take_kept(now, &key, &delivery, position, before, effects);
+        let taken = self.take_kept(now, &key, &delivery, kept, effects);
         self.note_deliveries(effects);
         let metrics = self.metrics();
         match taken {
@@ -133,10 +144,10 @@ impl Shard {
         now: Now,
         key: &Arc<MailboxKey>,
         delivery: &Delivery,
-        position: Position,
-        before: Option<Position>,
+        kept: Kept,
         effects: &mut Effects,
     ) -> Taken {
+        let Kept { position, before, may_repeat } = kept;
         let Some(mail) = self.user_mail(key) else { return Taken::PassedOver };
         mail.heard_of = mail.heard_of.max(Some(position));
         let has = mail.youngest;
@@ -144,7 +155,8 @@ impl Shard {
         if has >= Some(position) || current.is_empty() {
             return Taken::PassedOver;
         }
-        if before > has {
+        // Who reads is told how often it was delivered.
+        if before > has || may_repeat {
             self.read_from(now, current, has, effects);
             return Taken::Behind;
         }

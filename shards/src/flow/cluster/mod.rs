@@ -14,7 +14,6 @@ use crate::shard::Shard;
 use protocol::clock::Now;
 use protocol::cluster::wire::Hello;
 use protocol::cluster::{ClusterEvent, ClusterRequest, GatherTicket};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 impl Shard {
@@ -44,7 +43,7 @@ impl Shard {
             | ClusterEvent::Answer { ticket, .. } => self.tell(now, ShardId(ticket.shard), event, effects),
             ClusterEvent::Revoked(revocations) => self.revoked_elsewhere(now, revocations, None, effects),
             ClusterEvent::Resumed
-            | ClusterEvent::Members(_)
+            | ClusterEvent::Members { .. }
             | ClusterEvent::Alone(_)
             | ClusterEvent::RefreshSessions => {
                 self.tell_all(now, &event, effects);
@@ -78,7 +77,10 @@ impl Shard {
             }
             ClusterEvent::Parcel(parcel) => self.parcel_handed_on(now, *parcel, effects),
             ClusterEvent::Resumed => self.read_all_again(now, effects),
-            ClusterEvent::Members(members) => self.meet(members, effects),
+            ClusterEvent::Members { all, reads_since_us } => {
+                self.meet(&all);
+                self.meet_readers(now, &all, reads_since_us, effects);
+            }
             ClusterEvent::Alone(is_alone) => self.is_alone = is_alone,
             ClusterEvent::Answer { ticket, sessions } => {
                 self.gather_sessions(now, gather_id(ticket), sessions, effects);
@@ -90,19 +92,13 @@ impl Shard {
     }
 
     /// The members as they are now; the node's figures are told by the bridge shard.
-    fn meet(&mut self, members: Arc<[Hello]>, effects: &mut Effects) {
-        let stays = |one: &Hello| members.iter().any(|other| other.server_id == one.server_id);
-        if !self.members.iter().all(stays) {
-            // This node may be named in place of one that is gone: what it waits for comes before what it reads from now on.
-            self.claim_all(effects);
-        }
+    fn meet(&mut self, members: &[Hello]) {
         if self.config.cluster.is_some_and(|rules| rules.bridge == self.me) {
             let sum = |of: fn(&Hello) -> u64| members.iter().map(of).fold(0, u64::saturating_add);
             self.node.cluster_members.store(members.len() as u64, Relaxed);
             self.node.cluster_connections.store(sum(|hello| hello.connections), Relaxed);
             self.node.cluster_users.store(sum(|hello| hello.users), Relaxed);
         }
-        self.members = members;
     }
 
     pub(crate) fn ticket(&self, gather: GatherId) -> GatherTicket {

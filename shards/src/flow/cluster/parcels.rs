@@ -1,6 +1,7 @@
 //! Publishes between nodes: one parcel to the topic of those whom it is for, and a receipt back from every node that got it.
 use crate::conn::outbox::Delivery;
 use crate::effect::Effects;
+use crate::flow::cluster::hints::Kept;
 use crate::flow::deliver::Overflow;
 use crate::flow::publish::Origin;
 use crate::key::ConnKey;
@@ -152,16 +153,17 @@ impl Shard {
     pub(super) fn parcel_handed_on(&mut self, now: Now, parcel: Parcel, effects: &mut Effects) {
         let from = parcel.from_server;
         match parcel.kind {
-            ParcelKind::Hint { user, published, position, before, .. } => {
+            ParcelKind::Hint { user, published, position, before, attempt } => {
                 let ticket = published.ticket;
-                let delivered_to = self.hinted(now, user, published, position, before, effects);
+                let kept = Kept { position, before, may_repeat: attempt > 1 };
+                let delivered_to = self.hinted(now, user, published, kept, effects);
                 if let Some(ticket) = ticket {
                     let receipt = Receipt { delivered_to, ..Receipt::default() };
                     self.send_parcel(Some(from), ParcelKind::Receipt { ticket, receipt }, effects);
                 }
             }
             ParcelKind::Plain(plain) => self.deliver_plain(now, &plain),
-            ParcelKind::Stored(claims) => self.stored_elsewhere(&claims, effects),
+            ParcelKind::Stored(claims) => self.stored_elsewhere(now, &claims, effects),
             ParcelKind::Question { ticket, tenant, user } => {
                 let mut sessions = self.sessions_of(&tenant, &user);
                 sessions.truncate(limits::CLUSTER_SESSIONS_MAX);

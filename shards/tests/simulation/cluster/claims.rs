@@ -72,10 +72,13 @@ fn tell_members(cluster: &mut Cluster, at: usize, of: &[usize]) {
         connections: 0,
         users: 0,
         started_unix_ms: 0,
+        reading_ms: cluster.nodes[*n].world.reading_ms(),
+        first_read: None,
         version: "1".into(),
     };
-    let members: Arc<[Hello]> = of.iter().map(hello).collect();
-    cluster.tell(at, ClusterEvent::Members(members));
+    let all: Arc<[Hello]> = of.iter().map(hello).collect();
+    let reads_since_us = cluster.nodes[at].world.reads_since_us;
+    cluster.tell(at, ClusterEvent::Members { all, reads_since_us });
 }
 
 /// Of two nodes the one that would keep a user's mail dies with it; the other waits for its word, hears that it is gone, and keeps
@@ -85,6 +88,7 @@ fn what_waits_for_a_node_that_is_gone_is_kept_at_once() {
     let mut named_away = 0;
     for (n, user) in ["ana", "bo", "cy", "di", "ed", "flo", "gus", "hal"].into_iter().enumerate() {
         let mut cluster = Cluster::new(n as u64, 2, rules(true));
+        cluster.pass_ms(5_000);
         cluster.meet();
         let client: ClientId = cluster.nodes[1].world.websocket(user);
         cluster.settle();
@@ -109,4 +113,55 @@ fn what_waits_for_a_node_that_is_gone_is_kept_at_once() {
         assert_eq!(kept, 4, "once each");
     }
     assert!((1..8).contains(&named_away), "both nodes have mailboxes: {named_away}");
+}
+
+/// Nodes stop reading what is published to Redis and begin again, each in its time, and all say each second for how long they have
+/// read. What at least one has read comes, once and in the order of Redis.
+fn nodes_read_and_do_not(seed: u64) {
+    let mut cluster = Cluster::new(seed, 2 + seed as usize % 2, rules(true));
+    cluster.pass_ms(5_000);
+    cluster.meet();
+    let clients: Vec<ClientId> = (0..2).map(|node| cluster.nodes[node].world.websocket("ana")).collect();
+    cluster.settle();
+    let (mut published, mut n) = (Vec::new(), 0);
+    for tick in 0..cluster.rng.usize(100..400) {
+        for at in 0..cluster.nodes.len() {
+            let now_us = cluster.nodes[at].world.now_us;
+            let reads = cluster.nodes[at].world.reads_since_us.is_some();
+            match cluster.rng.u8(0..100) {
+                0 if reads => cluster.nodes[at].world.reads_since_us = None,
+                0..10 if !reads => cluster.nodes[at].world.reads_since_us = Some(now_us),
+                _ => {}
+            }
+        }
+        if cluster.rng.u8(0..4) == 0 {
+            let nodes = &mut cluster.nodes;
+            let readers = nodes.iter_mut().filter(|node| node.world.reads_since_us.is_some());
+            if readers.map(|node| node.world.submit("ana", n)).count() > 0 {
+                published.push(n);
+            }
+            n += 1;
+        }
+        cluster.nodes.iter_mut().for_each(|node| node.world.pass_ms_unsettled(25));
+        cluster.settle();
+        if tick % 40 == 0 {
+            cluster.meet();
+        }
+    }
+    for _ in 0..8 {
+        for _ in 0..40 {
+            cluster.nodes.iter_mut().for_each(|node| node.world.pass_ms_unsettled(25));
+            cluster.settle();
+        }
+        cluster.meet();
+    }
+    assert_eq!(waiting(&cluster), 0, "seed {seed}");
+    for (node, client) in clients.into_iter().enumerate() {
+        assert_eq!(numbers(&cluster.nodes[node].world, client), published, "seed {seed}: node {node}");
+    }
+}
+
+#[test]
+fn who_begins_to_read_keeps_nothing_before_what_it_has_missed() {
+    for_each_seed(100, nodes_read_and_do_not);
 }

@@ -123,10 +123,15 @@ impl Cluster {
             connections: 0,
             users: 0,
             started_unix_ms: 0,
+            reading_ms: node.world.reading_ms(),
+            first_read: None,
             version: "1".into(),
         };
-        let members: Arc<[Hello]> = self.nodes.iter().map(hello).collect();
-        self.nodes.iter_mut().for_each(|node| node.answers.push_back(ClusterEvent::Members(Arc::clone(&members))));
+        let all: Arc<[Hello]> = self.nodes.iter().map(hello).collect();
+        for node in &mut self.nodes {
+            let reads_since_us = node.world.reads_since_us;
+            node.answers.push_back(ClusterEvent::Members { all: Arc::clone(&all), reads_since_us });
+        }
         self.settle();
     }
 

@@ -68,9 +68,12 @@ fn the_figures_of_the_cluster_are_those_of_its_members() {
         connections,
         users,
         started_unix_ms: 0,
+        reading_ms: None,
+        first_read: None,
         version: "1".into(),
     };
-    cluster.tell(0, ClusterEvent::Members(Arc::new([hello("n0", 3, 2), hello("n1", 4, 4)])));
+    cluster
+        .tell(0, ClusterEvent::Members { all: Arc::new([hello("n0", 3, 2), hello("n1", 4, 4)]), reads_since_us: None });
     let metrics = &cluster.nodes[0].world.metrics;
     let figures = [&metrics.cluster_members, &metrics.cluster_connections, &metrics.cluster_users];
     assert_eq!(figures.map(|figure| figure.load(Relaxed)), [2, 7, 6]);

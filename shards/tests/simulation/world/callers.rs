@@ -106,6 +106,11 @@ impl World {
         ));
     }
 
+    /// For how long it has read what comes over its link, if it does.
+    pub(crate) fn reading_ms(&self) -> Option<u64> {
+        self.reads_since_us.map(|since_us| (self.now_us - since_us) / 1_000)
+    }
+
     /// A publish to a user that comes over a link: nobody is answered.
     pub(crate) fn submit(&mut self, user: &str, n: usize) {
         self.submit_to(TenantId::default_tenant().as_str(), Target::User(user.into()), n);
@@ -113,6 +118,7 @@ impl World {
 
     /// A publish that comes over a link.
     pub(crate) fn submit_to(&mut self, tenant: &str, target: Target, n: usize) {
+        let reads_since_us = self.reads_since_us.expect("what a node hears it reads");
         let claimed = match &target {
             Target::User(user) => user.clone(),
             _ => "".into(),
@@ -129,7 +135,7 @@ impl World {
                 audience: None,
             },
             source: Source::Redis("c".into()),
-            claim: self.bridge.map(|_| Claim::of(b"c", claimed.as_bytes(), n as u32)),
+            claim: self.bridge.map(|_| Claim { reads_since_us, ..Claim::of(b"c", claimed.as_bytes(), n as u32) }),
         };
         self.call(0, |shard, now, effects| shard.publish(now, submission, effects));
     }
