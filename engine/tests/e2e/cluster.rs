@@ -13,6 +13,7 @@ mod ledger;
 mod limits;
 mod mail;
 mod moves;
+mod order;
 mod partitions;
 mod redis_cluster;
 mod shared;

@@ -49,7 +49,7 @@ pub(super) fn publish_number(client: &mut Resp, user: &str, n: u64) {
 }
 
 /// Waits until each node was heard of so often; a second passes from one to the next.
-fn await_hellos(redis: &Redis, nodes: usize, each: usize) {
+pub(super) fn await_hellos(redis: &Redis, nodes: usize, each: usize) {
     let mut listener = redis.client();
     listener.call(&[b"SUBSCRIBE", b"ara:cluster:route"]);
     let mut hellos = BTreeMap::new();
@@ -87,7 +87,7 @@ impl Ear {
         if !self.heard.contains(&n)
             && let Some(last) = of_this.last()
         {
-            assert!(*last < n, "{n} came for the first time after {last}");
+            assert!(*last < n, "{n} came for the first time after {last}: {heard}");
         }
         of_this.push(n);
         self.heard.insert(n);
