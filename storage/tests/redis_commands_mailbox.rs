@@ -1,168 +1,21 @@
 //! Mailboxes against a real redis-server, which each test starts for itself.
 mod common;
 mod redis_commands_driver;
+mod redis_mailbox_driver;
 
 use common::RedisServer;
-use protocol::clock::Now;
-use protocol::cluster::wire::Claim;
-use protocol::ids::{NotificationId, TenantId, uuid_v7};
+use protocol::ids::TenantId;
 use protocol::limits;
 use protocol::store::{Mail, Position};
 use protocol::stream::StreamSeq;
-use redis_commands_driver::{CommandDriver, Submit, Told};
+use redis_commands_driver::Told;
+use redis_mailbox_driver::{Post, Seen, number};
 use std::collections::BTreeSet;
 use storage::redis::commands::answer::RefusalCode;
 use storage::redis::commands::status::Operation;
 use storage::redis::commands::{Command, Words};
-use storage::redis::mailbox::page::{Enqueued, MailboxStats, Page, Removed};
-use storage::redis::mailbox::{Mailboxes, Removal, SCRIPTS};
-
-/// Mailboxes over a link, with time that only the test lets pass.
-struct Post<'s> {
-    server: &'s RedisServer,
-    driver: CommandDriver,
-    mailboxes: Mailboxes,
-    tenant: TenantId,
-    now: Now,
-    /// What the next notification says.
-    number: u64,
-}
-
-/// What a page gives: the number and the `seq` of each entry; 0 if it is not ours.
-type Seen = Vec<(u64, u64)>;
-
-impl<'s> Post<'s> {
-    fn new(server: &'s RedisServer, entries_max: u32, ttl_seconds: u32) -> Post<'s> {
-        let driver = CommandDriver::healthy(server, &SCRIPTS);
-        let mailboxes = Mailboxes::new("ara:queue", entries_max, ttl_seconds);
-        // A whole millisecond, so that mail ends at whole milliseconds, too.
-        let now = Now { mono_us: 0, unix_ns: driver.now().unix_ms() * 1_000_000 };
-        Post { server, driver, mailboxes, tenant: TenantId::default_tenant(), now, number: 1 }
-    }
-
-    fn pass_ms(&mut self, ms: u64) {
-        self.now.unix_ns += ms * 1_000_000;
-    }
-
-    fn put(&mut self, user: &str) -> Enqueued {
-        self.put_with(user, None)
-    }
-
-    fn put_with(&mut self, user: &str, ttl_seconds: Option<u64>) -> Enqueued {
-        let mail = self.mail(ttl_seconds.unwrap_or(u64::MAX));
-        self.put_all(user, &[mail])
-    }
-
-    /// The next notification, with a claim.
-    fn claim(&mut self, user: &str, claim: Claim) -> Enqueued {
-        let mail = [self.mail(u64::MAX)];
-        let Post { driver, mailboxes, tenant, now, .. } = self;
-        let submit = |submit: &mut Submit<'_>| {
-            mailboxes.enqueue(tenant, user, &mail, Some(claim), *now, submit).expect("there is mail")
-        };
-        driver.ask(submit, |reply| Enqueued::read(reply).expect("its shape"))
-    }
-
-    fn put_all(&mut self, user: &str, mail: &[Mail]) -> Enqueued {
-        let Post { driver, mailboxes, tenant, now, .. } = self;
-        let submit =
-            |submit: &mut Submit<'_>| mailboxes.enqueue(tenant, user, mail, None, *now, submit).expect("there is mail");
-        driver.ask(submit, |reply| Enqueued::read(reply).expect("its shape"))
-    }
-
-    /// The next notification.
-    fn mail(&mut self, ttl_seconds: u64) -> Mail {
-        let number = self.number;
-        self.number += 1;
-        let ttl_seconds = ttl_seconds.min(self.mailboxes.ttl_seconds().into());
-        Mail {
-            id: NotificationId(uuid_v7(number, [0; 10])),
-            event: event(number).into_bytes().into(),
-            queued_at_unix_ns: self.now.unix_ns,
-            expires_at_unix_ns: self.now.unix_ns + ttl_seconds * 1_000_000_000,
-            attempts: 0,
-            stream: StreamSeq { epoch: 7, seq: number },
-        }
-    }
-
-    /// What is submitted for an enqueue, without waiting.
-    fn submit_put(&mut self, user: &str) {
-        let mail = self.mail(u64::MAX);
-        let Post { driver, mailboxes, tenant, now, .. } = self;
-        let submit = |command: storage::redis::commands::Command<'_>| driver.submit(command).expect("there is room");
-        mailboxes.enqueue(tenant, user, &[mail], None, *now, submit).expect("there is mail");
-    }
-
-    fn page<T>(&mut self, user: &str, behind: Option<Position>, count: u32, read: impl FnOnce(Page) -> T) -> T {
-        let Post { driver, mailboxes, tenant, now, .. } = self;
-        let ttl_seconds = mailboxes.ttl_seconds();
-        driver.ask(
-            |submit| mailboxes.read(tenant, user, behind, count, submit),
-            |reply| read(Page::read(reply, *now, ttl_seconds).expect("its shape")),
-        )
-    }
-
-    /// All entries, over as many pages as it takes.
-    fn all(&mut self, user: &str) -> Seen {
-        let (mut all, mut behind) = (Vec::new(), None);
-        loop {
-            behind = self.page(user, behind, 7, |page| {
-                all.extend(page.entries.iter().map(|entry| (number(&entry.mail.event), entry.mail.stream.seq)));
-                page.next
-            });
-            if behind.is_none() {
-                return all;
-            }
-        }
-    }
-
-    fn remove(&mut self, user: &str, ids: &[Position], why: Removal) -> Removed {
-        let Post { driver, mailboxes, tenant, .. } = self;
-        driver.ask(
-            |submit| mailboxes.remove(tenant, user, ids, why, submit).expect("there are ids"),
-            |reply| Removed::read(reply).expect("its shape"),
-        )
-    }
-
-    fn due(&mut self) -> Vec<String> {
-        let Post { driver, mailboxes, now, .. } = self;
-        driver.ask(
-            |submit| mailboxes.due(*now, 100, submit),
-            |reply| reply.items().expect("a list").map(|item| item.text().expect("a text").to_owned()).collect(),
-        )
-    }
-
-    fn sweep(&mut self, scoped: &str) -> Removed {
-        let Post { driver, mailboxes, now, .. } = self;
-        driver.ask(
-            |submit| mailboxes.sweep(scoped.as_bytes(), *now, submit),
-            |reply| Removed::read(reply).expect("its shape"),
-        )
-    }
-
-    fn stats(&mut self) -> MailboxStats {
-        let Post { driver, mailboxes, .. } = self;
-        driver.ask(|submit| mailboxes.stats(submit), |reply| MailboxStats::read(reply).expect("its shape"))
-    }
-
-    /// A plain command over a connection of its own.
-    fn raw(&self, words: &[&str]) -> String {
-        let mut other = CommandDriver::healthy(self.server, &[]);
-        match other.command(words) {
-            Told::Done(shown) => shown,
-            told => panic!("{words:?}: {told:?}"),
-        }
-    }
-}
-
-fn event(number: u64) -> String {
-    format!("{{\"payload\": {number}}}")
-}
-
-fn number(event: &[u8]) -> u64 {
-    let event = std::str::from_utf8(event).unwrap();
-    event.strip_prefix("{\"payload\": ").and_then(|rest| rest.strip_suffix('}')).unwrap().parse().unwrap()
-}
+use storage::redis::mailbox::page::{Page, Removed};
+use storage::redis::mailbox::{Mailboxes, Removal};
 
 #[test]
 fn of_150_sends_exactly_the_newest_100_are_kept_in_order() {
@@ -377,67 +230,6 @@ fn entries_of_other_writers_never_block() {
 }
 
 #[test]
-fn mail_expires_by_its_own_ttl_or_that_of_all_and_a_sweep_takes_it_out() {
-    let server = RedisServer::start();
-    let mut mailbox = Post::new(&server, 100, 60);
-    mailbox.put_with("u1", None);
-    mailbox.put_with("u1", Some(10));
-    mailbox.put_with("u1", Some(3_600));
-    mailbox.put_with("u2", Some(20));
-    assert!(mailbox.due().is_empty());
-    mailbox.pass_ms(9_999);
-    assert!(mailbox.due().is_empty());
-    assert_eq!(mailbox.all("u1").len(), 3);
-    mailbox.pass_ms(1);
-    assert_eq!(mailbox.all("u1"), [(1, 1), (3, 3)], "not given, swept or not");
-    mailbox.page("u1", None, 100, |page| assert_eq!(page.expired.len(), 1));
-    assert_eq!(mailbox.due(), ["u1"]);
-    assert_eq!(mailbox.sweep("u1"), Removed { removed: 1, depth: 2 });
-    assert_eq!(mailbox.sweep("u1"), Removed { removed: 0, depth: 2 }, "a second node does no harm");
-    assert!(mailbox.due().is_empty());
-    mailbox.pass_ms(10_000);
-    assert_eq!(mailbox.due(), ["u2"]);
-    assert_eq!(mailbox.sweep("u2"), Removed { removed: 1, depth: 0 });
-    assert_eq!(mailbox.raw(&["EXISTS", "ara:queue:default:u2"]), "0");
-    let stats = mailbox.stats();
-    assert_eq!((stats.users, stats.depth, stats.expired), (1, 2, 2));
-    mailbox.pass_ms(40_000);
-    assert_eq!(mailbox.due(), ["u1"]);
-    assert_eq!(mailbox.sweep("u1"), Removed { removed: 2, depth: 0 });
-    let stats = mailbox.stats();
-    assert_eq!((stats.users, stats.depth, stats.expired, stats.enqueued), (0, 0, 4, 4));
-}
-
-/// Of the nanoseconds of an end, a script's numbers hold only the first 53 bits.
-#[test]
-fn mail_ends_in_its_millisecond_whatever_the_clock_says() {
-    let server = RedisServer::start();
-    let mut mailbox = Post::new(&server, 100, 60);
-    for _ in 0..32 {
-        mailbox.pass_ms(1);
-        mailbox.put_with("u1", Some(1));
-        mailbox.pass_ms(1_000);
-        assert_eq!(mailbox.due(), ["u1"]);
-        assert_eq!(mailbox.sweep("u1"), Removed { removed: 1, depth: 0 }, "at {} ns", mailbox.now.unix_ns);
-    }
-}
-
-#[test]
-fn an_expired_entry_that_makes_room_is_expired_and_not_dropped() {
-    let server = RedisServer::start();
-    let mut mailbox = Post::new(&server, 2, 60);
-    mailbox.put_with("u1", Some(1));
-    mailbox.put("u1");
-    mailbox.pass_ms(1_000);
-    let enqueued = mailbox.put("u1");
-    assert_eq!((enqueued.dropped, enqueued.expired), (0, 1));
-    let enqueued = mailbox.put("u1");
-    assert_eq!((enqueued.dropped, enqueued.expired), (1, 0));
-    let stats = mailbox.stats();
-    assert_eq!((stats.depth, stats.dropped, stats.expired), (2, 1, 1));
-}
-
-#[test]
 fn a_lowered_bound_is_kept_with_the_next_enqueue() {
     let server = RedisServer::start();
     let mut mailbox = Post::new(&server, 1_000, 60);
@@ -451,56 +243,6 @@ fn a_lowered_bound_is_kept_with_the_next_enqueue() {
     assert_eq!(mailbox.raw(&["HLEN", "ara:queue:meta:{ara:queue:default:u1}"]), "13");
     let stats = mailbox.stats();
     assert_eq!((stats.depth, stats.dropped), (10, 41));
-}
-
-#[test]
-fn entries_without_a_mark_are_as_old_as_their_ids() {
-    let server = RedisServer::start();
-    let mut mailbox = Post::new(&server, 100, 60);
-    let key = "ara:queue:default:u1";
-    let good = "{\"id\":\"550e8400-e29b-41d4-a716-446655440000\",\"event\":{\"payload\": 77},\
-                \"queued_at\":\"2026-01-02T03:04:05.123456789Z\",\"attempts\":0}";
-    let now_ms = mailbox.now.unix_ms();
-    mailbox.raw(&["XADD", key, &format!("{}-0", now_ms - 100_000), "data", good]);
-    mailbox.raw(&["XADD", key, &format!("{}-0", now_ms - 10_000), "data", good]);
-    mailbox.page("u1", None, 10, |page| assert_eq!((page.entries.len(), page.expired.len()), (1, 1)));
-    mailbox.put("u1");
-    assert_eq!(mailbox.sweep("u1"), Removed { removed: 1, depth: 2 });
-    mailbox.pass_ms(55_000);
-    assert_eq!(mailbox.due(), ["u1"], "it is looked at when the next of them is old enough");
-    assert_eq!(mailbox.all("u1"), [(77, 0), (1, 1)], "by the server's clock it is not");
-}
-
-#[test]
-fn a_mailbox_that_went_by_itself_is_made_up_for_in_the_figures() {
-    let server = RedisServer::start();
-    let mut mailbox = Post::new(&server, 100, 60);
-    for user in ["u1", "u2", "u3"] {
-        mailbox.put(user);
-        mailbox.put(user);
-    }
-    // As if their TTL were over.
-    for user in ["u1", "u2"] {
-        mailbox.raw(&["DEL", &format!("ara:queue:default:{user}")]);
-    }
-    assert_eq!((mailbox.stats().users, mailbox.stats().depth), (3, 6), "nobody has looked yet");
-    let enqueued = mailbox.put("u1");
-    assert_eq!(enqueued.expired, 2);
-    assert_eq!(mailbox.raw(&["HLEN", "ara:queue:meta:{ara:queue:default:u1}"]), "4", "no marks of what is gone");
-    mailbox.pass_ms(60_000);
-    let due: BTreeSet<String> = mailbox.due().into_iter().collect();
-    assert_eq!(due, ["u1", "u2", "u3"].map(str::to_owned).into());
-    assert_eq!(mailbox.sweep("u2"), Removed { removed: 2, depth: 0 });
-    let stats = mailbox.stats();
-    assert_eq!((stats.users, stats.depth, stats.expired), (2, 3, 4));
-    // Figures that were lost are right again when everything is empty.
-    mailbox.raw(&["DEL", "ara:queue:stats"]);
-    mailbox.sweep("u1");
-    assert_eq!(mailbox.stats().depth, 0);
-    mailbox.sweep("u3");
-    assert_eq!(mailbox.raw(&["HGET", "ara:queue:stats", "depth"]), "\"0\"");
-    mailbox.put("u1");
-    assert_eq!((mailbox.stats().users, mailbox.stats().depth), (1, 1));
 }
 
 #[test]
@@ -562,92 +304,6 @@ fn a_full_server_refuses_mail_wholly_and_still_lets_it_be_taken_out() {
     assert_eq!((mailbox.stats().users, mailbox.stats().depth), (0, 0));
     mailbox.raw(&["CONFIG", "SET", "maxmemory", "0"]);
     assert_eq!(mailbox.put("u1").positions.len(), 1);
-}
-
-#[test]
-fn an_append_says_what_stood_before_and_takes_a_claim_once() {
-    let server = RedisServer::start();
-    let mut mailbox = Post::new(&server, 3, 60);
-    let first = mailbox.put("u1");
-    assert_eq!(first.before, None);
-    let second = mailbox.put("u1");
-    assert_eq!(second.before, Some(first.positions[0]));
-    mailbox.remove("u1", &second.positions, Removal::Delivered);
-    let third = mailbox.put("u1");
-    assert_eq!(third.before, Some(first.positions[0]), "what is gone does not stand there");
-    mailbox.remove("u1", &[first.positions[0], third.positions[0]], Removal::Delivered);
-    // Of one message: the first, the first again, an equal one, and both again.
-    let rows = [(0, true), (0, false), (1, true), (0, false), (1, false), (7, true), (6, false), (u32::MAX, true)];
-    let mut before = None;
-    for (nth, taken) in rows {
-        let enqueued = mailbox.claim("u1", Claim::new(5, nth));
-        assert_eq!((enqueued.before, enqueued.positions.len()), (before, usize::from(taken)), "{nth}");
-        before = enqueued.positions.last().copied().or(before);
-    }
-    assert_eq!(mailbox.claim("u1", Claim::new(6, 0)).positions.len(), 1, "another message");
-    assert_eq!(mailbox.claim("u2", Claim::new(5, 0)).positions.len(), 1, "another mailbox");
-    let stats = mailbox.stats();
-    assert_eq!((stats.users, stats.depth, stats.enqueued, stats.dropped), (2, 4, 9, 2));
-    // A claim outlives its mail, for a while.
-    let key = format!("ara:queue:claim:{{ara:queue:default:u2}}:{:032x}", 5);
-    assert!((590..=600).contains(&mailbox.raw(&["TTL", &key]).parse::<u64>().unwrap()));
-    mailbox.raw(&["DEL", "ara:queue:default:u2"]);
-    assert_eq!(mailbox.claim("u2", Claim::new(5, 0)).positions, []);
-    mailbox.raw(&["DEL", &key]);
-    assert_eq!(mailbox.claim("u2", Claim::new(5, 0)).positions.len(), 1);
-}
-
-/// A node that has begun anew counts from 0 again: what was claimed before its message can have been there does not count.
-#[test]
-fn a_claim_of_before_the_message_was_there_was_of_another_one() {
-    let server = RedisServer::start();
-    let mut mailbox = Post::new(&server, 100, 60);
-    mailbox.now.mono_us = 20_000_000;
-    let key = format!("ara:queue:claim:{{ara:queue:default:u1}}:{:032x}", 5);
-    let ago_ms = |mailbox: &Post<'_>, ms: u64| mailbox.now.unix_ns / 1_000_000 - ms;
-    // A message that is there for a second at most, two with what clocks may differ by.
-    let claim = |nth| Claim { after_us: 19_000_000, ..Claim::new(5, nth) };
-    assert_eq!(mailbox.claim("u1", claim(7)).positions.len(), 1, "the first of all");
-    assert_eq!(mailbox.claim("u1", claim(0)).positions, [], "a moment ago is not before");
-    for (last, ms, nth, then) in
-        [(7, 1_900, 0, None), (7, 2_100, 0, Some(8)), (7, 2_100, 7, Some(8)), (7, 2_100, 9, Some(9))]
-    {
-        let at_ms = ago_ms(&mailbox, ms);
-        mailbox.raw(&["SET", &key, &format!("{last}:{at_ms}")]);
-        assert_eq!(mailbox.claim("u1", claim(nth)).positions.len(), usize::from(then.is_some()), "{nth} after {ms} ms");
-        let number = mailbox.raw(&["GET", &key]).trim_matches('"').split(':').next().unwrap().to_owned();
-        assert_eq!(number, then.unwrap_or(last).to_string());
-        assert_eq!(mailbox.claim("u1", claim(nth)).positions, [], "and once");
-    }
-    // The command was a minute on its way: it was sent before the claim that it is compared with.
-    let at_ms = ago_ms(&mailbox, 57_000);
-    mailbox.raw(&["SET", &key, &format!("7:{at_ms}")]);
-    mailbox.now.unix_ns -= 60_000_000_000;
-    assert_eq!(mailbox.claim("u1", claim(0)).positions, []);
-}
-
-#[test]
-fn a_mailbox_that_is_in_use_keeps_its_ttl_and_what_is_due() {
-    let server = RedisServer::start();
-    let mut mailbox = Post::new(&server, 100, 60);
-    mailbox.put_with("u1", Some(50));
-    for (key, ttl) in [("ara:queue:default:u1", 60), ("ara:queue:meta:{ara:queue:default:u1}", 86_460)] {
-        mailbox.raw(&["EXPIRE", key, "20"]);
-        mailbox.pass_ms(99);
-        mailbox.put("u1");
-        assert!(mailbox.raw(&["TTL", key]).parse::<u64>().unwrap() <= 20, "it was renewed a moment ago");
-        mailbox.pass_ms(1);
-        mailbox.put("u1");
-        assert!(mailbox.raw(&["TTL", key]).parse::<u64>().unwrap() >= ttl - 10);
-    }
-    // A clock that is behind renews, too.
-    mailbox.raw(&["EXPIRE", "ara:queue:default:u1", "20"]);
-    mailbox.now.unix_ns -= 5_000_000;
-    mailbox.put("u1");
-    assert!(mailbox.raw(&["TTL", "ara:queue:default:u1"]).parse::<u64>().unwrap() >= 50);
-    mailbox.put_with("u1", Some(10));
-    mailbox.pass_ms(10_000);
-    assert_eq!(mailbox.due(), ["u1"], "what expires sooner is due sooner");
 }
 
 #[test]
