@@ -23,6 +23,7 @@
 //!
 //! Commands are encoded once, when they are taken, and kept in the output until they are answered: sending one again
 //! costs a copy. Time is an argument; the session keeps deadlines and does nothing about them.
+mod output;
 mod queue;
 
 use crate::redis::commands::answer::{Failure, Refusal, RefusalCode};
@@ -32,14 +33,9 @@ use crate::redis::commands::script::Script;
 use crate::redis::commands::{Command, Ticket, encode};
 use crate::redis::session::printable_error;
 use crate::redis::url::RedisUrl;
+use output::{Due, Expected, Output};
 use protocol::limits;
 use queue::Queue;
-use std::collections::VecDeque;
-
-/// Output that is answered and lies before what is not, above which it is thrown away.
-const ANSWERED_BYTES_MAX: usize = 64 * 1024;
-/// Room that an empty buffer keeps.
-const ROOM_KEPT: usize = 256 * 1024;
 
 /// One conversation; begun anew for each connection, while what waits may stay.
 pub struct CommandSession {
@@ -55,12 +51,8 @@ pub struct CommandSession {
     /// Bytes of the reply that was handed out, still at `start`.
     handed_out: usize,
     gate: Gate,
-    /// Bytes for the server; those before `answered` are of no use any more, those before `sent` are on their way.
-    output: Vec<u8>,
-    answered: usize,
-    sent: usize,
-    /// Whose answers are due, in the order of the output.
-    expected: VecDeque<Expected>,
+    /// What was said and is not answered.
+    output: Output,
     /// Refused for the want of their scripts; to be sent again before what waits.
     again: Queue,
     /// Not to be sent yet.
@@ -104,25 +96,6 @@ enum Gate {
     Closing,
 }
 
-#[derive(Debug)]
-struct Expected {
-    due: Due,
-    bytes: usize,
-    deadline_us: u64,
-}
-
-#[derive(Debug)]
-enum Due {
-    Auth,
-    Select,
-    Who,
-    Fence,
-    Load(&'static Script),
-    Hello,
-    Ping,
-    Command(Ask),
-}
-
 impl CommandSession {
     /// A session without a connection. `scripts` are loaded in each greeting.
     pub fn new(credentials: RedisUrl, scripts: &[&'static Script], bounds: Bounds) -> CommandSession {
@@ -136,10 +109,7 @@ impl CommandSession {
             decoder: Decoder::default(),
             handed_out: 0,
             gate: Gate::Off,
-            output: Vec::new(),
-            answered: 0,
-            sent: 0,
-            expected: VecDeque::new(),
+            output: Output::default(),
             again: Queue::default(),
             waiting: Queue::default(),
             commands: 0,
@@ -162,40 +132,28 @@ impl CommandSession {
         self.forget_connection();
         self.gate = Gate::Greeting;
         let RedisUrl { user, password, database, .. } = &self.credentials;
-        let mut greeting = Vec::new();
+        let output = &mut self.output;
+        let mut say = |due, words: &[&[u8]]| output.say(due, u64::MAX, |out| encode(out, &[words]));
         if user.is_some() || password.is_some() {
             // A user without a password has the empty one: what an ACL user with `nopass` accepts.
             let password = password.as_deref().unwrap_or_default();
-            let words = |out: &mut Vec<u8>| match user {
-                Some(user) => encode(out, &[&[b"AUTH", user, password]]),
-                None => encode(out, &[&[b"AUTH", password]]),
-            };
-            words(&mut self.output);
-            greeting.push((Due::Auth, self.output.len()));
+            match user {
+                Some(user) => say(Due::Auth, &[b"AUTH", user, password]),
+                None => say(Due::Auth, &[b"AUTH", password]),
+            }
         }
         if *database != 0 {
-            encode(&mut self.output, &[&[b"SELECT", database.to_string().as_bytes()]]);
-            greeting.push((Due::Select, self.output.len()));
+            say(Due::Select, &[b"SELECT", database.to_string().as_bytes()]);
         }
-        encode(&mut self.output, &[&[b"CLIENT", b"INFO"]]);
-        greeting.push((Due::Who, self.output.len()));
+        say(Due::Who, &[b"CLIENT", b"INFO"]);
         if let Some(Peer { id, address }) = &self.fence {
-            let words: [&[u8]; 6] = [b"CLIENT", b"KILL", b"ID", id.as_bytes(), b"ADDR", address.as_bytes()];
-            encode(&mut self.output, &[&words]);
-            greeting.push((Due::Fence, self.output.len()));
+            say(Due::Fence, &[b"CLIENT", b"KILL", b"ID", id.as_bytes(), b"ADDR", address.as_bytes()]);
         }
         for script in &self.scripts {
-            encode(&mut self.output, &[&[b"SCRIPT", b"LOAD", script.body().as_bytes()]]);
-            greeting.push((Due::Load(script), self.output.len()));
+            say(Due::Load(script), &[b"SCRIPT", b"LOAD", script.body().as_bytes()]);
         }
         // Asks nothing of the user's rights but to be one, and is refused by a server that loads its data.
-        encode(&mut self.output, &[&[b"PING"]]);
-        greeting.push((Due::Hello, self.output.len()));
-        let mut from = 0;
-        for (due, to) in greeting {
-            self.expected.push_back(Expected { due, bytes: to - from, deadline_us: u64::MAX });
-            from = to;
-        }
+        say(Due::Hello, &[b"PING"]);
     }
 
     /// Takes a command. It is sent when the greeting is over.
@@ -224,16 +182,13 @@ impl CommandSession {
         {
             self.scripts.push(script);
         }
-        let open = self.gate == Gate::Open;
-        let out = if open { &mut self.output } else { &mut self.waiting.bytes };
-        let before = out.len();
-        words.encode(out);
-        let bytes = out.len() - before;
         let subject = if self.follows_slots { words.subject() } else { 0 };
-        let ask = Ask { ticket, operation, asked_us: now_us, deadline_us, script, subject, reloads: 0, bytes };
-        match open {
-            true => self.expected.push_back(Expected { due: Due::Command(ask), bytes, deadline_us }),
-            false => self.waiting.asks.push_back(ask),
+        let write = |out: &mut Vec<u8>| words.encode(out);
+        let asked =
+            |bytes| Ask { ticket, operation, asked_us: now_us, deadline_us, script, subject, reloads: 0, bytes };
+        match self.gate {
+            Gate::Open => self.output.say_command(write, asked),
+            _ => self.waiting.push(write, asked),
         }
         self.commands += 1;
         Ok(())
@@ -242,10 +197,7 @@ impl CommandSession {
     /// Asks for a sign of life, if the greeting is over.
     pub fn ping(&mut self, deadline_us: u64) {
         if matches!(self.gate, Gate::Open | Gate::Reloading) {
-            let before = self.output.len();
-            encode(&mut self.output, &[&[b"PING"]]);
-            let bytes = self.output.len() - before;
-            self.expected.push_back(Expected { due: Due::Ping, bytes, deadline_us });
+            self.output.say(Due::Ping, deadline_us, |out| encode(out, &[&[b"PING"]]));
         }
     }
 
@@ -256,17 +208,17 @@ impl CommandSession {
 
     /// Whether nothing is on its way.
     pub fn is_quiet(&self) -> bool {
-        self.expected.is_empty()
+        self.output.is_quiet()
     }
 
     /// Whether no command is on its way.
     pub fn is_idle(&self) -> bool {
-        !self.expected.iter().any(|expected| matches!(expected.due, Due::Command(_)))
+        self.output.is_idle()
     }
 
     /// How far the conversation is.
     pub fn step(&self) -> Step {
-        match (self.gate, self.expected.front().map(|expected| &expected.due)) {
+        match (self.gate, self.output.first().map(|expected| &expected.due)) {
             (Gate::Open | Gate::Reloading | Gate::Closing, _) => Step::Talk,
             (_, Some(Due::Auth)) => Step::Auth,
             (_, Some(Due::Select)) => Step::Select,
@@ -281,12 +233,12 @@ impl CommandSession {
 
     /// Bytes of what is not answered.
     pub fn bytes(&self) -> usize {
-        self.output.len() - self.answered + self.again.len_bytes() + self.waiting.len_bytes()
+        self.output.len_bytes() + self.again.len_bytes() + self.waiting.len_bytes()
     }
 
     /// When the next answer is late, in microseconds.
     pub fn answer_deadline_us(&self) -> Option<u64> {
-        self.expected.front().map(|expected| expected.deadline_us)
+        self.output.first().map(|expected| expected.deadline_us)
     }
 
     /// When the first of those that wait to be sent is late, in microseconds.
@@ -305,12 +257,12 @@ impl CommandSession {
 
     /// What is to be sent; empty most of the time.
     pub fn output(&self) -> &[u8] {
-        &self.output[self.sent..]
+        self.output.unsent()
     }
 
     /// The first `bytes` of [`CommandSession::output`] are on their way.
     pub fn sent(&mut self, bytes: usize) {
-        self.sent = (self.sent + bytes).min(self.output.len());
+        self.output.sent(bytes);
     }
 
     /// Where to read to: at least half of, and at most, [`limits::READ_BYTES_MAX`]. Take all events first, so that
@@ -355,15 +307,15 @@ impl CommandSession {
             if let Some(ask) = self.overtaken_by_next() {
                 return Ok(Some(Event::Overtaken { ask }));
             }
-            match self.expected.front() {
-                None => return Err(SessionError::Unexpected("nothing was asked")),
-                Some(expected) if self.answered + expected.bytes > self.sent => {
-                    return Err(SessionError::Unexpected("the command is not sent yet"));
-                }
-                Some(_) => self.handed_out = reply_bytes,
+            if self.output.is_quiet() {
+                return Err(SessionError::Unexpected("nothing was asked"));
             }
+            if !self.output.is_first_sent() {
+                return Err(SessionError::Unexpected("the command is not sent yet"));
+            }
+            self.handed_out = reply_bytes;
             // There is one: it was looked at just now.
-            let Some(Expected { due, bytes, .. }) = self.expected.pop_front() else { return Ok(None) };
+            let Some(Expected { due, bytes, .. }) = self.output.pop() else { return Ok(None) };
             let heard = self.understand(step, due, bytes)?;
             self.advance(bytes);
             if matches!(heard, Heard::Nothing) {
@@ -387,15 +339,10 @@ impl CommandSession {
 
     /// The connection is over: everything that was taken ends with it, those that wait included.
     pub fn end(&mut self, mut on_end: impl FnMut(Ask, Fate)) {
-        let mut at = self.answered;
         let mut unknown = false;
-        for Expected { due, bytes, .. } in std::mem::take(&mut self.expected) {
-            at += bytes;
-            if let Due::Command(ask) = due {
-                let fate = if at <= self.sent { Fate::Unknown } else { Fate::NotSent };
-                unknown |= fate == Fate::Unknown;
-                on_end(ask, fate);
-            }
+        for (ask, is_sent) in std::mem::take(&mut self.output).into_commands() {
+            unknown |= is_sent;
+            on_end(ask, if is_sent { Fate::Unknown } else { Fate::NotSent });
         }
         // While a greeting is not over nothing is on its way, and the fence before it still stands.
         if unknown {
@@ -412,11 +359,8 @@ impl CommandSession {
     /// The connection is over, and no command is on its way: what was kept, and what waits behind it, stays for the next.
     pub fn pause(&mut self) {
         debug_assert!(self.is_idle(), "what is on its way must be answered");
-        let mut kept = Queue::default();
-        for queue in [std::mem::take(&mut self.again), std::mem::take(&mut self.waiting)] {
-            kept.bytes.extend_from_slice(&queue.bytes[queue.gone..]);
-            kept.asks.extend(queue.asks);
-        }
+        let mut kept = std::mem::take(&mut self.again);
+        kept.append(std::mem::take(&mut self.waiting));
         self.waiting = kept;
         self.forget_connection();
     }
@@ -431,7 +375,7 @@ impl CommandSession {
             (Due::Auth | Due::Select | Due::Hello, Some(text)) => {
                 debug_assert_ne!(step, Step::Talk, "the greeting is over");
                 self.gate = Gate::Off;
-                self.expected.clear();
+                self.output.expect_nothing();
                 Heard::GreetingRefused { text }
             }
             (Due::Auth | Due::Select, None) if reply.bytes() == Some(b"OK") => Heard::Nothing,
@@ -482,19 +426,8 @@ impl CommandSession {
 
     /// The command in front of the output is answered.
     fn advance(&mut self, bytes: usize) {
-        self.answered += bytes;
-        if self.answered == self.output.len() {
-            if self.output.capacity() > ROOM_KEPT {
-                self.output = Vec::new();
-            }
-            self.output.clear();
-            (self.answered, self.sent) = (0, 0);
-        } else if self.answered > ANSWERED_BYTES_MAX && self.answered > self.output.len() / 2 {
-            self.output.drain(..self.answered);
-            self.sent -= self.answered;
-            self.answered = 0;
-        }
-        if self.gate == Gate::Reloading && self.expected.is_empty() {
+        self.output.answered(bytes);
+        if self.gate == Gate::Reloading && self.output.is_quiet() {
             self.reload();
         }
     }
@@ -514,7 +447,7 @@ impl CommandSession {
         if self.again.asks.is_empty() || !self.follows_slots {
             return None;
         }
-        let Due::Command(next) = &self.expected.front()?.due else { return None };
+        let Due::Command(next) = &self.output.first()?.due else { return None };
         let error = self.decoder.reply(&self.input[self.start..self.end]).error();
         let is_kept =
             |error: &[u8]| Refusal::is_of_slot(error) || RefusalCode::of(error) == Some(RefusalCode::NoScript);
@@ -530,18 +463,13 @@ impl CommandSession {
 
     /// Keeps the command in front of the output.
     fn keep_for_later(&mut self, ask: Ask, bytes: usize) {
-        self.again.asks.push_back(ask);
-        self.again.bytes.extend_from_slice(&self.output[self.answered..self.answered + bytes]);
+        self.again.push_encoded(ask, self.output.first_bytes(bytes));
     }
 
     /// The server does not take a script: what needs it is not sent a third time.
     fn give_up_on(&mut self, script: &'static Script) {
-        for expected in &mut self.expected {
-            if let Due::Command(ask) = &mut expected.due
-                && ask.script == Some(script)
-            {
-                ask.reloads = limits::REDIS_RELOADS_MAX;
-            }
+        for ask in self.output.commands_mut().filter(|ask| ask.script == Some(script)) {
+            ask.reloads = limits::REDIS_RELOADS_MAX;
         }
     }
 
@@ -549,29 +477,17 @@ impl CommandSession {
     fn reload(&mut self) {
         let deadline_us = self.again.asks.front().map_or(u64::MAX, |ask| ask.deadline_us);
         for script in &self.scripts {
-            let before = self.output.len();
-            encode(&mut self.output, &[&[b"SCRIPT", b"LOAD", script.body().as_bytes()]]);
-            let bytes = self.output.len() - before;
-            self.expected.push_back(Expected { due: Due::Load(script), bytes, deadline_us });
+            let words: [&[u8]; 3] = [b"SCRIPT", b"LOAD", script.body().as_bytes()];
+            self.output.say(Due::Load(script), deadline_us, |out| encode(out, &[&words]));
         }
-        let again = std::mem::take(&mut self.again);
-        self.append(again);
+        self.output.append(std::mem::take(&mut self.again));
         self.open();
     }
 
     /// Commands flow from now on.
     fn open(&mut self) {
         self.gate = Gate::Open;
-        let waiting = std::mem::take(&mut self.waiting);
-        self.append(waiting);
-    }
-
-    fn append(&mut self, queue: Queue) {
-        self.output.extend_from_slice(&queue.bytes[queue.gone..]);
-        for ask in queue.asks {
-            let (bytes, deadline_us) = (ask.bytes, ask.deadline_us);
-            self.expected.push_back(Expected { due: Due::Command(ask), bytes, deadline_us });
-        }
+        self.output.append(std::mem::take(&mut self.waiting));
     }
 
     /// The reply that was handed out is of no use any more.
@@ -587,8 +503,7 @@ impl CommandSession {
         self.peer = None;
         (self.input, self.start, self.end, self.handed_out) = (Vec::new(), 0, 0, 0);
         self.decoder.reset();
-        (self.output, self.answered, self.sent) = (Vec::new(), 0, 0);
-        self.expected.clear();
+        self.output = Output::default();
     }
 }
 

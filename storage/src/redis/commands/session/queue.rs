@@ -9,12 +9,35 @@ const GONE_BYTES_MAX: usize = 64 * 1024;
 #[derive(Default)]
 pub(super) struct Queue {
     pub(super) asks: VecDeque<Ask>,
-    pub(super) bytes: Vec<u8>,
+    bytes: Vec<u8>,
     /// Bytes of those that were taken out in front.
-    pub(super) gone: usize,
+    gone: usize,
 }
 
 impl Queue {
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes[self.gone..]
+    }
+
+    /// Takes a command. `asked` is given its bytes, which only the writing tells.
+    pub(super) fn push(&mut self, write: impl FnOnce(&mut Vec<u8>), asked: impl FnOnce(usize) -> Ask) {
+        let before = self.bytes.len();
+        write(&mut self.bytes);
+        self.asks.push_back(asked(self.bytes.len() - before));
+    }
+
+    /// Takes a command that is encoded.
+    pub(super) fn push_encoded(&mut self, ask: Ask, bytes: &[u8]) {
+        self.asks.push_back(ask);
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Takes the commands of another behind its own.
+    pub(super) fn append(&mut self, other: Queue) {
+        self.bytes.extend_from_slice(other.bytes());
+        self.asks.extend(other.asks);
+    }
+
     pub(super) fn len_bytes(&self) -> usize {
         self.bytes.len() - self.gone
     }
