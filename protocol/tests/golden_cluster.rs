@@ -260,22 +260,26 @@ fn every_kind_has_its_bytes_and_is_understood() {
     }
 }
 
-#[test]
-fn a_bundle_is_put_together_from_publications() {
-    let now = Now { mono_us: 5_000_000, unix_ns: 1_767_323_045_123_456_789 };
-    let publication = |target, audience, expires_at_us| Publication {
+/// A publication as a node has accepted it.
+fn accepted(target: Target, audience: Option<Audience>, expires_at_us: Option<u64>, message: &str) -> Publication {
+    Publication {
         id: ID,
         tenant: acme(),
         target,
         audience,
         priority: Priority::Normal,
         expires_at_us,
-        accepted_at_us: now.mono_us,
-        frame: Frame::new(EventName::Notification, Some(ID), MESSAGE.as_bytes()),
-    };
+        accepted_at_us: 0,
+        frame: Frame::new(EventName::Notification, Some(ID), message.as_bytes()),
+    }
+}
+
+#[test]
+fn a_bundle_is_put_together_from_publications() {
+    let now = Now { mono_us: 5_000_000, unix_ns: 1_767_323_045_123_456_789 };
     let all = [
-        publication(Target::User("u1".into()), Some(Audience::All), Some(now.mono_us + 1_000)),
-        publication(Target::Broadcast, Some(Audience::All), None),
+        accepted(Target::User("u1".into()), Some(Audience::All), Some(now.mono_us + 1_000), MESSAGE),
+        accepted(Target::Broadcast, Some(Audience::All), None, MESSAGE),
     ];
     let of = |one: &Publication| match publication_of(one, now) {
         ParcelKind::Publication { target, published, .. } => {
@@ -299,16 +303,7 @@ fn a_bundle_is_put_together_from_publications() {
 fn a_bundle_that_is_full_is_as_it_was() {
     let sized = |bytes: usize| {
         let message = MESSAGE.replacen("x", &"x".repeat(bytes), 1);
-        Publication {
-            id: ID,
-            tenant: acme(),
-            target: Target::Broadcast,
-            audience: None,
-            priority: Priority::Normal,
-            expires_at_us: None,
-            accepted_at_us: 0,
-            frame: Frame::new(EventName::Notification, Some(ID), message.as_bytes()),
-        }
+        accepted(Target::Broadcast, None, None, &message)
     };
     let mut bundle = Bundle::new("n1");
     assert!(!bundle.push(Now::default(), &sized(limits::CLUSTER_BUNDLE_BYTES_MAX)), "by itself");
@@ -326,16 +321,7 @@ fn a_bundle_takes_nothing_that_would_make_it_unreadable() {
     let nested = |depth: usize| {
         let payload = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         let message = MESSAGE.replacen(r#""payload":"#, &format!(r#""payload":{payload},"rest":"#), 1);
-        Publication {
-            id: ID,
-            tenant: acme(),
-            target: Target::Broadcast,
-            audience: None,
-            priority: Priority::Normal,
-            expires_at_us: None,
-            accepted_at_us: 0,
-            frame: Frame::new(EventName::Notification, Some(ID), message.as_bytes()),
-        }
+        accepted(Target::Broadcast, None, None, &message)
     };
     let mut bundle = Bundle::new("n1");
     let mut taken = 0;
