@@ -248,8 +248,9 @@ pub const SERVER_ID_BYTES_MAX: usize = 128;
 pub const CLUSTER_CLAIMS_MAX: usize = 1_024;
 /// Sessions of a user in one answer. The node that is asked tells no more of them; a parcel with more is skipped.
 pub const CLUSTER_SESSIONS_MAX: usize = 1_024;
-/// Mail read from Redis that waits on one shard: for another node to keep it, or for the store. Above it what has waited longest
-/// for another node is asked for at once; when all of it waits for the store, what comes is not kept here, and counted.
+/// Mail read from Redis that waits on one shard: for its turn, or for the store. Above it what would wait for its turn longest is
+/// asked for at once, in the order of its mailbox if not of what others hold; when all of it waits for the store, what would wait,
+/// too, is not kept here, and counted.
 pub const CLUSTER_CLAIMS_WAITING_MAX: usize = 8_192;
 /// What other nodes have kept already when it is read here, remembered by one shard. What is forgotten is asked for once more.
 pub const CLUSTER_CLAIMS_REMEMBERED_MAX: usize = 16_384;
@@ -264,8 +265,14 @@ pub const CLUSTER_CLAIM_YIELD_MS: u64 = 1_000;
 /// How long at most, in milliseconds, mail that the store failed before a node's reading broke is left to those who waited for
 /// the node's word, while it does not read again.
 pub const CLUSTER_CLAIM_YIELD_MAX_MS: u64 = 10_000;
-/// From a refusal of the store to the next attempt, in milliseconds.
+/// From a refusal of the store to the next attempt, in milliseconds; twice as long each time while it does other things, up to
+/// [`CLUSTER_CLAIM_RETRY_MAX_MS`].
 pub const CLUSTER_CLAIM_RETRY_MS: u64 = 250;
+/// See [`CLUSTER_CLAIM_RETRY_MS`].
+pub const CLUSTER_CLAIM_RETRY_MAX_MS: u64 = 2_000;
+/// How long, in milliseconds, the store may be silent about mail of a mailbox before it is asked for no more of it: what it was
+/// asked for and cannot begin is refused one by one, and something may come through in between.
+pub const CLUSTER_CLAIM_AHEAD_MS: u64 = 100;
 /// How long, in milliseconds, templates are not read again after another node wrote one: it may write more.
 pub const CLUSTER_TEMPLATES_WAIT_MS: u64 = 200;
 /// Connections in a page of sessions; one a turn.

@@ -155,6 +155,13 @@ mod tests {
     }
 
     #[test]
+    fn who_says_that_it_has_read_for_ever_is_believed() {
+        let mut members = Members::default();
+        members.hello(at(0), Hello { reading_ms: Some(u64::MAX), ..hello("a", 1) });
+        assert_eq!(members.with(at(9), hello("b", 1), |_| false)[0].reading_ms, Some(u64::MAX));
+    }
+
+    #[test]
     fn there_are_so_many_and_no_more() {
         let mut members = Members::default();
         for n in 0..2_000 {

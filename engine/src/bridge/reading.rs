@@ -19,6 +19,8 @@ struct Mail {
     repeats: Repeats,
     /// The first that was read since the last break.
     first: Option<Claim>,
+    /// When something came that was read before everything is subscribed to.
+    begun_us: Option<u64>,
 }
 
 impl Reading {
@@ -44,7 +46,9 @@ impl Reading {
     /// The claim of mail that is read now; none where nobody else reads it.
     pub(crate) fn claim(&self, now: Now, channel: &[u8], payload: &[u8]) -> Option<Claim> {
         let mut mail = self.mail()?;
-        let reads_since_us = self.since_us().unwrap_or(now.mono_us);
+        let since_us = self.since_us();
+        let reads_since_us = since_us.or(mail.begun_us).unwrap_or(now.mono_us);
+        mail.begun_us = Some(reads_since_us).filter(|_| since_us.is_none());
         let claim = Claim { reads_since_us, ..mail.repeats.claim(now, channel, payload) };
         if mail.first.is_none_or(|first| first.reads_since_us != reads_since_us) {
             mail.first = Some(claim);
@@ -84,6 +88,14 @@ mod tests {
         let second = reading.claim(at(3), b"c", b"b").unwrap();
         assert_eq!((reading.first(), first.reads_since_us, second.reads_since_us), (Some(first), 1_000, 1_000));
         assert!(reading.has_read(first) && reading.has_read(second) && !reading.has_read(Claim::of(b"c", b"x", 0)));
+    }
+
+    #[test]
+    fn what_comes_before_all_is_subscribed_to_is_of_one_time() {
+        let status = Arc::new(FeedStatus::new());
+        let reading = Reading::new(Arc::clone(&status), true);
+        let since = |at_ms, payload: &[u8]| reading.claim(at(at_ms), b"c", payload).unwrap().reads_since_us;
+        assert_eq!((since(1, b"a"), since(2, b"b"), reading.first()), (1_000, 1_000, None));
     }
 
     #[test]

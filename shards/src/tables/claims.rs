@@ -9,34 +9,21 @@
 //!   While nothing succeeds, one of all lines is tried at a time.
 //!
 //! Where the reading of a node broke, words of others may be lost, and what they had kept with the store's memory. So what waits
-//! for a word goes at once, and what the store has failed later: who waited for this node's word has that, too, and may have
-//! what this node takes for kept.
+//! for a word goes at once, unless another has read for longer, and what the store has failed later: who waited for this node's
+//! word has that, too, and may have what this node takes for kept.
+mod line;
+
 use crate::conn::outbox::Delivery;
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet};
+pub use line::{ClaimedMail, Turn};
+use line::{Line, List, Stand};
 use protocol::cluster::wire::Claim;
 use protocol::limits;
 use protocol::store::{Mail, MailboxKey};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
-
-/// One piece of it, for one mailbox.
-#[derive(Debug)]
-pub struct ClaimedMail {
-    /// Of the message and the mailbox.
-    pub claim: Claim,
-    /// Whose.
-    pub key: Arc<MailboxKey>,
-    /// What.
-    pub mail: Mail,
-    /// To be delivered if this node keeps it.
-    pub delivery: Rc<Delivery>,
-    /// When it was read, in milliseconds on the monotonic clock.
-    pub read_ms: u64,
-    /// The store was asked in time, and failed it.
-    pub has_failed: bool,
-}
 
 /// From when on a node keeps mail that has read since then without a break, in milliseconds on the monotonic clock.
 pub(super) fn settled_ms(reads_since_us: u64) -> u64 {
@@ -55,46 +42,6 @@ pub struct Readers {
     pub others_since_us: Option<u64>,
 }
 
-/// What of a line the store was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Turn {
-    /// Which.
-    pub claim: Claim,
-    /// Its place.
-    number: u64,
-    read_ms: u64,
-    has_failed: bool,
-    /// This node has missed something since it was read, maybe the store's whole memory and the word of a node that had kept it:
-    /// if it is kept now it may be heard again.
-    pub may_repeat: bool,
-}
-
-#[derive(Debug, Default)]
-struct Line {
-    /// By the order in which they came.
-    waiting: BTreeMap<u64, Box<ClaimedMail>>,
-    under_way: usize,
-    is_named: bool,
-    failed: Option<Failed>,
-    /// Where it stands in one of the two lists of lines.
-    stands: Option<(List, (u64, u64))>,
-}
-
-/// The store has failed something of the line.
-#[derive(Debug)]
-struct Failed {
-    /// Not before this time.
-    again_ms: u64,
-    /// What is being tried.
-    tried: Option<u64>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum List {
-    Open,
-    Failed,
-}
-
 /// Lines by when they have something to do, and the number of their first.
 type Lines = BTreeMap<(u64, u64), Arc<MailboxKey>>;
 
@@ -108,8 +55,10 @@ pub struct PendingClaims {
     places: HashMap<Claim, (Arc<MailboxKey>, u64), RandomState>,
     last_number: u64,
     readers: Readers,
-    /// Until when what the store failed before a break is left to those who waited for this node's word.
+    /// Until when what the store failed before a break is left to those who waited for this node's word, and the latest that this
+    /// can be while one break follows another.
     yields_until_ms: u64,
+    yields_at_most_ms: u64,
     /// No word is waited for any more.
     is_hurried: bool,
     /// The store fails: when one line may be tried.
@@ -122,19 +71,25 @@ pub struct PendingClaims {
 
 impl PendingClaims {
     /// Puts it at the end of its line; `is_named`: this node is the one to keep what is for this mailbox. What waits already is
-    /// passed over. Given back when [`limits::CLUSTER_CLAIMS_WAITING_MAX`] wait.
+    /// passed over. What can be asked for at once is always taken; else it is given back when
+    /// [`limits::CLUSTER_CLAIMS_WAITING_MAX`] wait.
     ///
     /// # Errors
     /// The mail.
     pub fn wait(&mut self, mail: Box<ClaimedMail>, is_named: bool) -> Result<(), Box<ClaimedMail>> {
-        self.reads(mail.read_ms, Some(mail.claim.reads_since_us));
+        let now_ms = mail.read_ms;
+        self.reads(now_ms, Some(mail.claim.reads_since_us));
+        if self.places.contains_key(&mail.claim) {
+            return Ok(());
+        }
         if self.places.len() >= limits::CLUSTER_CLAIMS_WAITING_MAX {
-            return Err(mail);
+            let is_free = self.lines.get(&mail.key).is_none_or(|line| line.is_free(now_ms));
+            if !is_free || self.turn_ms(is_named, &mail) > now_ms {
+                return Err(mail);
+            }
         }
-        if !self.places.contains_key(&mail.claim) {
-            self.last_number += 1;
-            self.put(mail, self.last_number, |line| line.is_named = is_named);
-        }
+        self.last_number += 1;
+        self.put(mail, self.last_number, |line| line.is_named = is_named);
         Ok(())
     }
 
@@ -142,51 +97,52 @@ impl PendingClaims {
         let key = Arc::clone(&mail.key);
         self.places.insert(mail.claim, (Arc::clone(&key), number));
         let line = self.lines.entry(Arc::clone(&key)).or_default();
-        line.waiting.insert(number, mail);
+        line.put(number, mail);
         change(line);
         self.place(&key);
     }
 
     /// What the store is to be asked for now, if anything is.
     pub fn next(&mut self, now_ms: u64) -> Option<(Turn, Box<ClaimedMail>)> {
-        let is_due = |lines: &Lines| {
-            let ((due_ms, _), key) = lines.first_key_value()?;
-            (*due_ms <= now_ms).then(|| Arc::clone(key))
-        };
-        let failed = is_due(&self.failed).filter(|_| self.probe_ms <= now_ms);
-        if failed.is_some() && self.probe_ms > 0 {
-            // Its answer says when the next.
-            self.probe_ms = u64::MAX;
+        if self.probe_ms <= now_ms
+            && let Some(key) = first_due(&self.failed, now_ms)
+        {
+            if self.probe_ms > 0 {
+                // Its answer says when the next.
+                self.probe_ms = u64::MAX;
+            }
+            return self.begin(now_ms, &key);
         }
-        let key = failed.or_else(|| is_due(&self.open))?;
-        self.begin(&key)
+        while let Some(key) = first_due(&self.open, now_ms) {
+            if !self.lines.get(&key).is_some_and(|line| line.is_slow(now_ms)) {
+                return self.begin(now_ms, &key);
+            }
+            // Its place is looked for again when the store answers.
+            self.leave(&key);
+        }
+        None
     }
 
     /// The same, before its time: what has waited longest for another node.
-    pub fn next_early(&mut self) -> Option<(Turn, Box<ClaimedMail>)> {
+    pub fn next_early(&mut self, now_ms: u64) -> Option<(Turn, Box<ClaimedMail>)> {
         let key = self.open.first_key_value().map(|(_, key)| Arc::clone(key))?;
-        self.begin(&key)
+        self.begin(now_ms, &key)
     }
 
-    fn begin(&mut self, key: &Arc<MailboxKey>) -> Option<(Turn, Box<ClaimedMail>)> {
-        let line = self.lines.get_mut(key)?;
-        let (number, mail) = line.waiting.pop_first()?;
-        line.under_way += 1;
-        if let Some(failed) = &mut line.failed {
-            failed.tried = Some(number);
-        }
+    fn begin(&mut self, now_ms: u64, key: &Arc<MailboxKey>) -> Option<(Turn, Box<ClaimedMail>)> {
+        let (number, mail) = self.lines.get_mut(key)?.begin(now_ms)?;
         self.places.remove(&mail.claim);
         self.place(key);
-        let may_repeat = self.readers.own_since_us != Some(mail.claim.reads_since_us);
-        Some((Turn { claim: mail.claim, number, read_ms: mail.read_ms, has_failed: mail.has_failed, may_repeat }, mail))
+        let (claim, read_ms, has_failed) = (mail.claim, mail.read_ms, mail.has_failed);
+        let may_repeat = self.readers.own_since_us != Some(claim.reads_since_us);
+        Some((Turn { claim, may_repeat, number, read_ms, has_failed }, mail))
     }
 
     /// The store has kept it, now or before.
-    pub fn succeeded(&mut self, key: &Arc<MailboxKey>, turn: Turn) {
+    pub fn succeeded(&mut self, now_ms: u64, key: &Arc<MailboxKey>, turn: Turn) {
         self.probe_ms = 0;
         if let Some(line) = self.lines.get_mut(key) {
-            line.under_way -= 1;
-            line.failed.take_if(|failed| failed.tried == Some(turn.number));
+            line.succeeded(now_ms, turn.number);
             self.place(key);
         }
     }
@@ -202,20 +158,16 @@ impl PendingClaims {
     ) -> bool {
         let Turn { claim, number, read_ms, .. } = turn;
         let has_failed = turn.has_failed || !turn.may_repeat;
-        let again_ms = now_ms + limits::CLUSTER_CLAIM_RETRY_MS;
-        self.probe_ms = again_ms;
-        let fail = |line: &mut Line| {
-            line.under_way -= 1;
-            line.failed = Some(Failed { again_ms, tried: None });
-        };
+        let alone = std::mem::replace(&mut self.probe_ms, now_ms + limits::CLUSTER_CLAIM_RETRY_MS) == 0;
         let is_elsewhere = self.is_stored(claim);
-        if is_elsewhere {
-            self.lines.get_mut(key).into_iter().for_each(fail);
+        if is_elsewhere || self.places.contains_key(&claim) {
+            self.lines.get_mut(key).into_iter().for_each(|line| line.failed(now_ms, alone));
             self.place(key);
         } else {
             // At the bound one more for each that was under way: the store has its own.
             let key = Arc::clone(key);
-            self.put(Box::new(ClaimedMail { claim, key, mail, delivery, read_ms, has_failed }), number, fail);
+            let mail = ClaimedMail { claim, key, mail, delivery, read_ms, has_failed };
+            self.put(Box::new(mail), number, |line| line.failed(now_ms, alone));
         }
         is_elsewhere
     }
@@ -223,9 +175,7 @@ impl PendingClaims {
     /// Another node has kept it. Whether it waited here.
     pub fn stored(&mut self, claim: Claim) -> bool {
         if let Some((key, number)) = self.places.remove(&claim) {
-            if let Some(line) = self.lines.get_mut(&key) {
-                line.waiting.remove(&number);
-            }
+            self.lines.get_mut(&key).into_iter().for_each(|line| line.remove(number));
             self.place(&key);
             return true;
         }
@@ -255,13 +205,16 @@ impl PendingClaims {
         self.place_all();
     }
 
+    /// This node reads since then, or does not.
     fn reads(&mut self, now_ms: u64, since_us: Option<u64>) {
-        if std::mem::replace(&mut self.readers.own_since_us, since_us) != since_us {
-            self.yields_until_ms = match since_us {
-                Some(since_us) => settled_ms(since_us),
-                None => now_ms + limits::CLUSTER_CLAIM_YIELD_MAX_MS,
-            };
+        if std::mem::replace(&mut self.readers.own_since_us, since_us) == since_us {
+            return;
         }
+        if self.yields_until_ms <= now_ms {
+            self.yields_at_most_ms = now_ms + limits::CLUSTER_CLAIM_YIELD_MAX_MS;
+        }
+        self.yields_until_ms = since_us.map_or(u64::MAX, settled_ms).min(self.yields_at_most_ms);
+        self.place_all();
     }
 
     /// The node stops: it waits for nobody's word.
@@ -276,7 +229,7 @@ impl PendingClaims {
     }
 
     /// When the store may be asked to keep what is first in a line.
-    fn turn_ms(&self, line: &Line, first: &ClaimedMail) -> u64 {
+    fn turn_ms(&self, is_named: bool, first: &ClaimedMail) -> u64 {
         let since_us = first.claim.reads_since_us;
         // What this node has not read, as it began later, others have asked for by then.
         let settled_ms = settled_ms(since_us);
@@ -290,7 +243,7 @@ impl PendingClaims {
         let is_named = match is_over {
             // Nobody else has read it who is named now, unless he has read for longer.
             true => self.readers.others_since_us.is_none_or(|others_us| since_us < others_us),
-            false => line.is_named,
+            false => is_named,
         };
         match is_named {
             true => settled_ms,
@@ -300,32 +253,31 @@ impl PendingClaims {
 
     /// Puts a line where it belongs by what is first in it.
     fn place(&mut self, key: &Arc<MailboxKey>) {
-        let Some(line) = self.lines.get_mut(key) else { return };
-        match line.stands.take() {
-            Some((List::Open, at)) => _ = self.open.remove(&at),
-            Some((List::Failed, at)) => _ = self.failed.remove(&at),
-            None => {}
-        }
+        self.leave(key);
         let Some(line) = self.lines.get(key) else { return };
-        let Some((number, first)) = line.waiting.first_key_value() else {
-            if line.under_way == 0 {
-                self.lines.remove(key);
-            }
-            return;
+        let (list, number) = match line.stand() {
+            Stand::Over => return drop(self.lines.remove(key)),
+            Stand::Answer => return,
+            Stand::Turn(list, number) => (list, number),
         };
-        let due_ms = self.turn_ms(line, first);
-        let (list, at) = match &line.failed {
-            Some(_) if line.under_way > 0 => return,
-            Some(failed) => (List::Failed, (due_ms.max(failed.again_ms), *number)),
-            None => (List::Open, (due_ms, *number)),
-        };
+        let turn_ms = line.first().map_or(0, |first| self.turn_ms(line.is_named, first));
+        let at = (turn_ms.max(line.again_ms()), number);
+        self.list(list).insert(at, Arc::clone(key));
+        if let Some(line) = self.lines.get_mut(key) {
+            line.stands = Some((list, at));
+        }
+    }
+
+    fn leave(&mut self, key: &Arc<MailboxKey>) {
+        if let Some((list, at)) = self.lines.get_mut(key).and_then(|line| line.stands.take()) {
+            self.list(list).remove(&at);
+        }
+    }
+
+    fn list(&mut self, list: List) -> &mut Lines {
         match list {
             List::Open => &mut self.open,
             List::Failed => &mut self.failed,
-        }
-        .insert(at, Arc::clone(key));
-        if let Some(line) = self.lines.get_mut(key) {
-            line.stands = Some((list, at));
         }
     }
 
@@ -354,14 +306,20 @@ impl PendingClaims {
     /// Panics when a line would never be looked at again, or what is counted is not what is there; `under_way` is what the
     /// store was asked for.
     pub fn check(&self, under_way: usize) {
-        assert_eq!(self.lines.values().map(|line| line.under_way).sum::<usize>(), under_way, "claims under way");
-        assert_eq!(self.lines.values().map(|line| line.waiting.len()).sum::<usize>(), self.places.len(), "claims");
+        let counts = self.lines.values().map(Line::counts);
+        assert_eq!(counts.clone().map(|(_, under_way)| under_way).sum::<usize>(), under_way, "claims under way");
+        assert_eq!(counts.map(|(waiting, _)| waiting).sum::<usize>(), self.places.len(), "claims that wait");
         let stand = self.lines.values().filter(|line| line.stands.is_some()).count();
         assert_eq!(stand, self.open.len() + self.failed.len(), "lines of claims");
         for line in self.lines.values().filter(|line| line.stands.is_none()) {
-            assert!(line.under_way > 0 && (line.waiting.is_empty() || line.failed.is_some()), "a line nobody looks at");
+            assert!(line.counts().1 > 0, "a line nobody looks at");
         }
     }
+}
+
+fn first_due(lines: &Lines, now_ms: u64) -> Option<Arc<MailboxKey>> {
+    let ((due_ms, _), key) = lines.first_key_value()?;
+    (*due_ms <= now_ms).then(|| Arc::clone(key))
 }
 
 #[cfg(test)]

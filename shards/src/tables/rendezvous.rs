@@ -108,6 +108,13 @@ mod tests {
     }
 
     #[test]
+    fn who_says_that_it_has_read_for_ever_is_one_of_those_that_have_read_for_long() {
+        let others = [hello("a", Some(u64::MAX))];
+        assert!((20..80).contains(&named(&others, "b", 50 * SECOND_US)));
+        assert_eq!(named(&others, "b", 99 * SECOND_US), 0);
+    }
+
+    #[test]
     fn where_all_have_just_begun_it_is_the_first() {
         let all = [hello("a", Some(1_000)), hello("b", Some(1_001))];
         assert_eq!((named(&all, "a", 99 * SECOND_US), named(&all, "b", 99 * SECOND_US - 1_000)), (0, 100));

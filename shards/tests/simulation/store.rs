@@ -33,6 +33,8 @@ pub(crate) struct SimStore {
     pub(crate) early_percent: u8,
     /// Nothing is answered.
     pub(crate) is_paused: bool,
+    /// The server cannot be reached, and says so.
+    pub(crate) is_away: bool,
     pub(crate) entries_max: usize,
     /// Requests by kind, ever: what a shard asks while the store is down.
     pub(crate) asked: Asked,
@@ -52,6 +54,11 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
+    /// The server is another, and empty. Its clock goes on.
+    pub(crate) fn lose_all(&mut self) {
+        (self.mailboxes, self.awaited, self.claims) = Default::default();
+    }
+
     /// What was kept last is gone from this server, as it is from a replica that had not got it. Its clock goes on.
     pub(crate) fn lose_last(&mut self, count: usize) {
         for mailbox in self.mailboxes.values_mut() {
@@ -126,8 +133,12 @@ impl SimStore {
         if self.is_idle() || rng.u8(0..3) == 0 || rng.u8(0..100) < self.slowness_percent {
             return None;
         }
+        if self.is_away && self.ready.is_empty() {
+            return self.pending.pop_front().map(|(ticket, _)| (ticket, StoreReply::Failed));
+        }
         // What is kept may change between the making of an answer and its coming.
         if self.early_percent > 0
+            && !self.is_away
             && rng.u8(0..100) < self.early_percent
             && let Some((ticket, request)) = self.pending.pop_front()
         {

@@ -20,6 +20,8 @@ pub(super) struct Duties {
     canaries: u64,
     /// How often the link for commands came up, as far as it was noticed.
     connections_seen: u64,
+    /// Since when this node reads, as the shards were told.
+    reads_since_us: Option<u64>,
 }
 
 impl Bridge {
@@ -41,12 +43,13 @@ impl Bridge {
             }
         }
         self.inbox.has_other_members |= self.inbox.members.expire(now);
-        if std::mem::take(&mut self.inbox.has_other_members) || is_time {
+        let reads_since_us = self.reading.since_us();
+        let is_other = std::mem::replace(&mut self.duties.reads_since_us, reads_since_us) != reads_since_us;
+        if std::mem::take(&mut self.inbox.has_other_members) || is_time || is_other {
             let all = self.inbox.members.with(now, self.hello(now), |claim| self.reading.has_read(claim));
             self.figures.members.store(all.len() as u64, Relaxed);
             let connections = all.iter().map(|hello| hello.connections).fold(0, u64::saturating_add);
             self.figures.connections.store(connections, Relaxed);
-            let reads_since_us = self.reading.since_us();
             self.inbox.events.push(ClusterEvent::Members { all, reads_since_us });
         }
         let is_alone = self.hears_nobody(now);

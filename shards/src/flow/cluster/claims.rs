@@ -54,7 +54,11 @@ impl Shard {
         let is_named = self.rendezvous.names(now, &self.config.server_id, claim.reads_since_us, &key);
         let mail = Box::new(ClaimedMail { claim, key, mail, delivery, read_ms: now.mono_ms(), has_failed: false });
         if let Err(mail) = self.claims.wait(mail, is_named) {
-            let is_room = self.claims.next_early().map(|(turn, oldest)| self.claim(turn, *oldest, effects)).is_some();
+            let is_room = self
+                .claims
+                .next_early(now.mono_ms())
+                .map(|(turn, oldest)| self.claim(turn, *oldest, effects))
+                .is_some();
             if !is_room || self.claims.wait(mail, is_named).is_err() {
                 self.metrics().queue_refused.add(1);
             }
@@ -80,7 +84,7 @@ impl Shard {
         is_ours: bool,
         effects: &mut Effects,
     ) {
-        self.claims.succeeded(key, turn);
+        self.claims.succeeded(now.mono_ms(), key, turn);
         self.claims_due(now, effects);
         if is_ours {
             self.metrics().claims_stored.add(1);

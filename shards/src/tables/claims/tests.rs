@@ -14,12 +14,13 @@ const NOTHING: [u32; 0] = [];
 /// A shard of a node, and the mailbox's user.
 struct Desk {
     claims: PendingClaims,
+    now_ms: u64,
     under_way: Vec<(u32, Turn, Box<ClaimedMail>)>,
 }
 
 impl Desk {
     fn new() -> Desk {
-        Desk { claims: PendingClaims::default(), under_way: Vec::new() }
+        Desk { claims: PendingClaims::default(), now_ms: NOW_MS, under_way: Vec::new() }
     }
 
     fn wait(&mut self, user: &str, n: u32, read_ms: u64, reads_since_us: u64, is_named: bool) {
@@ -28,6 +29,7 @@ impl Desk {
 
     /// What the store is asked for at this time: the numbers.
     fn asked(&mut self, now_ms: u64) -> Vec<u32> {
+        self.now_ms = now_ms;
         let begun = self.under_way.len();
         while let Some((turn, mail)) = self.claims.next(now_ms) {
             self.under_way.push((turn.claim.nth, turn, mail));
@@ -44,7 +46,7 @@ impl Desk {
 
     fn keeps(&mut self, n: u32) {
         let (turn, mail) = self.take(n);
-        self.claims.succeeded(&mail.key, turn);
+        self.claims.succeeded(self.now_ms, &mail.key, turn);
         self.claims.check(self.under_way.len());
     }
 
@@ -129,10 +131,8 @@ fn what_failed_is_tried_alone_and_before_what_is_newer() {
     desk.keeps(3);
     assert_eq!(desk.asked(NOW_MS + RETRY_MS), NOTHING);
     assert_eq!(desk.asked(NOW_MS + 1 + RETRY_MS), [1]);
-    desk.fails(NOW_MS + 1 + RETRY_MS, 1);
-    assert_eq!(desk.asked(NOW_MS + 1 + 2 * RETRY_MS), [1]);
     desk.keeps(1);
-    assert_eq!(desk.asked(NOW_MS + 1 + 2 * RETRY_MS), [2, 4], "the store is well");
+    assert_eq!(desk.asked(NOW_MS + 1 + RETRY_MS), [2, 4], "the store is well");
 }
 
 #[test]
@@ -173,9 +173,17 @@ fn what_failed_before_a_break_is_left_to_who_waited_for_its_word() {
 fn who_stops_waits_for_no_word() {
     let mut desk = Desk::new();
     desk.wait("ana", 1, NOW_MS, EVER, false);
-    desk.wait("bo", 2, NOW_MS, 1, false);
+    desk.wait("bo", 2, NOW_MS, EVER, false);
+    desk.wait("cy", 3, NOW_MS, EVER, true);
+    assert_eq!(desk.asked(NOW_MS), [3]);
+    desk.fails(NOW_MS, 3);
+    let young_us = NOW_MS * 1_000;
+    desk.wait("di", 4, NOW_MS, young_us, false);
     desk.claims.hurry();
     assert_eq!(desk.asked(NOW_MS), [1, 2]);
+    desk.keeps(1);
+    assert_eq!(desk.asked(NOW_MS + RETRY_MS), [3], "it failed before a break");
+    assert_eq!(desk.asked(NOW_MS + limits::CLUSTER_CLAIM_SETTLE_MS), [4], "others may hold what is older");
 }
 
 #[test]
@@ -238,18 +246,101 @@ fn what_was_read_before_a_break_may_be_a_repetition() {
 }
 
 #[test]
-fn at_the_bound_the_oldest_goes_before_its_time_and_what_the_store_failed_does_not() {
+fn at_the_bound_the_oldest_goes_before_its_time() {
+    let mut desk = Desk::new();
+    let max = limits::CLUSTER_CLAIMS_WAITING_MAX as u32;
+    (1..=max).for_each(|n| desk.wait("bo", n, NOW_MS + u64::from(n), EVER, false));
+    let more = || piece("cy", max + 1, NOW_MS, EVER);
+    assert!(desk.claims.wait(more(), false).is_err());
+    let mut early = || desk.claims.next_early(NOW_MS).map(|(turn, _)| turn.claim.nth);
+    assert_eq!([early(), early()], [Some(1), Some(2)], "in order");
+    assert!(desk.claims.wait(more(), false).is_ok());
+}
+
+#[test]
+fn at_the_bound_nobody_waits_for_what_the_store_fails_to_keep_for_others() {
     let mut desk = Desk::new();
     desk.wait("ana", 1, NOW_MS, EVER, true);
     assert_eq!(desk.asked(NOW_MS), [1]);
     desk.fails(NOW_MS, 1);
     let max = limits::CLUSTER_CLAIMS_WAITING_MAX as u32;
-    (2..=max).for_each(|n| desk.wait("bo", n, NOW_MS + u64::from(n), EVER, false));
-    let more = || piece("cy", max + 1, NOW_MS, EVER);
-    assert!(desk.claims.wait(more(), true).is_err());
-    let early: Vec<u32> = (0..2).filter_map(|_| desk.claims.next_early()).map(|(turn, _)| turn.claim.nth).collect();
-    assert_eq!(early, [2, 3], "in order");
-    assert!(desk.claims.wait(more(), true).is_ok());
+    (2..=max).for_each(|n| desk.wait("ana", n, NOW_MS, EVER, true));
+    assert!(desk.claims.wait(piece("ana", max + 1, NOW_MS, EVER), true).is_err());
+    assert!(desk.claims.wait(piece("bo", max + 1, NOW_MS, EVER), false).is_err(), "it would wait for another's word");
+    assert!(desk.claims.next_early(NOW_MS).is_none());
+    desk.wait("cy", max + 1, NOW_MS, EVER, true);
+    assert_eq!(desk.asked(NOW_MS), [max + 1]);
+    desk.wait("cy", max + 2, NOW_MS, EVER, true);
+    assert_eq!(desk.asked(NOW_MS), [max + 2]);
+    desk.fails(NOW_MS, max + 2);
+    assert!(desk.claims.wait(piece("cy", max + 3, NOW_MS, EVER), true).is_err());
+}
+
+#[test]
+fn of_a_store_that_is_silent_nothing_more_is_asked() {
+    let late_ms = NOW_MS + limits::CLUSTER_CLAIM_AHEAD_MS + 1;
+    let mut desk = Desk::new();
+    (1..3).for_each(|n| desk.wait("ana", n, NOW_MS, EVER, true));
+    assert_eq!(desk.asked(NOW_MS), [1, 2]);
+    desk.wait("ana", 3, late_ms, EVER, true);
+    desk.wait("bo", 4, late_ms, EVER, true);
+    assert_eq!(desk.asked(late_ms), [4], "another mailbox");
+    desk.claims.name(late_ms, readers(Some(EVER)), |_| true);
+    assert_eq!(desk.asked(late_ms), NOTHING);
+    desk.keeps(1);
+    assert_eq!(desk.asked(late_ms), [3], "it goes on");
+}
+
+#[test]
+fn what_fails_while_the_store_does_other_things_is_tried_less_and_less() {
+    let mut desk = Desk::new();
+    desk.wait("ana", 1, NOW_MS, EVER, true);
+    let (mut now_ms, mut rests) = (NOW_MS, Vec::new());
+    for n in 2..8 {
+        desk.wait("bo", n, now_ms, EVER, true);
+        assert_eq!(desk.asked(now_ms), [1, n]);
+        desk.keeps(n);
+        desk.fails(now_ms, 1);
+        desk.wait("cy", n + 10, now_ms, EVER, true);
+        assert_eq!(desk.asked(now_ms), [n + 10]);
+        desk.keeps(n + 10);
+        let due_ms = desk.claims.due_ms().expect("it is tried again");
+        rests.push(due_ms - now_ms);
+        now_ms = due_ms;
+    }
+    assert_eq!(rests, [250, 500, 1_000, 2_000, 2_000, 2_000]);
+}
+
+#[test]
+fn while_one_break_follows_another_what_failed_waits_for_so_long_and_no_longer() {
+    let mut desk = Desk::new();
+    desk.wait("ana", 1, NOW_MS, EVER, true);
+    assert_eq!(desk.asked(NOW_MS), [1]);
+    desk.fails(NOW_MS, 1);
+    let end_ms = NOW_MS + limits::CLUSTER_CLAIM_YIELD_MAX_MS;
+    for now_ms in (NOW_MS..end_ms).step_by(2_000) {
+        desk.claims.name(now_ms, readers(None), |_| true);
+        desk.claims.name(now_ms + 1_000, readers(Some(1_000 * (now_ms + 1_000))), |_| true);
+        assert_eq!(desk.asked(now_ms + 1_000), NOTHING);
+    }
+    assert_eq!(desk.asked(end_ms - 1), NOTHING);
+    assert_eq!(desk.asked(end_ms), [1]);
+}
+
+#[test]
+fn a_break_is_known_by_what_is_read_after_it() {
+    let again_us = (NOW_MS + 10) * 1_000;
+    let mut desk = Desk::new();
+    desk.wait("ana", 1, NOW_MS, EVER, true);
+    desk.wait("bo", 2, NOW_MS, EVER, false);
+    assert_eq!(desk.asked(NOW_MS), [1]);
+    desk.fails(NOW_MS, 1);
+    desk.wait("cy", 3, NOW_MS + 20, again_us, true);
+    assert_eq!(desk.asked(NOW_MS + 20), [2], "it waited for a word");
+    let settled_ms = NOW_MS + 10 + limits::CLUSTER_CLAIM_SETTLE_MS;
+    desk.keeps(2);
+    assert_eq!(desk.asked(settled_ms - 1), NOTHING);
+    assert_eq!(desk.asked(settled_ms), [1, 3]);
 }
 
 #[test]
