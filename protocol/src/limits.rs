@@ -273,6 +273,9 @@ pub const CLUSTER_CLAIM_RETRY_MAX_MS: u64 = 2_000;
 /// How long, in milliseconds, the store may be silent about mail of a mailbox before it is asked for no more of it: what it was
 /// asked for and cannot begin is refused one by one, and something may come through in between.
 pub const CLUSTER_CLAIM_AHEAD_MS: u64 = 100;
+/// How long, in milliseconds, a node waits for the hint of what another has kept that it has read itself, before it looks into
+/// the mailbox. As many mailboxes may wait as [`CLUSTER_CLAIMS_WAITING_MAX`]; more are looked into at once.
+pub const CLUSTER_HINT_WAIT_MS: u64 = 1_000;
 /// How long, in milliseconds, templates are not read again after another node wrote one: it may write more.
 pub const CLUSTER_TEMPLATES_WAIT_MS: u64 = 200;
 /// Connections in a page of sessions; one a turn.

@@ -46,6 +46,7 @@ use crate::tables::templates::Templates;
 use crate::tables::tenants::Tenants;
 use crate::tables::token_ids::TokenIds;
 use crate::tables::turns::Turns;
+use crate::tables::unheard::Unheard;
 use crate::tables::users::Users;
 use crate::tables::watches::Watches;
 use crate::tables::wheel::Wheel;
@@ -112,6 +113,7 @@ pub struct Shard {
     pub(crate) watches: Watches,
     pub(crate) admissions: Admissions,
     pub(crate) claims: PendingClaims,
+    pub(crate) unheard: Unheard,
     pub(crate) sessions: Sessions,
     pub(crate) rendezvous: Rendezvous,
     /// No other node was heard of for a while: nobody waits for what others say.
@@ -183,6 +185,7 @@ impl Shard {
             watches: Watches::default(),
             admissions: Admissions::default(),
             claims: PendingClaims::default(),
+            unheard: Unheard::default(),
             sessions: Sessions::default(),
             rendezvous: Rendezvous::default(),
             is_alone: false,

@@ -6,10 +6,6 @@ use protocol::limits;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// How much earlier another node is taken to have begun to read that has read what this one has not: more than an event needs to
-/// a shard.
-const BEFORE_US_MS: u64 = 100;
-
 /// The other nodes, as they said last.
 #[derive(Debug, Default)]
 pub(super) struct Members {
@@ -58,15 +54,11 @@ impl Members {
         is_anybody_lost
     }
 
-    /// All of them with this node, in the order of their ids. Who reads has done so since it said it; and who has read what this
-    /// node has not, `has_read`, for longer than it, whatever their clocks say.
-    pub(super) fn with(&self, now: Now, own: Hello, has_read: impl Fn(Claim) -> bool) -> Arc<[Hello]> {
+    /// All of them with this node, in the order of their ids. Who reads has done so since it said it.
+    pub(super) fn with(&self, now: Now, own: Hello) -> Arc<[Hello]> {
         let as_of_now = |Member { hello, heard_us }: &Member| {
             let passed_ms = now.mono_us.saturating_sub(*heard_us) / 1_000;
-            let before_us = own.reading_ms.filter(|_| hello.first_read.is_some_and(|claim| !has_read(claim)));
-            let least_ms = before_us.map_or(0, |own_ms| own_ms.saturating_add(BEFORE_US_MS));
-            let reading_ms = hello.reading_ms.map(|ms| ms.saturating_add(passed_ms).max(least_ms));
-            Hello { reading_ms, ..hello.clone() }
+            Hello { reading_ms: hello.reading_ms.map(|ms| ms.saturating_add(passed_ms)), ..hello.clone() }
         };
         let mut all: Vec<Hello> = self.others.values().map(as_of_now).collect();
         let at = all.partition_point(|hello| hello.server_id < own.server_id);
@@ -88,6 +80,22 @@ impl Members {
     pub(super) fn is_first(&self, own: &str) -> bool {
         self.others.keys().next().is_none_or(|first| own < &**first)
     }
+}
+
+/// Whether none of these nodes is known to have begun to read before this one does. What was read first tells: who has not read it
+/// began later. Only where nobody has read anything yet it is the time that decides, which is late by what a hello needs.
+pub(super) fn is_first(all: &[Hello], own: &Hello, has_read: impl Fn(Claim) -> bool) -> bool {
+    let Some(own_ms) = own.reading_ms else { return false };
+    let is_before = |other: &Hello| {
+        let by_id = own.server_id < other.server_id;
+        match (own.first_read, other.first_read, other.reading_ms) {
+            (_, _, None) => true,
+            (Some(ours), Some(theirs), _) if ours.hash == theirs.hash => by_id,
+            (Some(_), Some(theirs), _) => has_read(theirs),
+            (_, _, Some(other_ms)) => own_ms > other_ms || own_ms == other_ms && by_id,
+        }
+    };
+    all.iter().filter(|hello| hello.server_id != own.server_id).all(is_before)
 }
 
 #[cfg(test)]
@@ -113,7 +121,7 @@ mod tests {
     }
 
     fn names(members: &Members) -> Vec<String> {
-        members.with(at(0), hello("b", 1), |_| true).iter().map(|hello| hello.server_id.to_string()).collect()
+        members.with(at(0), hello("b", 1)).iter().map(|hello| hello.server_id.to_string()).collect()
     }
 
     #[test]
@@ -138,27 +146,39 @@ mod tests {
         let mut members = Members::default();
         members.hello(at(1_000), hello("a", 1));
         members.hello(at(1_000), Hello { reading_ms: None, ..hello("c", 1) });
-        let all = members.with(at(1_500), hello("b", 1), |_| true);
+        let all = members.with(at(1_500), hello("b", 1));
         assert_eq!(all.iter().map(|hello| hello.reading_ms).collect::<Vec<_>>(), [Some(570), Some(70), None]);
     }
 
     #[test]
-    fn who_has_read_what_we_have_not_began_before_us() {
-        let mut members = Members::default();
-        let said = |nth| Hello { reading_ms: Some(900), first_read: Some(Claim::new(1, nth)), ..hello("a", 1) };
-        let own = || Hello { reading_ms: Some(1_000), ..hello("b", 1) };
-        let mut reading = |nth| {
-            members.hello(at(0), said(nth));
-            members.with(at(0), own(), |claim| claim == Claim::new(1, 1))[0].reading_ms
+    fn who_began_first_is_known_by_what_was_read_first_and_else_by_the_time() {
+        let claim = |nth| Some(Claim::new(nth, 0));
+        let began_first = |id, own_first, own_ms, first_read, reading_ms| {
+            let mut members = Members::default();
+            members.hello(at(0), Hello { reading_ms, first_read, ..hello("b", 1) });
+            let own = Hello { reading_ms: Some(own_ms), first_read: own_first, ..hello(id, 1) };
+            // It has read the first three.
+            is_first(&members.with(at(0), own.clone()), &own, |claim| claim.hash <= 3)
         };
-        assert_eq!((reading(1), reading(2)), (Some(900), Some(1_100)));
+        let rows = [
+            (began_first("a", claim(1), 500, claim(2), Some(900)), true, "the other missed what we have read before"),
+            (began_first("a", claim(1), 900, claim(4), Some(500)), false, "we have missed what the other has read"),
+            (began_first("a", claim(1), 500, claim(1), Some(900)), true, "both have read the same, the ids decide"),
+            (began_first("c", claim(1), 900, claim(1), Some(500)), false, "likewise"),
+            (began_first("c", claim(1), 900, None, Some(500)), true, "nothing read yet, the time decides"),
+            (began_first("a", None, 500, claim(1), Some(501)), false, "likewise"),
+            (began_first("c", None, 500, None, Some(500)), false, "and the ids"),
+            (began_first("c", None, 500, claim(4), None), true, "it does not read"),
+        ];
+        rows.into_iter().for_each(|(is_first, expected, why)| assert_eq!(is_first, expected, "{why}"));
+        assert!(!is_first(&[], &Hello { reading_ms: None, ..hello("a", 1) }, |_| true), "we do not");
     }
 
     #[test]
     fn who_says_that_it_has_read_for_ever_is_believed() {
         let mut members = Members::default();
         members.hello(at(0), Hello { reading_ms: Some(u64::MAX), ..hello("a", 1) });
-        assert_eq!(members.with(at(9), hello("b", 1), |_| false)[0].reading_ms, Some(u64::MAX));
+        assert_eq!(members.with(at(9), hello("b", 1))[0].reading_ms, Some(u64::MAX));
     }
 
     #[test]

@@ -194,6 +194,8 @@ pub enum ClusterEvent {
         all: Arc<[Hello]>,
         /// Since when this node has read without a break what is published to Redis, on [`crate::clock::Now::mono_us`].
         reads_since_us: Option<u64>,
+        /// Of all that read it, none is known to have begun before this node.
+        is_first: bool,
     },
     /// Whether nobody else was heard of for so long that publishers need not wait for what others say: parcels go out all the
     /// same, as others may begin at any moment.

@@ -221,7 +221,7 @@ impl Shard {
                     let may_repeat = turn.is_some_and(|turn| turn.may_repeat);
                     self.appended_for_all(now, &key, &deliveries, &positions, before, job, may_repeat, effects);
                     if let Some(turn) = turn {
-                        self.claimed(now, &key, turn, !positions.is_empty(), effects);
+                        self.claimed(now, &key, turn, !positions.is_empty(), before, effects);
                     }
                 } else {
                     self.appended(now, &key, &mail, &deliveries, &positions, job, effects);

@@ -35,6 +35,7 @@ impl Shard {
             self.watches.due_ms(),
             self.admissions.due_ms(),
             self.claims.due_ms(),
+            self.unheard.due_ms(),
             self.limiter.as_ref().and_then(|limiter| limiter.due_ms()),
             self.revocations.due_ms(),
         ];
@@ -50,6 +51,7 @@ impl Shard {
         self.watches_due(now, effects);
         self.admissions_due(now, effects);
         self.claims_due(now, effects);
+        self.read_unheard(now, effects);
         self.sweep_buckets(now);
         self.revocations_due(now);
         let mut due = Vec::new();

@@ -22,6 +22,7 @@ pub mod templates;
 pub mod tenants;
 pub mod token_ids;
 pub mod turns;
+pub mod unheard;
 pub mod users;
 pub mod watches;
 pub mod wheel;

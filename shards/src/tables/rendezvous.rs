@@ -11,6 +11,8 @@ use std::hash::BuildHasher;
 #[derive(Debug, Default)]
 pub struct Rendezvous {
     others: Vec<Reader>,
+    /// None of them is known to have begun before this node.
+    is_first: bool,
 }
 
 /// Another node that reads what is published to Redis.
@@ -22,8 +24,9 @@ struct Reader {
 }
 
 impl Rendezvous {
-    /// The others of these members, as they said just now.
-    pub fn meet(&mut self, now: Now, members: &[Hello], own: &str) {
+    /// The others of these members, as they said just now; `is_first`: none of them is known to have begun before this node.
+    pub fn meet(&mut self, now: Now, members: &[Hello], own: &str, is_first: bool) {
+        self.is_first = is_first;
         let reader = |hello: &Hello| {
             let since_us = now.mono_us.saturating_sub(hello.reading_ms?.saturating_mul(1_000));
             Some(Reader { server_id: hello.server_id.clone(), since_us })
@@ -37,7 +40,7 @@ impl Rendezvous {
     }
 
     /// Whether the node `own`, which reads since then, is the one for a mailbox: of those that have missed nothing that another
-    /// may still hold, the one with the greatest weight; if there is none, the one that has read longest. One that knows of nobody
+    /// may still hold, the one with the greatest weight; if there is none, the one that began first. One that knows of nobody
     /// names itself.
     pub fn names(&self, now: Now, own: &str, reads_since_us: u64, key: &MailboxKey) -> bool {
         // By then who began later than another has yielded to him.
@@ -50,8 +53,7 @@ impl Rendezvous {
             let ours = (weight(own), own);
             settled.all(|other| (weight(&other.server_id), &*other.server_id) <= ours)
         } else {
-            let ours = (reads_since_us, own);
-            settled.peek().is_none() && self.others.iter().all(|other| ours <= (other.since_us, &*other.server_id))
+            settled.peek().is_none() && (self.is_first || self.others.is_empty())
         }
     }
 }
@@ -85,8 +87,12 @@ mod tests {
 
     /// Of a hundred mailboxes, how many a node is named for that knows of these others.
     fn named(others: &[Hello], own: &str, reads_since_us: u64) -> usize {
+        named_if(others, own, reads_since_us, false)
+    }
+
+    fn named_if(others: &[Hello], own: &str, reads_since_us: u64, is_first: bool) -> usize {
         let mut rendezvous = Rendezvous::default();
-        rendezvous.meet(at(100), others, own);
+        rendezvous.meet(at(100), others, own, is_first);
         (0..100).filter(|user| rendezvous.names(at(100), own, reads_since_us, &key(*user))).count()
     }
 
@@ -117,9 +123,8 @@ mod tests {
     #[test]
     fn where_all_have_just_begun_it_is_the_first() {
         let all = [hello("a", Some(1_000)), hello("b", Some(1_001))];
-        assert_eq!((named(&all, "a", 99 * SECOND_US), named(&all, "b", 99 * SECOND_US - 1_000)), (0, 100));
-        let same = [hello("a", Some(1_000)), hello("b", Some(1_000))];
-        assert_eq!((named(&same, "a", 99 * SECOND_US), named(&same, "b", 99 * SECOND_US)), (100, 0));
-        assert_eq!(named(&[], "a", 99 * SECOND_US), 100, "alone");
+        let named = |own, is_first| named_if(&all, own, 99 * SECOND_US, is_first);
+        assert_eq!((named("a", false), named("b", true)), (0, 100));
+        assert_eq!(named_if(&[], "a", 99 * SECOND_US, false), 100, "alone, as far as it knows");
     }
 }

@@ -2,6 +2,7 @@
 //! all. And what is done once a link is back.
 use super::Bridge;
 use super::answers::{Asked, Hint};
+use crate::bridge::members::is_first;
 use protocol::clock::Now;
 use protocol::cluster::wire::{Hello, Parcel, ParcelKind};
 use protocol::cluster::{ClusterEvent, Topic};
@@ -46,11 +47,13 @@ impl Bridge {
         let reads_since_us = self.reading.since_us();
         let is_other = std::mem::replace(&mut self.duties.reads_since_us, reads_since_us) != reads_since_us;
         if std::mem::take(&mut self.inbox.has_other_members) || is_time || is_other {
-            let all = self.inbox.members.with(now, self.hello(now), |claim| self.reading.has_read(claim));
+            let own = self.hello(now);
+            let all = self.inbox.members.with(now, own.clone());
+            let is_first = is_first(&all, &own, |claim| self.reading.has_read(claim));
             self.figures.members.store(all.len() as u64, Relaxed);
             let connections = all.iter().map(|hello| hello.connections).fold(0, u64::saturating_add);
             self.figures.connections.store(connections, Relaxed);
-            self.inbox.events.push(ClusterEvent::Members { all, reads_since_us });
+            self.inbox.events.push(ClusterEvent::Members { all, reads_since_us, is_first });
         }
         let is_alone = self.hears_nobody(now);
         if std::mem::replace(&mut self.is_alone, is_alone) != is_alone {

@@ -10,10 +10,10 @@ use crate::tables::claims::{ClaimedMail, Readers, Turn};
 use crate::tables::retries::Retry;
 use crate::tables::streams::StreamKind;
 use protocol::clock::Now;
-use protocol::cluster::wire::{Claim, Hello, ParcelKind};
+use protocol::cluster::wire::{Claim, ParcelKind};
 use protocol::limits;
 use protocol::notification::Publication;
-use protocol::store::{Mail, MailboxKey};
+use protocol::store::{Mail, MailboxKey, Position};
 use protocol::stream::Places;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -68,20 +68,20 @@ impl Shard {
     fn claim(&mut self, turn: Turn, mail: ClaimedMail, effects: &mut Effects) {
         let ClaimedMail { key, mut mail, delivery, .. } = mail;
         if turn.may_repeat {
-            // Whoever is connected reads it, which counts.
-            mail.attempts = 1;
+            mail.attempts += 1;
         }
         let what = Retry { key, mail: vec![mail], deliveries: vec![delivery] };
         self.ask_append(what, None, false, Some(turn), effects);
     }
 
-    /// The store has taken a claim, or had taken it before: then nobody may have told so, and who is connected here reads.
+    /// The store has taken a claim; or had taken it before, if it is not ours, and this entry is the last that stands there.
     pub(crate) fn claimed(
         &mut self,
         now: Now,
         key: &Arc<MailboxKey>,
         turn: Turn,
         is_ours: bool,
+        last: Option<Position>,
         effects: &mut Effects,
     ) {
         self.claims.succeeded(now.mono_ms(), key, turn);
@@ -91,9 +91,27 @@ impl Shard {
             return self.claims.to_tell.push(turn.claim);
         }
         self.metrics().claims_stored_elsewhere.add(1);
+        // Whoever kept it tells of it, unless it died before; when it stands there no more somebody has got it by that word.
+        if let Some(last) = last
+            && !self.unheard.wait(now.mono_ms(), key, last)
+        {
+            self.read_if_behind(now, key, last, effects);
+        }
+    }
+
+    /// What another node has kept and not told of in time.
+    pub(crate) fn read_unheard(&mut self, now: Now, effects: &mut Effects) {
+        while let Some((key, last)) = self.unheard.take_due(now.mono_ms()) {
+            self.read_if_behind(now, &key, last, effects);
+        }
+    }
+
+    fn read_if_behind(&mut self, now: Now, key: &Arc<MailboxKey>, last: Position, effects: &mut Effects) {
         let youngest = self.user_mail(key).and_then(|mail| mail.youngest);
-        let (current, _) = self.connections_of_mailbox(key);
-        self.read_from(now, current, youngest, effects);
+        if youngest < Some(last) {
+            let (current, _) = self.connections_of_mailbox(key);
+            self.read_from(now, current, youngest, effects);
+        }
     }
 
     /// The store did not do it, or nobody knows.
@@ -106,7 +124,8 @@ impl Shard {
         turn: Turn,
         effects: &mut Effects,
     ) {
-        for (mail, delivery) in mail.into_iter().zip(deliveries) {
+        for (mut mail, delivery) in mail.into_iter().zip(deliveries) {
+            mail.attempts = mail.attempts.saturating_sub(u32::from(turn.may_repeat));
             if self.claims.failed(now.mono_ms(), key, mail, delivery, turn) {
                 self.metrics().claims_stored_elsewhere.add(1);
             }
@@ -123,15 +142,8 @@ impl Shard {
     }
 
     /// Other nodes are there than before, or they have read for longer: this one may be named in place of another.
-    pub(super) fn meet_readers(
-        &mut self,
-        now: Now,
-        members: &[Hello],
-        reads_since_us: Option<u64>,
-        effects: &mut Effects,
-    ) {
+    pub(super) fn meet_readers(&mut self, now: Now, reads_since_us: Option<u64>, effects: &mut Effects) {
         let own = &*self.config.server_id;
-        self.rendezvous.meet(now, members, own);
         let (rendezvous, since_us) = (&self.rendezvous, reads_since_us.unwrap_or(u64::MAX));
         let readers = Readers { own_since_us: reads_since_us, others_since_us: rendezvous.others_since_us() };
         self.claims.name(now.mono_ms(), readers, |key| rendezvous.names(now, own, since_us, key));

@@ -6,7 +6,7 @@
 //!
 //! * **passed over**, if it stands there or before;
 //! * **delivered**, if nothing stands between;
-//! * **read**, if something does, or if it may have been delivered before: whoever is up to date falls behind, and reads from there on.
+//! * **read**, if something does: whoever is up to date falls behind, and reads from there on.
 //!
 //! Who reads is up to date when the page that ends was asked for after the youngest entry that was heard of. A hint that is
 //! lost is found with the next one, and all that a broken link may have lost by reading once when it is back.
@@ -20,7 +20,8 @@ use crate::tables::mail::{Asked, Wait};
 use protocol::clock::Now;
 use protocol::cluster::wire::{ParcelKind, Published};
 use protocol::cluster::{GatherTicket, Topic};
-use protocol::notification::Target;
+use protocol::frame::Frame;
+use protocol::notification::{Publication, Target};
 use protocol::store::{MailboxKey, Position};
 use protocol::stream::Places;
 use std::rc::Rc;
@@ -155,12 +156,15 @@ impl Shard {
         if has >= Some(position) || current.is_empty() {
             return Taken::PassedOver;
         }
-        // Who reads is told how often it was delivered.
-        if before > has || may_repeat {
+        if before > has {
             self.read_from(now, current, has, effects);
             return Taken::Behind;
         }
-        let (publication, places) = (Arc::clone(&delivery.publication), delivery.places.clone());
+        let places = delivery.places.clone();
+        let publication = match may_repeat {
+            true => Arc::new(again(&delivery.publication)),
+            false => Arc::clone(&delivery.publication),
+        };
         let kept = Rc::new(Delivery::new(publication, places, Some(Box::new(MailTag::kept_at(position)))));
         let mut took = 0;
         for connection in current {
@@ -233,5 +237,20 @@ impl Shard {
             let youngest = mail.youngest;
             self.read_from(now, vec![key], youngest, effects);
         }
+    }
+}
+
+/// The same publication, as one that was delivered before.
+fn again(publication: &Publication) -> Publication {
+    let Publication { id, tenant, target, audience, priority, expires_at_us, accepted_at_us, frame } = publication;
+    Publication {
+        id: *id,
+        tenant: tenant.clone(),
+        target: target.clone(),
+        audience: audience.clone(),
+        priority: *priority,
+        expires_at_us: *expires_at_us,
+        accepted_at_us: *accepted_at_us,
+        frame: Frame::replay(*id, &frame.event(), 2),
     }
 }

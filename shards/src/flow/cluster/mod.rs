@@ -77,9 +77,10 @@ impl Shard {
             }
             ClusterEvent::Parcel(parcel) => self.parcel_handed_on(now, *parcel, effects),
             ClusterEvent::Resumed => self.read_all_again(now, effects),
-            ClusterEvent::Members { all, reads_since_us } => {
+            ClusterEvent::Members { all, reads_since_us, is_first } => {
                 self.meet(&all);
-                self.meet_readers(now, &all, reads_since_us, effects);
+                self.rendezvous.meet(now, &all, &self.config.server_id, is_first);
+                self.meet_readers(now, reads_since_us, effects);
             }
             ClusterEvent::Alone(is_alone) => self.is_alone = is_alone,
             ClusterEvent::Answer { ticket, sessions } => {

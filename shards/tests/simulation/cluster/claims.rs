@@ -65,6 +65,12 @@ fn what_the_store_failed_is_kept_before_what_is_newer() {
     for_each_seed(100, waits_behind_what_failed);
 }
 
+/// Whether none of these began to read before this node.
+pub(super) fn is_first(cluster: &Cluster, at: usize, of: &[usize]) -> bool {
+    let began = |n: usize| cluster.nodes[n].world.reads_since_us.map(|since_us| (since_us, n));
+    began(at).is_some_and(|ours| of.iter().filter_map(|n| began(*n)).all(|other| ours <= other))
+}
+
 /// Those whom a node knows.
 fn tell_members(cluster: &mut Cluster, at: usize, of: &[usize]) {
     let hello = |n: &usize| Hello {
@@ -78,7 +84,8 @@ fn tell_members(cluster: &mut Cluster, at: usize, of: &[usize]) {
     };
     let all: Arc<[Hello]> = of.iter().map(hello).collect();
     let reads_since_us = cluster.nodes[at].world.reads_since_us;
-    cluster.tell(at, ClusterEvent::Members { all, reads_since_us });
+    let is_first = is_first(cluster, at, of);
+    cluster.tell(at, ClusterEvent::Members { all, reads_since_us, is_first });
 }
 
 /// Of two nodes the one that would keep a user's mail dies with it; the other waits for its word, hears that it is gone, and keeps
@@ -251,4 +258,34 @@ fn pass(cluster: &mut Cluster, ticks: usize, mut each: impl FnMut(&mut Cluster, 
 #[test]
 fn what_redis_lost_comes_again_in_its_order_and_says_so() {
     for_each_seed(60, redis_goes_and_comes);
+}
+
+/// Each of two nodes takes itself for the only one and asks for everything: one keeps it, now this one, now that, and the clients of
+/// both hear it in its order.
+fn both_ask(seed: u64) {
+    let mut cluster = Cluster::new(seed, 2, rules(true));
+    cluster.pass_ms(5_000);
+    (0..2).for_each(|node| tell_members(&mut cluster, node, &[node]));
+    let clients: Vec<ClientId> = (0..2).map(|node| cluster.nodes[node].world.websocket("ana")).collect();
+    cluster.settle();
+    for n in 0..20 {
+        let first = cluster.any();
+        for node in [first, 1 - first] {
+            cluster.nodes[node].world.submit("ana", n);
+            for _ in 0..cluster.rng.usize(0..20) {
+                cluster.step();
+            }
+        }
+    }
+    cluster.settle();
+    cluster.pass_ms(3_000);
+    for (node, client) in clients.into_iter().enumerate() {
+        let heard = numbers(&cluster.nodes[node].world, client);
+        assert_eq!(heard, (0..20).collect::<Vec<_>>(), "seed {seed}: node {node}");
+    }
+}
+
+#[test]
+fn who_asks_beside_another_hears_what_that_one_has_kept() {
+    for_each_seed(100, both_ask);
 }

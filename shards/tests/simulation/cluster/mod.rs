@@ -128,9 +128,12 @@ impl Cluster {
             version: "1".into(),
         };
         let all: Arc<[Hello]> = self.nodes.iter().map(hello).collect();
-        for node in &mut self.nodes {
-            let reads_since_us = node.world.reads_since_us;
-            node.answers.push_back(ClusterEvent::Members { all: Arc::clone(&all), reads_since_us });
+        let everybody: Vec<usize> = (0..self.nodes.len()).collect();
+        for at in 0..self.nodes.len() {
+            let is_first = claims::is_first(self, at, &everybody);
+            let reads_since_us = self.nodes[at].world.reads_since_us;
+            let members = ClusterEvent::Members { all: Arc::clone(&all), reads_since_us, is_first };
+            self.nodes[at].answers.push_back(members);
         }
         self.settle();
     }

@@ -72,8 +72,14 @@ fn the_figures_of_the_cluster_are_those_of_its_members() {
         first_read: None,
         version: "1".into(),
     };
-    cluster
-        .tell(0, ClusterEvent::Members { all: Arc::new([hello("n0", 3, 2), hello("n1", 4, 4)]), reads_since_us: None });
+    cluster.tell(
+        0,
+        ClusterEvent::Members {
+            all: Arc::new([hello("n0", 3, 2), hello("n1", 4, 4)]),
+            reads_since_us: None,
+            is_first: false,
+        },
+    );
     let metrics = &cluster.nodes[0].world.metrics;
     let figures = [&metrics.cluster_members, &metrics.cluster_connections, &metrics.cluster_users];
     assert_eq!(figures.map(|figure| figure.load(Relaxed)), [2, 7, 6]);
