@@ -232,6 +232,8 @@ fn moves_while_published_to(class: Class) {
     // What a connection took with it unacknowledged comes again soon.
     let soon = [("ACK_TIMEOUT_SECONDS", "3")];
     let nodes = ["a", "b"].map(|name| mail_node(&redis, name, class, &soon));
+    // What they read at first waits and then comes all at once: the user is to move meanwhile.
+    await_hellos(&redis, 2, 4);
     let mut ear = Ear::default();
     std::thread::scope(|scope| {
         let (redis, nodes) = (&redis, &nodes);
@@ -239,7 +241,7 @@ fn moves_while_published_to(class: Class) {
             let mut client = redis.client();
             for n in 0..MAIL {
                 publish_number(&mut client, "ana", n);
-                // Paced by a node's answer: the user is to move meanwhile.
+                // Paced by a node's answer.
                 nodes[n as usize % 2].get("/health/live").ok();
             }
         });
