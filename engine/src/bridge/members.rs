@@ -83,15 +83,16 @@ impl Members {
 }
 
 /// Whether none of these nodes is known to have begun to read before this one does. What was read first tells: who has not read it
-/// began later. Only where nobody has read anything yet it is the time that decides, which is late by what a hello needs.
-pub(super) fn is_first(all: &[Hello], own: &Hello, has_read: impl Fn(Claim) -> bool) -> bool {
+/// began later. Only where one of two has read nothing it is the time that decides, which is late by what a hello needs.
+pub(super) fn reads_first(all: &[Hello], own: &Hello, has_read: impl Fn(Claim) -> bool) -> bool {
     let Some(own_ms) = own.reading_ms else { return false };
     let is_before = |other: &Hello| {
         let by_id = own.server_id < other.server_id;
         match (own.first_read, other.first_read, other.reading_ms) {
             (_, _, None) => true,
             (Some(ours), Some(theirs), _) if ours.hash == theirs.hash => by_id,
-            (Some(_), Some(theirs), _) => has_read(theirs),
+            (_, Some(theirs), _) if !has_read(theirs) => false,
+            (Some(_), Some(_), _) => true,
             (_, _, Some(other_ms)) => own_ms > other_ms || own_ms == other_ms && by_id,
         }
     };
@@ -158,7 +159,7 @@ mod tests {
             members.hello(at(0), Hello { reading_ms, first_read, ..hello("b", 1) });
             let own = Hello { reading_ms: Some(own_ms), first_read: own_first, ..hello(id, 1) };
             // It has read the first three.
-            is_first(&members.with(at(0), own.clone()), &own, |claim| claim.hash <= 3)
+            reads_first(&members.with(at(0), own.clone()), &own, |claim| claim.hash <= 3)
         };
         let rows = [
             (began_first("a", claim(1), 500, claim(2), Some(900)), true, "the other missed what we have read before"),
@@ -167,11 +168,12 @@ mod tests {
             (began_first("c", claim(1), 900, claim(1), Some(500)), false, "likewise"),
             (began_first("c", claim(1), 900, None, Some(500)), true, "nothing read yet, the time decides"),
             (began_first("a", None, 500, claim(1), Some(501)), false, "likewise"),
+            (began_first("a", None, 900, claim(4), Some(500)), false, "we have read nothing, and missed something"),
             (began_first("c", None, 500, None, Some(500)), false, "and the ids"),
             (began_first("c", None, 500, claim(4), None), true, "it does not read"),
         ];
-        rows.into_iter().for_each(|(is_first, expected, why)| assert_eq!(is_first, expected, "{why}"));
-        assert!(!is_first(&[], &Hello { reading_ms: None, ..hello("a", 1) }, |_| true), "we do not");
+        rows.into_iter().for_each(|(began_first, expected, why)| assert_eq!(began_first, expected, "{why}"));
+        assert!(!reads_first(&[], &Hello { reading_ms: None, ..hello("a", 1) }, |_| true), "we do not");
     }
 
     #[test]

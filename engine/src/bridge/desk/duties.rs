@@ -2,7 +2,7 @@
 //! all. And what is done once a link is back.
 use super::Bridge;
 use super::answers::{Asked, Hint};
-use crate::bridge::members::is_first;
+use crate::bridge::members::reads_first;
 use protocol::clock::Now;
 use protocol::cluster::wire::{Hello, Parcel, ParcelKind};
 use protocol::cluster::{ClusterEvent, Topic};
@@ -49,7 +49,7 @@ impl Bridge {
         if std::mem::take(&mut self.inbox.has_other_members) || is_time || is_other {
             let own = self.hello(now);
             let all = self.inbox.members.with(now, own.clone());
-            let is_first = is_first(&all, &own, |claim| self.reading.has_read(claim));
+            let is_first = reads_first(&all, &own, |claim| self.reading.has_read(claim));
             self.figures.members.store(all.len() as u64, Relaxed);
             let connections = all.iter().map(|hello| hello.connections).fold(0, u64::saturating_add);
             self.figures.connections.store(connections, Relaxed);
