@@ -103,13 +103,21 @@ fn join(nodes: &[RedisServer], bus_ports: &[u16]) {
             client.must(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus_port]);
         }
     }
-    let known = format!("cluster_known_nodes:{}\r", nodes.len());
     for node in nodes {
         until("every node to know every other, and all slots", || {
             let info = text(node.client().command(&["CLUSTER", "INFO"]));
-            ["cluster_state:ok", &known, "cluster_slots_assigned:16384"].iter().all(|line| info.contains(line))
+            let has_all = info.contains("cluster_state:ok") && info.contains("cluster_slots_assigned:16384");
+            has_all && speaks_to_all(node)
         });
     }
+}
+
+/// Whether a node has met all and has a link to each. A publication goes to those alone, and that all slots are known may
+/// have come by the other's link.
+fn speaks_to_all(node: &RedisServer) -> bool {
+    let nodes = text(node.client().command(&["CLUSTER", "NODES"]));
+    let has_met = |line: &str| line.contains(" connected") && !line.contains("handshake");
+    nodes.lines().filter(|line| has_met(line)).count() == MASTERS
 }
 
 fn id_of(node: &RedisServer) -> String {
