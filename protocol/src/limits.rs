@@ -153,6 +153,12 @@ pub const STORE_RETRIES_UNDER_WAY_MAX: usize = 64;
 pub const STORE_REMOVALS_MAX: usize = 1_048_576;
 /// Mail of one mailbox that one request forgets.
 pub const STORE_REMOVAL_POSITIONS_MAX: usize = 1_000;
+/// How long, in milliseconds, mail that was forgotten can still be read by other nodes, from when it was put in: longer than the
+/// word of it is on its way to a node that is well.
+pub const STORE_LINGER_MS: u64 = 3_000;
+/// How much longer ago than a connection began, in milliseconds, mail may have been put in that is asked for on its behalf: the
+/// request may wait for that long on its way to the store.
+pub const STORE_LINGER_SLACK_MS: u64 = 1_000;
 /// Mailboxes of one shard of which something is being forgotten at the same time. More wait their turn.
 pub const STORE_REMOVALS_UNDER_WAY_MAX: usize = 1_024;
 /// Notes about acknowledgements that wait for the store, on one shard. More: not noted, and counted.
@@ -402,6 +408,8 @@ pub const POSTGRES_BATCH_BYTES_MAX: usize = 262_144;
 pub const POSTGRES_CONFLICTS_MAX: u32 = 3;
 /// How long a store knows that a claim was taken.
 pub const POSTGRES_CLAIM_KEPT_SECONDS: u32 = 600;
+/// How much later than its row says mail may have been put in, in milliseconds: a transaction ends after what it does.
+pub const POSTGRES_COMMIT_MS: u64 = 100;
 /// Events of one page of a mailbox, in bytes; the first entry is always handed out.
 pub const POSTGRES_PAGE_BYTES_MAX: usize = 1_048_576;
 /// An event that another program put into a table, in bytes. Longer: it counts as one that nobody can read.
@@ -444,6 +452,8 @@ pub const REDIS_ENTRY_BYTES_MAX: usize = 2 * 1024 * 1024;
 pub const REDIS_APPEND_MAX: usize = 512;
 /// Mail that one command takes out of a mailbox; more is taken out by several.
 pub const REDIS_REMOVE_MAX: usize = 1_000;
+/// Likewise of what lingers: each is read before it goes.
+pub const REDIS_REMOVE_LINGERING_MAX: usize = 256;
 /// How much longer than its mail the books of a mailbox are kept: the time a sweep has to come by. Seconds.
 pub const REDIS_META_KEPT_SECONDS: u64 = 86_400;
 /// How long the server remembers that the same message was claimed for a mailbox. Seconds.

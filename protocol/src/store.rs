@@ -1,6 +1,8 @@
 //! The language between the shards and what outlives a connection. The engine carries it; neither side knows the other.
 use crate::cluster::wire::Claim;
 use crate::ids::{ConnectionId, NotificationId, TenantId};
+#[cfg(doc)]
+use crate::limits;
 use crate::rate_limit::{Identity, LimitKind};
 use crate::stream::StreamSeq;
 use crate::template::Template;
@@ -46,8 +48,38 @@ pub struct Mail {
 pub struct Entry {
     /// Where it stands.
     pub position: Position,
-    /// What it is; `attempts` counts the delivery that this reading begins.
+    /// What it is; `attempts` counts the delivery that this reading begins, unless the entry is gone.
     pub mail: Mail,
+    /// How long ago it was put in, when it was read.
+    pub age: Age,
+    /// It was taken out of the mailbox, and lingers (see [`StoreRequest::RemoveMail`]).
+    pub is_gone: bool,
+}
+
+impl Entry {
+    /// An entry that stands in its mailbox and is older than anything that is asked for by its age.
+    pub fn standing(position: Position, mail: Mail) -> Entry {
+        Entry { position, mail, age: Age::UNKNOWN, is_gone: false }
+    }
+}
+
+/// How long ago something was put in, by the store's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Age {
+    /// Milliseconds since it can be there for others at the latest.
+    pub least_ms: u64,
+    /// Milliseconds since it can be there for others at the earliest.
+    pub most_ms: u64,
+}
+
+impl Age {
+    /// Longer ago than anybody asks for.
+    pub const UNKNOWN: Age = Age { least_ms: u64::MAX, most_ms: u64::MAX };
+
+    /// By a clock of whole milliseconds; it may have been there for others so much later than the clock says.
+    pub fn of(ms: u64, commit_ms: u64) -> Age {
+        Age { least_ms: ms.saturating_sub(commit_ms.saturating_add(1)), most_ms: ms.saturating_add(1) }
+    }
 }
 
 /// What a shard asks of the store.
@@ -92,6 +124,16 @@ pub enum StoreRequest {
         after: Option<Position>,
         /// How many at most.
         entries_max: usize,
+        /// What is gone but lingers, and was put in during the last so many milliseconds, is read, too, in its place. Not asked of
+        /// a store that no other node writes to.
+        lingering_ms: u64,
+    },
+    /// A delivery of these begins that nobody read from here. What is not there is passed over.
+    BeginMail {
+        /// Whose mailbox.
+        mailbox: Arc<MailboxKey>,
+        /// What is delivered.
+        positions: Vec<Position>,
     },
     /// Forget these; forgetting what is not there is done, too.
     RemoveMail {
@@ -99,6 +141,9 @@ pub enum StoreRequest {
         mailbox: Arc<MailboxKey>,
         /// What to forget.
         positions: Vec<Position>,
+        /// What was put in during the last [`limits::STORE_LINGER_MS`] can be read until that time is over, by who asks for it: a
+        /// node that has not heard of it yet finds it there. At most as many as a mailbox holds; the oldest go.
+        lingers: bool,
     },
     /// Note that a notification goes to a connection of a user, who is to acknowledge it. Asked only of a store that
     /// keeps such notes (`ACK_BACKEND`).
@@ -140,7 +185,7 @@ pub enum StoreReply {
     Appended {
         /// One for each, in order; none when the claim was taken before.
         positions: Vec<Position>,
-        /// The entry that stood last before these; `None` when the mailbox was empty.
+        /// The entry that was put in last before these, if it stands there or lingers.
         before: Option<Position>,
         /// The mailbox was full.
         dropped: u64,

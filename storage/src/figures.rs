@@ -13,6 +13,8 @@ pub enum StoreOperation {
     Append,
     /// A page of a mailbox is read.
     Read,
+    /// A delivery is noted of what was not read.
+    Begin,
     /// Mail is taken out.
     Remove,
     /// An acknowledgement becomes due.
@@ -29,9 +31,10 @@ pub enum StoreOperation {
 
 impl StoreOperation {
     /// All, in the order of their discriminants.
-    pub const ALL: [StoreOperation; 8] = [
+    pub const ALL: [StoreOperation; 9] = [
         Self::Append,
         Self::Read,
+        Self::Begin,
         Self::Remove,
         Self::Track,
         Self::Acknowledge,
@@ -45,6 +48,7 @@ impl StoreOperation {
         match self {
             Self::Append => "append",
             Self::Read => "read",
+            Self::Begin => "begin",
             Self::Remove => "remove",
             Self::Track => "track",
             Self::Acknowledge => "acknowledge",

@@ -58,12 +58,17 @@ impl Store {
                 let Appended { positions, before, dropped } = mailboxes.append(mailbox, mail, claim);
                 StoreReply::Appended { positions, before, dropped }
             }
-            StoreRequest::ReadMail { mailbox, after, entries_max } => {
+            // No other node reads or writes here, so nothing lingers.
+            StoreRequest::ReadMail { mailbox, after, entries_max, .. } => {
                 let (entries, next) = mailboxes.read(&mailbox, after, entries_max, now.unix_ns);
                 StoreReply::Mail { entries, next }
             }
-            StoreRequest::RemoveMail { mailbox, positions } => {
+            StoreRequest::RemoveMail { mailbox, positions, .. } => {
                 mailboxes.remove(&mailbox, &positions);
+                StoreReply::Done
+            }
+            StoreRequest::BeginMail { mailbox, positions } => {
+                mailboxes.begin(&mailbox, &positions);
                 StoreReply::Done
             }
             // Nobody asks it of memory: the user's home knows what is awaited, and the home of a bucket counts.

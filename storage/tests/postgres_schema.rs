@@ -39,6 +39,8 @@ const EXPECTED: &str = "\
 CREATE INDEX idx_acks_expires ON public.notification_acks USING btree (expires_at)
 CREATE INDEX idx_acks_user ON public.notification_acks USING btree (user_id)
 CREATE INDEX idx_claims_taken ON public.notification_claims USING btree (taken_at)
+CREATE INDEX idx_lately_kept ON public.notification_queue_lately USING btree (kept_at)
+CREATE INDEX idx_lately_mailbox ON public.notification_queue_lately USING btree (tenant_id, user_id, id)
 CREATE INDEX idx_queue_expires ON public.notification_queue USING btree (expires_at)
 CREATE INDEX idx_queue_mailbox ON public.notification_queue USING btree (tenant_id, user_id, id)
 CREATE INDEX idx_queue_user_tenant ON public.notification_queue USING btree (user_id, tenant_id)
@@ -71,10 +73,21 @@ notification_queue.epoch bigint NO 0
 notification_queue.event text YES 
 notification_queue.expires_at timestamp with time zone NO 
 notification_queue.id bigint NO nextval('notification_queue_id_seq'::regclass)
+notification_queue.kept_at timestamp with time zone YES clock_timestamp()
 notification_queue.message jsonb NO 
 notification_queue.seq bigint NO 0
 notification_queue.tenant_id character varying255 YES 'default'::character varying
 notification_queue.user_id character varying255 NO 
+notification_queue_lately.attempt integer NO 
+notification_queue_lately.created_at timestamp with time zone YES 
+notification_queue_lately.epoch bigint NO 
+notification_queue_lately.event text NO 
+notification_queue_lately.expires_at timestamp with time zone NO 
+notification_queue_lately.id bigint NO 
+notification_queue_lately.kept_at timestamp with time zone NO 
+notification_queue_lately.seq bigint NO 
+notification_queue_lately.tenant_id character varying255 NO 
+notification_queue_lately.user_id character varying255 NO 
 notification_queue_stats.delivered bigint NO 0
 notification_queue_stats.dropped bigint NO 0
 notification_queue_stats.enqueued bigint NO 0
@@ -111,7 +124,7 @@ fn the_tables_are_those_of_the_guide_and_made_once() {
     let server = PostgresServer::start();
     let mut driver = LinkDriver::to(&server.url());
     let changes = create(&mut driver).unwrap();
-    assert_eq!(changes.len(), 15, "{changes:?}");
+    assert_eq!(changes.len(), 17, "{changes:?}");
     assert_eq!(server.psql(SHAPE), EXPECTED.trim_end());
     assert_eq!(create(&mut driver).unwrap(), [""; 0]);
     assert_eq!(create(&mut LinkDriver::to(&server.url())).unwrap(), [""; 0], "the next start");
@@ -137,7 +150,7 @@ fn tables_made_from_the_guide_are_migrated_and_keep_their_rows() {
     let widened =
         "widened the primary key of notification_acks from notification_id to notification_id, tenant_id, user_id";
     assert_eq!(changes.iter().filter(|change| *change == widened).count(), 1, "{changes:?}");
-    assert_eq!(changes.len(), 10, "{changes:?}");
+    assert_eq!(changes.len(), 12, "{changes:?}");
     assert_eq!(server.psql(SHAPE), EXPECTED.trim_end());
     assert_eq!(
         server.psql("SELECT notification_id, tenant_id, user_id FROM notification_acks"),
@@ -179,7 +192,7 @@ fn nodes_that_start_together_wait_for_one_another() {
         .collect();
     let mut changes: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
     changes.sort_unstable();
-    assert_eq!(changes, [0, 0, 0, 0, 0, 0, 0, 15], "one of them makes them");
+    assert_eq!(changes, [0, 0, 0, 0, 0, 0, 0, 17], "one of them makes them");
     assert_eq!(server.psql(SHAPE), EXPECTED.trim_end());
 }
 

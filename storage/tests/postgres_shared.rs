@@ -56,14 +56,14 @@ fn an_append_tells_what_stood_before_it() {
     assert_eq!((before, dropped), (Some(first[1]), 1));
     let (_, before, _) = appended(ask(append("bob", 0..1, None)));
     assert_eq!(before, None, "another mailbox");
-    let remove = StoreRequest::RemoveMail { mailbox: mailbox("ana"), positions: vec![second[1]] };
+    let remove = StoreRequest::RemoveMail { mailbox: mailbox("ana"), positions: vec![second[1]], lingers: false };
     assert!(matches!(ask(remove), StoreReply::Done));
     let (third, before, _) = appended(ask(append("ana", 4..5, None)));
     assert_eq!(before, Some(second[0]), "what was taken out does not stand there");
     let (positions, before, dropped) = appended(ask(append("ana", 5..10, None)));
     assert_eq!((positions.len(), before, dropped), (5, Some(third[0]), 5));
     assert_eq!(positions[..2], [Position::default(); 2]);
-    let remove = StoreRequest::RemoveMail { mailbox: mailbox("ana"), positions };
+    let remove = StoreRequest::RemoveMail { mailbox: mailbox("ana"), positions, lingers: false };
     assert!(matches!(ask(remove), StoreReply::Done));
     assert_eq!(appended(ask(append("ana", 10..11, None))).1, None, "it was empty");
 }
@@ -162,8 +162,12 @@ fn nodes_that_append_to_the_same_mailboxes_make_one_order_without_a_hole() {
     loop {
         let mut found = 0;
         for user in 0..USERS {
-            let request =
-                StoreRequest::ReadMail { mailbox: mailbox(&format!("u{user}")), after: after[&user], entries_max: 7 };
+            let request = StoreRequest::ReadMail {
+                mailbox: mailbox(&format!("u{user}")),
+                after: after[&user],
+                entries_max: 7,
+                lingering_ms: 0,
+            };
             let ticket = reader.submit(request);
             let mut answer = None;
             while answer.is_none() {

@@ -49,7 +49,7 @@ fn append(driver: &mut StoreDriver, user: &str, mail: Vec<Mail>) -> (Vec<Positio
 }
 
 fn read(driver: &mut StoreDriver, user: &str, after: Option<Position>, max: usize) -> (Vec<Entry>, Option<Position>) {
-    match driver.ask(StoreRequest::ReadMail { mailbox: mailbox(user), after, entries_max: max }) {
+    match driver.ask(StoreRequest::ReadMail { mailbox: mailbox(user), after, entries_max: max, lingering_ms: 0 }) {
         StoreReply::Mail { entries, next } => (entries, next),
         other => panic!("{other:?}"),
     }
@@ -75,16 +75,18 @@ fn mail_comes_back_as_it_went_in_page_by_page_and_counts_its_deliveries() {
     let (rest, end) = read(&mut driver, "ana", next, 9);
     assert_eq!(end, None);
     for ((entry, mail), position) in first.iter().chain(&rest).zip(&all).zip(&positions) {
-        assert_eq!(*entry, Entry { position: *position, mail: Mail { attempts: 1, ..mail.clone() } });
+        assert_eq!((entry.position, entry.is_gone), (*position, false));
+        assert_eq!(entry.mail, Mail { attempts: 1, ..mail.clone() });
     }
     assert_eq!(read(&mut driver, "ana", None, 1).0[0].mail.attempts, 2);
-    let remove = StoreRequest::RemoveMail { mailbox: mailbox("ana"), positions: positions[..3].to_vec() };
+    let remove =
+        StoreRequest::RemoveMail { mailbox: mailbox("ana"), positions: positions[..3].to_vec(), lingers: false };
     assert!(matches!(driver.ask(remove.clone()), StoreReply::Done));
     assert!(matches!(driver.ask(remove), StoreReply::Done), "forgetting what is not there is done");
     assert_eq!(numbers(&read(&mut driver, "ana", None, 9).0), [4, 5]);
     assert_eq!(server.psql(STATS), "6|0|0|3|0");
     let stranger = MailboxKey { tenant: TenantId::parse("acme").unwrap(), user: "ana".into() };
-    let request = StoreRequest::ReadMail { mailbox: Arc::new(stranger), after: None, entries_max: 9 };
+    let request = StoreRequest::ReadMail { mailbox: Arc::new(stranger), after: None, entries_max: 9, lingering_ms: 0 };
     assert!(matches!(driver.ask(request), StoreReply::Mail { entries, .. } if entries.is_empty()));
 }
 
@@ -249,7 +251,11 @@ fn chores_sweep_and_tell_figures_that_survive_a_restart() {
     let many: Vec<_> = (1..=4).map(mail).collect();
     let (positions, _) = append(&mut driver, "ana", many);
     append(&mut driver, "bob", vec![mail(5)]);
-    driver.ask(StoreRequest::RemoveMail { mailbox: mailbox("ana"), positions: positions[..1].to_vec() });
+    driver.ask(StoreRequest::RemoveMail {
+        mailbox: mailbox("ana"),
+        positions: positions[..1].to_vec(),
+        lingers: false,
+    });
     let connection = ConnectionId(uuid_v7(1, [1; 10]));
     driver.ask(StoreRequest::TrackAck { mailbox: mailbox("ana"), id: id(1), connection });
     server.psql(

@@ -31,7 +31,7 @@ fn append(n: u64) -> StoreRequest {
 }
 
 fn read() -> StoreRequest {
-    StoreRequest::ReadMail { mailbox: mailbox(), after: None, entries_max: 99 }
+    StoreRequest::ReadMail { mailbox: mailbox(), after: None, entries_max: 99, lingering_ms: 0 }
 }
 
 fn numbers(reply: &StoreReply) -> Vec<u64> {
@@ -175,7 +175,7 @@ fn a_server_that_takes_no_changes_is_still_read() {
         assert_eq!(numbers(&driver.ask(read())), [1]);
     }
     assert!(matches!(driver.ask(append(2)), StoreReply::Failed));
-    let remove = StoreRequest::RemoveMail { mailbox: mailbox(), positions: vec![Position(1, 0)] };
+    let remove = StoreRequest::RemoveMail { mailbox: mailbox(), positions: vec![Position(1, 0)], lingers: false };
     assert!(matches!(driver.ask(remove), StoreReply::Failed));
     assert!(driver.figures.link() == LinkState::Healthy && !driver.figures.is_well());
     // A start of its own finds the tables as well.

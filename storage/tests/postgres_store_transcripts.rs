@@ -47,7 +47,12 @@ fn requests() -> Vec<Vec<StoreRequest>> {
         mail: numbers.map(mail).collect(),
         claim,
     };
-    let read = |user: &str, after, entries_max| StoreRequest::ReadMail { mailbox: mailbox(user), after, entries_max };
+    let read = |user: &str, after, entries_max| StoreRequest::ReadMail {
+        mailbox: mailbox(user),
+        after,
+        entries_max,
+        lingering_ms: 0,
+    };
     let claim = Some(Claim::new(0xa_0123_4567_89ab_cdef, 2));
     let (id, connection) = (NotificationId(uuid_v7(1, [7; 10])), ConnectionId(uuid_v7(1, [1; 10])));
     let acknowledge = || StoreRequest::Acknowledge { mailbox: mailbox("ana"), id, is_kept: false };
@@ -60,7 +65,13 @@ fn requests() -> Vec<Vec<StoreRequest>> {
         vec![append("ana", 3..4, None), append("bob", 4..5, claim), append("eve", 5..6, None), read("ana", None, 2)],
         vec![append("bob", 4..5, claim)],
         vec![read("ana", Some(Position(2, 0)), 9)],
-        vec![StoreRequest::RemoveMail { mailbox: mailbox("ana"), positions: vec![Position(1, 0), Position(3, 0)] }],
+        vec![StoreRequest::RemoveMail {
+            mailbox: mailbox("ana"),
+            positions: vec![Position(1, 0), Position(3, 0)],
+            lingers: false,
+        }],
+        vec![StoreRequest::RemoveMail { mailbox: mailbox("bob"), positions: vec![Position(4, 0)], lingers: true }],
+        vec![StoreRequest::ReadMail { mailbox: mailbox("bob"), after: None, entries_max: 2, lingering_ms: 3_000 }],
         vec![StoreRequest::TrackAck { mailbox: mailbox("ana"), id, connection }],
         vec![acknowledge(), acknowledge()],
         vec![StoreRequest::PutTemplate { tenant: tenant.clone(), template }],
@@ -74,7 +85,8 @@ fn in_words(reply: &StoreReply) -> String {
         StoreReply::Mail { entries, next } => {
             let entries = entries.iter().map(|entry| {
                 let Mail { event, attempts, stream, .. } = &entry.mail;
-                format!("\n  {:?} {attempts} {stream:?} {}", entry.position, event.escape_ascii())
+                let gone = if entry.is_gone { " gone" } else { "" };
+                format!("\n  {:?} {attempts} {stream:?}{gone} {}", entry.position, event.escape_ascii())
             });
             format!("mail, then {next:?}:{}", entries.collect::<String>())
         }

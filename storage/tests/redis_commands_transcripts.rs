@@ -147,8 +147,8 @@ const SCENARIOS: [Scenario; 8] = [
             };
             mailboxes.enqueue(&tenant, "u1", &[mail(1)], None, NOW, &mut *submit).unwrap();
             mailboxes.enqueue(&tenant, "u1", &[mail(2), mail(3)], None, NOW, &mut *submit).unwrap();
-            mailboxes.read(&tenant, "u1", None, 10, &mut *submit);
-            mailboxes.read(&tenant, "u1", None, 1, &mut *submit);
+            mailboxes.read(&tenant, "u1", None, 10, 0, &mut *submit);
+            mailboxes.read(&tenant, "u1", None, 1, 0, &mut *submit);
             mailboxes.remove(&tenant, "u1", &[Position(1, 1)], Removal::Delivered, &mut *submit);
             mailboxes.due(Now { unix_ns: NOW.unix_ns + 60_000_000_000, ..NOW }, 10, &mut *submit);
             mailboxes.sweep(b"acme:u1", Now { unix_ns: NOW.unix_ns + 60_000_000_000, ..NOW }, &mut *submit);

@@ -97,7 +97,7 @@ fn put(store: &mut Store, numbers: std::ops::RangeInclusive<u64>) -> Vec<Positio
 }
 
 fn read(after: Option<Position>, entries_max: usize) -> StoreRequest {
-    StoreRequest::ReadMail { mailbox: mailbox(), after, entries_max }
+    StoreRequest::ReadMail { mailbox: mailbox(), after, entries_max, lingering_ms: 0 }
 }
 
 fn page(reply: StoreReply) -> (Vec<Entry>, Option<Position>) {
@@ -115,7 +115,7 @@ fn seen(store: &mut Store) -> Vec<(u64, u32)> {
 }
 
 fn remove(positions: &[Position]) -> StoreRequest {
-    StoreRequest::RemoveMail { mailbox: mailbox(), positions: positions.to_vec() }
+    StoreRequest::RemoveMail { mailbox: mailbox(), positions: positions.to_vec(), lingers: false }
 }
 
 fn track(number: u64) -> StoreRequest {

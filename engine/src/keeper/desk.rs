@@ -73,6 +73,7 @@ impl StorePort for Door {
             | StoreRequest::LoadTemplates
             | StoreRequest::AppendMail { .. }
             | StoreRequest::ReadMail { .. }
+            | StoreRequest::BeginMail { .. }
             | StoreRequest::RemoveMail { .. } => desk.mail,
         };
         match place {

@@ -6,9 +6,10 @@ use protocol::clock::Now;
 use protocol::http::route::ROUTE_LABELS;
 use protocol::ids::TenantId;
 use protocol::json;
+use protocol::limits;
 use protocol::notification::{Content, Priority, Source, Target};
 use protocol::rate_limit::Rate;
-use protocol::store::{AckVerdict, Entry, MailboxKey, Position, StoreReply, StoreRequest, StoreTicket};
+use protocol::store::{AckVerdict, Age, Entry, MailboxKey, Position, StoreReply, StoreRequest, StoreTicket};
 use shards::config::{AckRules, QueueRules, RateLimitRules};
 use shards::effect::Effect;
 use shards::guest::Submission;
@@ -390,26 +391,41 @@ impl Node {
                 for mail in mail {
                     *last += 1;
                     positions.push(Position(*last, 0));
-                    entries.push(Entry { position: Position(*last, 0), mail });
+                    entries.push(Entry::standing(Position(*last, 0), mail));
                 }
                 StoreReply::Appended { positions, before, dropped: 0 }
             }
-            StoreRequest::ReadMail { mailbox, after, entries_max } => {
+            StoreRequest::ReadMail { mailbox, after, entries_max, lingering_ms } => {
                 let (_, entries) = self.mailbox(&mailbox);
-                let mut behind = entries.iter_mut().filter(|entry| after.is_none_or(|after| entry.position > after));
+                let is_asked_for = |entry: &&mut Entry| {
+                    after.is_none_or(|after| entry.position > after) && (!entry.is_gone || lingering_ms > 0)
+                };
+                let mut behind = entries.iter_mut().filter(is_asked_for);
                 let page: Vec<Entry> = behind
                     .by_ref()
                     .take(entries_max)
                     .map(|entry| {
-                        entry.mail.attempts += 1;
-                        entry.clone()
+                        entry.mail.attempts += u32::from(!entry.is_gone);
+                        // As long ago as anything that lingers can be.
+                        let age = Age::of(entry.position.0 * 97 % limits::STORE_LINGER_MS, 0);
+                        Entry { age, ..entry.clone() }
                     })
                     .collect();
                 let next = behind.next().and(page.last()).map(|entry| entry.position);
                 StoreReply::Mail { entries: page, next }
             }
-            StoreRequest::RemoveMail { mailbox, positions } => {
-                self.mailbox(&mailbox).1.retain(|entry| !positions.contains(&entry.position));
+            StoreRequest::BeginMail { mailbox, positions } => {
+                let entries = self.mailbox(&mailbox).1.iter_mut();
+                entries
+                    .filter(|entry| positions.contains(&entry.position))
+                    .for_each(|entry| entry.mail.attempts = entry.mail.attempts.saturating_add(1));
+                StoreReply::Done
+            }
+            StoreRequest::RemoveMail { mailbox, positions, lingers } => {
+                let entries = &mut self.mailbox(&mailbox).1;
+                let is_meant = |entry: &Entry| positions.contains(&entry.position);
+                entries.iter_mut().filter(|entry| is_meant(entry)).for_each(|entry| entry.is_gone = true);
+                entries.retain(|entry| lingers || !entry.is_gone);
                 StoreReply::Done
             }
             StoreRequest::Acknowledge { .. } => StoreReply::Acknowledged(AckVerdict::Done),

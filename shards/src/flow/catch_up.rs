@@ -84,8 +84,12 @@ impl Shard {
         let user = live.user;
         let Some(mail) = self.users.get(user).and_then(|user| user.mail.as_ref()) else { return };
         let asked = Asked { heard_of: mail.heard_of, is_stale: false };
-        let request =
-            StoreRequest::ReadMail { mailbox: Arc::clone(&mail.key), after, entries_max: limits::CATCH_UP_ENTRIES };
+        let request = StoreRequest::ReadMail {
+            mailbox: Arc::clone(&mail.key),
+            after,
+            entries_max: limits::CATCH_UP_ENTRIES,
+            lingering_ms: 0,
+        };
         self.mailroom.read_pace.begin();
         let ticket = self.mailroom.next_number();
         self.mailroom.waits.insert(ticket, Wait::Read { connection: key, asked });

@@ -352,7 +352,8 @@ fn what_changes_while_a_shard_still_loads_is_newer() {
         while world.stores.iter().enumerate().any(|(at, store)| at != late && !store.is_idle()) {
             world.run(1);
         }
-        world.stores[late].reads_ahead();
+        let unix_ns = world.now().unix_ns;
+        world.stores[late].reads_ahead(unix_ns);
         let backend = world.dial_to(owner);
         world.clients[backend].send("DELETE /api/v1/templates/t HTTP/1.1\r\nhost: world\r\n\r\n");
         world.clients[backend]

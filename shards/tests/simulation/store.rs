@@ -1,8 +1,9 @@
 //! A store that answers late, in order, and sometimes not at all; that restarts, and that may have forgotten everything.
 use protocol::cluster::wire::Claim;
 use protocol::ids::{NotificationId, TenantId};
+use protocol::limits;
 use protocol::rate_limit::{Identity, LimitKind};
-use protocol::store::{AckVerdict, Entry, MailboxKey, Position, StoreReply, StoreRequest, StoreTicket};
+use protocol::store::{AckVerdict, Age, Entry, MailboxKey, Position, StoreReply, StoreRequest, StoreTicket};
 use protocol::template::Template;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
@@ -44,6 +45,11 @@ pub(crate) struct SimStore {
 #[derive(Default)]
 pub(crate) struct Kept {
     pub(crate) mailboxes: HashMap<MailboxKey, BTreeMap<Position, Entry>>,
+    /// What was taken out and lingers.
+    gone: HashMap<MailboxKey, BTreeMap<Position, Entry>>,
+    /// When each was put in, by the server's clock.
+    kept_at_ns: HashMap<Position, u64>,
+    now_ns: u64,
     /// Whose acknowledgement is awaited.
     awaited: BTreeSet<(String, NotificationId)>,
     /// Taken, each for its mailbox.
@@ -56,12 +62,12 @@ pub(crate) struct Kept {
 impl Kept {
     /// The server is another, and empty. Its clock goes on.
     pub(crate) fn lose_all(&mut self) {
-        (self.mailboxes, self.awaited, self.claims) = Default::default();
+        (self.mailboxes, self.gone, self.awaited, self.claims) = Default::default();
     }
 
     /// What was kept last is gone from this server, as it is from a replica that had not got it. Its clock goes on.
     pub(crate) fn lose_last(&mut self, count: usize) {
-        for mailbox in self.mailboxes.values_mut() {
+        for mailbox in self.mailboxes.values_mut().chain(self.gone.values_mut()) {
             (0..count).for_each(|_| drop(mailbox.pop_last()));
         }
     }
@@ -110,14 +116,15 @@ impl SimStore {
             self.ready.push_back((ticket, StoreReply::Unknown));
         }
         if forgets {
-            self.kept.borrow_mut().mailboxes.clear();
+            let mut kept = self.kept.borrow_mut();
+            (kept.mailboxes, kept.gone) = Default::default();
         }
     }
 
     /// Does what was asked; the answers are late.
-    pub(crate) fn reads_ahead(&mut self) {
+    pub(crate) fn reads_ahead(&mut self, unix_ns: u64) {
         for (ticket, request) in std::mem::take(&mut self.pending) {
-            let reply = self.handle(request, 0);
+            let reply = self.handle(request, unix_ns);
             self.ready.push_back((ticket, reply));
         }
     }
@@ -161,7 +168,10 @@ impl SimStore {
 
     fn handle(&mut self, request: StoreRequest, unix_ns: u64) -> StoreReply {
         let mut kept = self.kept.borrow_mut();
-        let Kept { mailboxes, awaited, claims, last, kept_ever } = &mut *kept;
+        let Kept { mailboxes, gone, kept_at_ns, now_ns, awaited, claims, last, kept_ever } = &mut *kept;
+        // One server, whose clock does not go back though nodes' clocks differ.
+        *now_ns = unix_ns.max(*now_ns);
+        let age_ms = |position: &Position| (*now_ns - kept_at_ns.get(position).copied().unwrap_or(0)) / 1_000_000;
         match request {
             StoreRequest::CountRequest { kind, identity } => {
                 let window = unix_ns / 1_000_000 / kind.period_ms();
@@ -185,7 +195,8 @@ impl SimStore {
             }
             StoreRequest::AppendMail { mailbox, mail, claim } => {
                 let entries = mailboxes.entry((*mailbox).clone()).or_default();
-                let before = entries.keys().next_back().copied();
+                let lingering = gone.get(&mailbox).and_then(|gone| gone.keys().next_back().copied());
+                let before = entries.keys().next_back().copied().max(lingering);
                 if claim.is_some_and(|claim| !claims.insert((MailboxKey::clone(&mailbox), claim))) {
                     return StoreReply::Appended { positions: Vec::new(), before, dropped: 0 };
                 }
@@ -194,8 +205,9 @@ impl SimStore {
                     *last += 1;
                     let position = Position(*last, 0);
                     positions.push(position);
+                    kept_at_ns.insert(position, *now_ns);
                     kept_ever.push(((*mailbox).clone(), mail.clone()));
-                    entries.insert(position, Entry { position, mail });
+                    entries.insert(position, Entry::standing(position, mail));
                 }
                 let mut dropped = 0;
                 while self.entries_max > 0 && entries.len() > self.entries_max {
@@ -204,27 +216,40 @@ impl SimStore {
                 }
                 StoreReply::Appended { positions, before, dropped }
             }
-            StoreRequest::ReadMail { mailbox, after, entries_max } => {
-                let Some(kept) = mailboxes.get_mut(&mailbox) else {
-                    return StoreReply::Mail { entries: Vec::new(), next: None };
+            StoreRequest::ReadMail { mailbox, after, entries_max, lingering_ms } => {
+                let standing = mailboxes.entry((*mailbox).clone()).or_default();
+                standing.retain(|_, entry| entry.mail.expires_at_unix_ns > unix_ns);
+                let lingering = gone.entry((*mailbox).clone()).or_default();
+                let from = after.map_or(Position::default(), |at| Position(at.0, at.1 + 1));
+                let mut page: Vec<&mut Entry> = standing.range_mut(from..).map(|(_, entry)| entry).collect();
+                let is_asked_for = |position: &Position| lingering_ms > 0 && age_ms(position) <= lingering_ms;
+                page.extend(lingering.range_mut(from..).filter(|(at, _)| is_asked_for(at)).map(|(_, entry)| entry));
+                page.sort_by_key(|entry| entry.position);
+                let next = (page.len() > entries_max).then(|| page[entries_max - 1].position);
+                let hand_out = |entry: &mut Entry| {
+                    entry.mail.attempts += u32::from(!entry.is_gone);
+                    Entry { age: Age::of(age_ms(&entry.position), 0), ..entry.clone() }
                 };
-                kept.retain(|_, entry| entry.mail.expires_at_unix_ns > unix_ns);
-                let behind = kept.range_mut(after.map_or(Position::default(), |at| Position(at.0, at.1 + 1))..);
-                let mut entries = Vec::new();
-                let mut next = None;
-                for (_, entry) in behind {
-                    if entries.len() == entries_max {
-                        next = entries.last().map(|entry: &Entry| entry.position);
-                        break;
-                    }
-                    entry.mail.attempts += 1;
-                    entries.push(entry.clone());
-                }
-                StoreReply::Mail { entries, next }
+                StoreReply::Mail { entries: page.into_iter().take(entries_max).map(hand_out).collect(), next }
             }
-            StoreRequest::RemoveMail { mailbox, positions } => {
-                if let Some(kept) = mailboxes.get_mut(&mailbox) {
-                    kept.retain(|position, _| !positions.contains(position));
+            StoreRequest::BeginMail { mailbox, positions } => {
+                let standing = mailboxes.entry((*mailbox).clone()).or_default();
+                for (_, entry) in standing.iter_mut().filter(|(position, _)| positions.contains(position)) {
+                    entry.mail.attempts += 1;
+                }
+                StoreReply::Done
+            }
+            StoreRequest::RemoveMail { mailbox, positions, lingers } => {
+                let standing = mailboxes.entry((*mailbox).clone()).or_default();
+                let lingering = gone.entry((*mailbox).clone()).or_default();
+                lingering.retain(|position, _| age_ms(position) <= limits::STORE_LINGER_MS);
+                for position in positions {
+                    if let Some(entry) = standing.remove(&position)
+                        && lingers
+                        && age_ms(&position) <= limits::STORE_LINGER_MS
+                    {
+                        lingering.insert(position, Entry { is_gone: true, ..entry });
+                    }
                 }
                 StoreReply::Done
             }

@@ -106,7 +106,7 @@ impl MemoryMailboxes {
             let position = Position(self.last_position, 0);
             positions.push(position);
             self.counts.bytes += bytes_of(&mail);
-            entries.push_back(Entry { position, mail });
+            entries.push_back(Entry::standing(position, mail));
         }
         let dropped = entries.len().saturating_sub(self.limits.entries_max.max(1));
         self.counts.bytes -= entries.drain(..dropped).map(|entry| bytes_of(&entry.mail)).sum::<u64>();
@@ -135,6 +135,14 @@ impl MemoryMailboxes {
         let entries: Vec<Entry> = kept.range(start..end).cloned().collect();
         let next = entries.last().map(|entry| entry.position).filter(|_| end < kept.len());
         (entries, next)
+    }
+
+    /// A delivery of these begins.
+    pub fn begin(&mut self, mailbox: &MailboxKey, positions: &[Position]) {
+        let entries = self.mailboxes.get_mut(mailbox).into_iter().flatten();
+        for entry in entries.filter(|entry| positions.contains(&entry.position)) {
+            entry.mail.attempts = entry.mail.attempts.saturating_add(1);
+        }
     }
 
     /// Forgets entries.

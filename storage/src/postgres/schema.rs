@@ -16,6 +16,7 @@ pub const SCRIPT: &str = concat!(
     include_str!("../../migrations/0003_streams.sql"),
     include_str!("../../migrations/0004_store.sql"),
     include_str!("../../migrations/0005_claims.sql"),
+    include_str!("../../migrations/0006_lingering.sql"),
     include_str!("../../migrations/9999_end.sql"),
 );
 

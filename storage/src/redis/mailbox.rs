@@ -14,6 +14,12 @@
 //! **Deliveries.** Reading an entry begins one, and is noted beside the entry, so that a reader that comes after a restart
 //! knows of it. A server that takes no writes gives mail all the same; only this is not noted then.
 //!
+//! **Lingering.** Nodes that share a mailbox hear of what another put in a moment later than it is there, and by then it may
+//! have been delivered and removed. So what is removed as [`Removal::Lingering`] can be read for as long as
+//! [`limits::STORE_LINGER_MS`] after it was put in, in its place among what stands, by a reader that asks for it; an enqueue tells
+//! of it as of what stands, and gives no id before it. It is not in the mailbox: no figure counts it, no delivery of it is
+//! noted, and nobody takes it out but time and the bound of the mailbox.
+//!
 //! **Figures.** The scripts keep the depth of all mailboxes and their number; nothing is scanned. A mailbox that Redis
 //! let expire, evicted, or that somebody deleted by hand keeps its place in the figures until one of the scripts looks
 //! at it again: with the next enqueue, or when it is due for a sweep, which is no later than its stream's TTL. What it
@@ -38,11 +44,22 @@ use protocol::ids::TenantId;
 use protocol::limits;
 use protocol::store::{Mail, Position};
 
-static ENQUEUE: Script = Script::new("mailbox_enqueue", include_str!("scripts/mailbox_enqueue.lua"));
-static READ: Script = Script::new("mailbox_read", include_str!("scripts/mailbox_read.lua"));
+static ENQUEUE: Script = Script::new(
+    "mailbox_enqueue",
+    concat!(include_str!("scripts/mailbox_lately.lua"), include_str!("scripts/mailbox_enqueue.lua")),
+);
+static READ: Script = Script::new(
+    "mailbox_read",
+    concat!(include_str!("scripts/mailbox_lately.lua"), include_str!("scripts/mailbox_read.lua")),
+);
+static BEGIN: Script = Script::new("mailbox_begin", include_str!("scripts/mailbox_begin.lua"));
 static REMOVE: Script = Script::new(
     "mailbox_remove",
-    concat!(include_str!("scripts/mailbox_settle.lua"), include_str!("scripts/mailbox_remove.lua")),
+    concat!(
+        include_str!("scripts/mailbox_lately.lua"),
+        include_str!("scripts/mailbox_settle.lua"),
+        include_str!("scripts/mailbox_remove.lua")
+    ),
 );
 static SWEEP: Script = Script::new(
     "mailbox_sweep",
@@ -51,13 +68,15 @@ static SWEEP: Script = Script::new(
 static STATS: Script = Script::new("mailbox_stats", include_str!("scripts/mailbox_stats.lua"));
 
 /// All scripts of mailboxes, for a link to load at its start.
-pub static SCRIPTS: [&Script; 5] = [&ENQUEUE, &READ, &REMOVE, &SWEEP, &STATS];
+pub static SCRIPTS: [&Script; 6] = [&ENQUEUE, &READ, &BEGIN, &REMOVE, &SWEEP, &STATS];
 
 /// Why entries leave a mailbox: under which figure they are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Removal {
     /// They were delivered, or acknowledged.
     Delivered,
+    /// Likewise, and they can be read for a while yet.
+    Lingering,
     /// Their time is over.
     Expired,
     /// Nobody can read them.
@@ -65,9 +84,17 @@ pub enum Removal {
 }
 
 impl Removal {
+    /// How many positions one removal takes.
+    pub fn positions_max(self) -> usize {
+        match self {
+            Removal::Lingering => limits::REDIS_REMOVE_LINGERING_MAX,
+            Removal::Delivered | Removal::Expired | Removal::Undecodable => limits::REDIS_REMOVE_MAX,
+        }
+    }
+
     fn figure(self) -> &'static str {
         match self {
-            Removal::Delivered => "delivered",
+            Removal::Delivered | Removal::Lingering => "delivered",
             Removal::Expired => "expired",
             Removal::Undecodable => "undecodable",
         }
@@ -134,7 +161,8 @@ impl Mailboxes {
         let most_ms = limits::REDIS_CLAIM_KEPT_SECONDS * 1_000;
         let claimed = claim.map_or(String::new(), |claim| format!("{}:{}", claim.nth, claim.age_ms(now, most_ms)));
         let claim_kept = limits::REDIS_CLAIM_KEPT_SECONDS.to_string();
-        let mut arguments = Vec::with_capacity(8 + ends.len());
+        let lingers_ms = limits::STORE_LINGER_MS.to_string();
+        let mut arguments = Vec::with_capacity(9 + ends.len());
         arguments.extend([&keys.scoped[..], self.max.as_bytes(), now_ms.as_bytes()]);
         arguments.extend([
             ttl.as_bytes(),
@@ -142,29 +170,27 @@ impl Mailboxes {
             first.as_bytes(),
             claimed.as_bytes(),
             claim_kept.as_bytes(),
+            lingers_ms.as_bytes(),
         ]);
         let mut from = 0;
         for to in ends {
             arguments.push(&texts[from..to]);
             from = to;
         }
-        let keys: Vec<&[u8]> = [&keys.stream, &keys.meta, &self.users, &self.stats]
-            .into_iter()
-            .chain(&claim_key)
-            .map(Vec::as_slice)
-            .collect();
+        let keys: Vec<&[u8]> = self.keys(&keys).into_iter().chain(claim_key.as_deref()).collect();
         let words = Words::Script { script: &ENQUEUE, keys: &keys, arguments: &arguments };
         Some(submit(Command { operation: Operation::QueueEnqueue, words }))
     }
 
     /// Reads a page of a user's mailbox, from its oldest entry or from behind one; answered with [`page::Page`]. At
-    /// most [`limits::REDIS_PAGE_ENTRIES_MAX`] entries.
+    /// most [`limits::REDIS_PAGE_ENTRIES_MAX`] entries, those among them that linger and were put in during the last `lingering_ms`.
     pub fn read<R>(
         &self,
         tenant: &TenantId,
         user: &str,
         behind: Option<Position>,
         entries_max: u32,
+        lingering_ms: u64,
         submit: impl FnOnce(Command<'_>) -> R,
     ) -> R {
         let keys = MailboxKeys::of_user(&self.prefix, tenant, user);
@@ -173,19 +199,39 @@ impl Mailboxes {
             operation: Operation::QueueRead,
             words: Words::Script {
                 script: &READ,
-                // Two of them are not read; see the script.
-                keys: &[&keys.stream, &keys.meta, &self.users, &self.stats],
+                // Not all of them are read; see the script.
+                keys: &self.keys(&keys),
                 arguments: &[
                     from.as_bytes(),
                     entries_max.clamp(1, limits::REDIS_PAGE_ENTRIES_MAX).to_string().as_bytes(),
                     limits::REDIS_PAGE_BYTES_MAX.to_string().as_bytes(),
                     limits::REDIS_ENTRY_BYTES_MAX.to_string().as_bytes(),
+                    lingering_ms.min(limits::STORE_LINGER_MS).to_string().as_bytes(),
                 ],
             },
         })
     }
 
-    /// Takes entries out of a user's mailbox, the first [`limits::REDIS_REMOVE_MAX`] of `positions`; answered with [`page::Removed`].
+    /// Notes that a delivery of entries begins that were not read from here, of the first [`limits::REDIS_REMOVE_MAX`] of `positions`;
+    /// answered with how many were noted. `None` if there are none: then there is nothing to submit.
+    pub fn begin<R>(
+        &self,
+        tenant: &TenantId,
+        user: &str,
+        positions: &[Position],
+        submit: impl FnOnce(Command<'_>) -> R,
+    ) -> Option<R> {
+        if positions.is_empty() {
+            return None;
+        }
+        let keys = MailboxKeys::of_user(&self.prefix, tenant, user);
+        let ids: Vec<String> =
+            positions.iter().take(limits::REDIS_REMOVE_MAX).map(|position| page::stream_id(*position)).collect();
+        let arguments: Vec<&[u8]> = ids.iter().map(|id| id.as_bytes()).collect();
+        Some(self.submit_on(&keys, Operation::QueueBegin, &BEGIN, &arguments, submit))
+    }
+
+    /// Takes entries out of a user's mailbox, the first [`Removal::positions_max`] of `positions`; answered with [`page::Removed`].
     /// `None` if there are none: then there is nothing to submit.
     pub fn remove<R>(
         &self,
@@ -200,9 +246,14 @@ impl Mailboxes {
         }
         let keys = MailboxKeys::of_user(&self.prefix, tenant, user);
         let ids: Vec<String> =
-            positions.iter().take(limits::REDIS_REMOVE_MAX).map(|position| page::stream_id(*position)).collect();
+            positions.iter().take(why.positions_max()).map(|position| page::stream_id(*position)).collect();
         let meta_seconds = self.meta_seconds().to_string();
+        let lingers_ms = match why {
+            Removal::Lingering => limits::STORE_LINGER_MS.to_string(),
+            Removal::Delivered | Removal::Expired | Removal::Undecodable => String::new(),
+        };
         let mut arguments = vec![&keys.scoped[..], why.figure().as_bytes(), meta_seconds.as_bytes()];
+        arguments.extend([lingers_ms.as_bytes(), self.max.as_bytes()]);
         arguments.extend(ids.iter().map(|id| id.as_bytes()));
         Some(self.submit_on(&keys, Operation::QueueRemove, &REMOVE, &arguments, submit))
     }
@@ -249,8 +300,13 @@ impl Mailboxes {
         arguments: &[&[u8]],
         submit: impl FnOnce(Command<'_>) -> R,
     ) -> R {
-        let keys: [&[u8]; 4] = [&keys.stream, &keys.meta, &self.users, &self.stats];
-        submit(Command { operation, words: Words::Script { script, keys: &keys, arguments } })
+        submit(Command { operation, words: Words::Script { script, keys: &self.keys(keys), arguments } })
+    }
+
+    /// What every script about one mailbox names, in this order, whether it uses all of it or not: while the keys of a Redis
+    /// Cluster move, none of them is done before another for having fewer.
+    fn keys<'k>(&'k self, of: &'k MailboxKeys) -> [&'k [u8]; 5] {
+        [&of.stream, &of.meta, &self.users, &self.stats, &of.gone]
     }
 
     fn meta_seconds(&self) -> u64 {
@@ -324,10 +380,11 @@ mod tests {
     #[test]
     fn scripts_use_what_redis_6_2_has() {
         // Every one of these, with the options the scripts give it, is in Redis 6.2.
-        const COMMANDS: [&str; 28] = [
+        const COMMANDS: [&str; 33] = [
             "DEL",
             "EXISTS",
             "EXPIRE",
+            "PEXPIRE",
             "TTL",
             "TIME",
             "HDEL",
@@ -347,8 +404,12 @@ mod tests {
             "XTRIM",
             "ZADD",
             "ZCARD",
+            "ZRANGEBYLEX",
             "ZRANGEBYSCORE",
             "ZREM",
+            "ZREMRANGEBYLEX",
+            "ZREMRANGEBYRANK",
+            "ZREVRANGE",
             "ZSCORE",
             "GET",
             "SET",
@@ -359,7 +420,11 @@ mod tests {
                 let (command, options) = call.split_once('\'').unwrap();
                 assert!(COMMANDS.contains(&command), "{} in {}", command, script.name());
                 let options = options.lines().next().unwrap();
-                assert!(command != "EXPIRE" || !options.contains("'"), "{options} in {}", script.name());
+                assert!(
+                    !matches!(command, "EXPIRE" | "PEXPIRE") || !options.contains("'"),
+                    "{options} in {}",
+                    script.name()
+                );
             }
         }
     }

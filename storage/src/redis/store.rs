@@ -15,7 +15,7 @@
 //!
 //! **Failed or unknown.** Each act on a mailbox or an acknowledgement is one script, which happens wholly or not at all.
 //! A request that takes several commands (an append beyond [`limits::REDIS_APPEND_MAX`] or
-//! [`limits::REDIS_COMMAND_BYTES_MAX`], a removal beyond [`limits::REDIS_REMOVE_MAX`]) is unknown as soon as one was done
+//! [`limits::REDIS_COMMAND_BYTES_MAX`], a removal beyond [`Removal::positions_max`]) is unknown as soon as one was done
 //! and another was not. Between them the server sees to others: what a slow outbox puts back keeps nobody waiting.
 //!
 //! **Claims** are of one notification. A claimed append that is more than one command is not done.
@@ -177,26 +177,49 @@ impl RedisStore {
         self.desk.submitted(now, ticket);
     }
 
-    fn read(&mut self, now: Now, ticket: StoreTicket, mailbox: Arc<MailboxKey>, after: Option<Position>, count: usize) {
+    fn read(
+        &mut self,
+        now: Now,
+        ticket: StoreTicket,
+        mailbox: Arc<MailboxKey>,
+        after: Option<Position>,
+        count: usize,
+        lingering_ms: u64,
+    ) {
         let Some(mailboxes) = &self.kept.mail else { return self.desk.refuse(now, ticket, StoreOperation::Read) };
         self.desk.open(ticket, Request::new(StoreOperation::Read, now));
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         let what = What::Page(ticket, Arc::clone(&mailbox));
         let submit = |command: Command<'_>| self.line.send(now, what, command);
-        match mailboxes.read(&mailbox.tenant, &mailbox.user, after, count, submit) {
+        match mailboxes.read(&mailbox.tenant, &mailbox.user, after, count, lingering_ms, submit) {
             true => self.desk.taken(ticket),
             false => self.desk.not_taken(ticket),
         }
         self.desk.submitted(now, ticket);
     }
 
-    fn remove(&mut self, now: Now, ticket: StoreTicket, mailbox: &MailboxKey, positions: &[Position]) {
-        let Some(mailboxes) = &self.kept.mail else { return self.desk.refuse(now, ticket, StoreOperation::Remove) };
-        self.desk.open(ticket, Request::new(StoreOperation::Remove, now));
+    fn begin(&mut self, now: Now, ticket: StoreTicket, mailbox: &MailboxKey, positions: &[Position]) {
+        let Some(mailboxes) = &self.kept.mail else { return self.desk.refuse(now, ticket, StoreOperation::Begin) };
+        self.desk.open(ticket, Request::new(StoreOperation::Begin, now));
         let MailboxKey { tenant, user } = mailbox;
         for part in positions.chunks(limits::REDIS_REMOVE_MAX) {
             let submit = |command: Command<'_>| self.line.send(now, What::Part(ticket), command);
-            if mailboxes.remove(tenant, user, part, Removal::Delivered, submit) == Some(false) {
+            if mailboxes.begin(tenant, user, part, submit) == Some(false) {
+                self.desk.not_taken(ticket);
+                break;
+            }
+            self.desk.taken(ticket);
+        }
+        self.desk.submitted(now, ticket);
+    }
+
+    fn remove(&mut self, now: Now, ticket: StoreTicket, mailbox: &MailboxKey, positions: &[Position], why: Removal) {
+        let Some(mailboxes) = &self.kept.mail else { return self.desk.refuse(now, ticket, StoreOperation::Remove) };
+        self.desk.open(ticket, Request::new(StoreOperation::Remove, now));
+        let MailboxKey { tenant, user } = mailbox;
+        for part in positions.chunks(why.positions_max()) {
+            let submit = |command: Command<'_>| self.line.send(now, What::Part(ticket), command);
+            if mailboxes.remove(tenant, user, part, why, submit) == Some(false) {
                 self.desk.not_taken(ticket);
                 break;
             }
@@ -337,10 +360,13 @@ impl Backend for RedisStore {
     fn submit(&mut self, now: Now, ticket: StoreTicket, request: StoreRequest) {
         match request {
             StoreRequest::AppendMail { mailbox, mail, claim } => self.append(now, ticket, &mailbox, &mail, claim),
-            StoreRequest::ReadMail { mailbox, after, entries_max } => {
-                self.read(now, ticket, mailbox, after, entries_max);
+            StoreRequest::ReadMail { mailbox, after, entries_max, lingering_ms } => {
+                self.read(now, ticket, mailbox, after, entries_max, lingering_ms);
             }
-            StoreRequest::RemoveMail { mailbox, positions } => self.remove(now, ticket, &mailbox, &positions),
+            StoreRequest::RemoveMail { mailbox, positions, lingers } => {
+                let why = if lingers { Removal::Lingering } else { Removal::Delivered };
+                self.remove(now, ticket, &mailbox, &positions, why);
+            }
             StoreRequest::TrackAck { mailbox, id, connection } => {
                 let MailboxKey { tenant, user } = &*mailbox;
                 self.ask(
@@ -381,6 +407,7 @@ impl Backend for RedisStore {
                 );
             }
             StoreRequest::LoadTemplates => self.load(now, ticket),
+            StoreRequest::BeginMail { mailbox, positions } => self.begin(now, ticket, &mailbox, &positions),
             // A counter has a link of its own.
             StoreRequest::CountRequest { .. } => self.desk.replies.push((ticket, StoreReply::Failed)),
         }

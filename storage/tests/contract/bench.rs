@@ -227,7 +227,7 @@ impl StoreDriver<AnyStore> {
         after: Option<Position>,
         entries_max: usize,
     ) -> (Vec<Entry>, Option<Position>) {
-        match self.ask(StoreRequest::ReadMail { mailbox: Arc::clone(mailbox), after, entries_max }) {
+        match self.ask(StoreRequest::ReadMail { mailbox: Arc::clone(mailbox), after, entries_max, lingering_ms: 0 }) {
             StoreReply::Mail { entries, next } => (entries, next),
             other => panic!("not read: {other:?}"),
         }
@@ -258,8 +258,15 @@ impl StoreDriver<AnyStore> {
         self.seen(mailbox).into_iter().map(|(number, _)| number).collect()
     }
 
+    pub(crate) fn begin(&mut self, mailbox: &Arc<MailboxKey>, positions: &[Position]) {
+        let request = StoreRequest::BeginMail { mailbox: Arc::clone(mailbox), positions: positions.to_vec() };
+        let reply = self.ask(request);
+        assert!(matches!(reply, StoreReply::Done), "not begun: {reply:?}");
+    }
+
     pub(crate) fn remove(&mut self, mailbox: &Arc<MailboxKey>, positions: &[Position]) {
-        let request = StoreRequest::RemoveMail { mailbox: Arc::clone(mailbox), positions: positions.to_vec() };
+        let request =
+            StoreRequest::RemoveMail { mailbox: Arc::clone(mailbox), positions: positions.to_vec(), lingers: false };
         let reply = self.ask(request);
         assert!(matches!(reply, StoreReply::Done), "not removed: {reply:?}");
     }

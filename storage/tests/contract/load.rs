@@ -150,10 +150,14 @@ impl Load {
                 mail: numbers.iter().map(|number| mail(*number)).collect(),
                 claim: None,
             },
-            Asked::Read => StoreRequest::ReadMail { mailbox, after: None, entries_max: 100 },
+            Asked::Read => StoreRequest::ReadMail { mailbox, after: None, entries_max: 100, lingering_ms: 0 },
             Asked::Remove(numbers) => {
                 let seen = watched.seen.iter().filter(|(number, _)| numbers.contains(number));
-                StoreRequest::RemoveMail { mailbox, positions: seen.map(|(_, position)| *position).collect() }
+                StoreRequest::RemoveMail {
+                    mailbox,
+                    positions: seen.map(|(_, position)| *position).collect(),
+                    lingers: false,
+                }
             }
         };
         let ticket = store.submit(request);

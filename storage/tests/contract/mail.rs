@@ -1,7 +1,7 @@
 //! Mailboxes: order, pages, exact bytes, deliveries, bounds, expiry, removal, whose mail it is.
 use crate::bench::{Bench, Kind, Server, Settings, mail, mail_of, mailbox, mailbox_of, mails};
 use protocol::limits;
-use protocol::store::{Entry, Mail, MailboxKey, Position, StoreReply, StoreRequest};
+use protocol::store::{Age, Entry, Mail, MailboxKey, Position, StoreReply, StoreRequest};
 use std::sync::Arc;
 
 rows! {
@@ -11,6 +11,7 @@ rows! {
         events_come_back_byte_for_byte,
         places_and_times_and_attempts_are_given_back,
         each_reading_begins_a_delivery_of_what_is_on_the_page_alone,
+        a_delivery_of_what_nobody_read_is_counted_too,
         a_full_mailbox_lets_its_oldest_go_and_counts_them,
         what_has_expired_is_not_given_and_counts_once,
         what_nobody_reads_expires_in_the_sweep,
@@ -104,8 +105,10 @@ fn places_and_times_and_attempts_are_given_back(kind: Kind) {
     let expected: Vec<Entry> = positions
         .into_iter()
         .zip(sent)
-        .map(|(position, mail)| Entry { position, mail: Mail { attempts: mail.attempts + 1, ..mail } })
+        .map(|(position, mail)| Entry::standing(position, Mail { attempts: mail.attempts + 1, ..mail }))
         .collect();
+    // A store may know how long ago it was put in.
+    let found: Vec<Entry> = found.into_iter().map(|entry| Entry { age: Age::UNKNOWN, ..entry }).collect();
     assert_eq!(found, expected);
 }
 
@@ -118,6 +121,22 @@ fn each_reading_begins_a_delivery_of_what_is_on_the_page_alone(kind: Kind) {
     bench.store.append(&ana, mails(4..=4));
     assert_eq!(bench.store.seen(&ana), [(1, 3), (2, 2), (3, 1), (4, 1)]);
     assert_eq!(bench.store.seen(&ana), [(1, 4), (2, 3), (3, 2), (4, 2)]);
+}
+
+fn a_delivery_of_what_nobody_read_is_counted_too(kind: Kind) {
+    let mut bench = Bench::new(kind);
+    let (ana, bob) = (mailbox("ana"), mailbox("bob"));
+    let (positions, _) = bench.store.append(&ana, mails(1..=4));
+    let nowhere = Position(u64::from(u32::MAX), 7);
+    bench.store.begin(&ana, &[positions[1], nowhere, positions[2]]);
+    bench.store.begin(&ana, &positions[2..3]);
+    bench.store.begin(&bob, &positions);
+    bench.store.begin(&ana, &[]);
+    assert_eq!(bench.store.seen(&ana), [(1, 1), (2, 2), (3, 3), (4, 1)]);
+    bench.store.remove(&ana, &positions);
+    bench.store.begin(&ana, &positions);
+    assert_eq!((bench.store.seen(&ana), bench.store.seen(&bob)), (vec![], vec![]));
+    bench.store.until_mail_figures([0, 0, 4, 0, 0]);
 }
 
 fn deliveries_are_counted_over_a_new_store(kind: Kind) {
@@ -303,7 +322,8 @@ fn many_mailboxes_asked_at_once_keep_each_its_order(kind: Kind) {
     for round in 1..=12 {
         for (user, of) in boxes.iter().enumerate() {
             asked.push((bench.store.submit(append(of, round)), user, None));
-            let read = StoreRequest::ReadMail { mailbox: Arc::clone(of), after: None, entries_max: 99 };
+            let read =
+                StoreRequest::ReadMail { mailbox: Arc::clone(of), after: None, entries_max: 99, lingering_ms: 0 };
             asked.push((bench.store.submit(read), user, Some(round)));
         }
     }

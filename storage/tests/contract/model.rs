@@ -153,7 +153,7 @@ mod tests {
         let entry = |(number, attempts): &(u64, u32)| {
             let mut mail = mail(*number);
             mail.attempts = *attempts;
-            Entry { position: Position(*number, 0), mail }
+            Entry::standing(Position(*number, 0), mail)
         };
         StoreReply::Mail { entries: seen.iter().map(entry).collect(), next: None }
     }

@@ -20,6 +20,8 @@ pub(crate) struct Post<'s> {
     pub(crate) now: Now,
     /// What the next notification says.
     pub(crate) number: u64,
+    /// What lingers and is not older is read, too.
+    pub(crate) lingering_ms: u64,
 }
 
 /// What a page gives: the number and the `seq` of each entry; 0 if it is not ours.
@@ -31,7 +33,7 @@ impl<'s> Post<'s> {
         let mailboxes = Mailboxes::new("ara:queue", entries_max, ttl_seconds);
         // A whole millisecond, so that mail ends at whole milliseconds, too.
         let now = Now { mono_us: 0, unix_ns: driver.now().unix_ms() * 1_000_000 };
-        Post { server, driver, mailboxes, tenant: TenantId::default_tenant(), now, number: 1 }
+        Post { server, driver, mailboxes, tenant: TenantId::default_tenant(), now, number: 1, lingering_ms: 0 }
     }
 
     pub(crate) fn pass_ms(&mut self, ms: u64) {
@@ -94,10 +96,10 @@ impl<'s> Post<'s> {
         count: u32,
         read: impl FnOnce(Page) -> T,
     ) -> T {
-        let Post { driver, mailboxes, tenant, now, .. } = self;
+        let Post { driver, mailboxes, tenant, now, lingering_ms, .. } = self;
         let ttl_seconds = mailboxes.ttl_seconds();
         driver.ask(
-            |submit| mailboxes.read(tenant, user, behind, count, submit),
+            |submit| mailboxes.read(tenant, user, behind, count, *lingering_ms, submit),
             |reply| read(Page::read(reply, *now, ttl_seconds).expect("its shape")),
         )
     }

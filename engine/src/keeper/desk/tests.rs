@@ -67,7 +67,7 @@ fn mailbox() -> Arc<MailboxKey> {
 fn ask(seat: &mut StoreSeat) {
     let requests = [
         StoreRequest::LoadTemplates,
-        StoreRequest::ReadMail { mailbox: mailbox(), after: None, entries_max: 1 },
+        StoreRequest::ReadMail { mailbox: mailbox(), after: None, entries_max: 1, lingering_ms: 0 },
         StoreRequest::DeleteTemplate { tenant: TenantId::default_tenant(), id: "t".into() },
         StoreRequest::Acknowledge { mailbox: mailbox(), id: NotificationId::NIL, is_kept: false },
     ];

@@ -7,7 +7,7 @@ use crate::postgres::schema::{self, Changes};
 use crate::postgres::store::PostgresStoreConfig;
 use crate::postgres::store::job::What;
 use crate::postgres::store::statements::{
-    ACK_FIGURES, MAIL_FIGURES, PROBE, SWEEP_ACKS, SWEEP_CLAIMS, SWEEP_MAIL, SWEEPS,
+    ACK_FIGURES, MAIL_FIGURES, PROBE, SWEEP_ACKS, SWEEP_CLAIMS, SWEEP_LATELY, SWEEP_MAIL, SWEEPS,
 };
 use protocol::clock::Now;
 use protocol::limits;
@@ -53,6 +53,7 @@ pub(super) struct Rota {
     sweep_mail: Option<Timer>,
     sweep_acks: Option<Timer>,
     sweep_claims: Option<Timer>,
+    sweep_lately: Option<Timer>,
     mail_figures: Option<Timer>,
     ack_figures: Option<Timer>,
     probe: Timer,
@@ -73,6 +74,7 @@ impl Rota {
             sweep_mail: chore(queue, |chores| chores.queue_interval_ms),
             sweep_acks: chore(acks, |chores| chores.ack_interval_ms),
             sweep_claims: chore(queue, |chores| chores.queue_interval_ms),
+            sweep_lately: chore(queue, |chores| chores.queue_interval_ms),
             mail_figures: chore(queue, |chores| chores.figures_interval_ms),
             ack_figures: chore(acks, |chores| chores.figures_interval_ms),
             probe: Timer::every(limits::POSTGRES_PROBE_INTERVAL_MS),
@@ -109,6 +111,11 @@ impl Rota {
                     let sweep = chore(&SWEEP_CLAIMS).locked(SWEEPS).int8(kept_seconds).int8(rows_max);
                     due.push((sweep, What::SweepClaims { rows: 0 }));
                 }
+                if is_due(&mut self.sweep_lately) {
+                    let linger_ms = limits::STORE_LINGER_MS as i64;
+                    let sweep = chore(&SWEEP_LATELY).locked(SWEEPS).int8(linger_ms).int8(rows_max);
+                    due.push((sweep, What::SweepLately { rows: 0 }));
+                }
                 if is_due(&mut self.mail_figures) {
                     due.push((chore(&MAIL_FIGURES), What::MailFigures([0; 7])));
                 }
@@ -141,6 +148,7 @@ impl Rota {
             What::SweepMail { rows } => again(&mut self.sweep_mail, is_full(*rows)),
             What::SweepAcks { rows } => again(&mut self.sweep_acks, is_full(*rows)),
             What::SweepClaims { rows } => again(&mut self.sweep_claims, is_full(*rows)),
+            What::SweepLately { rows } => again(&mut self.sweep_lately, is_full(*rows)),
             What::MailFigures(_) => again(&mut self.mail_figures, false),
             What::AckFigures(_) => again(&mut self.ack_figures, false),
             What::Probe => self.probe.again(now_us),
@@ -166,9 +174,10 @@ impl Rota {
             Tables::Missing { at_us } => Some(at_us),
             Tables::Asked => None,
             Tables::There => {
-                let chores = [self.sweep_mail, self.sweep_acks, self.sweep_claims, self.mail_figures, self.ack_figures];
+                let sweeps = [self.sweep_mail, self.sweep_acks, self.sweep_claims, self.sweep_lately];
+                let figures = [self.mail_figures, self.ack_figures];
                 let probe = Some(self.probe).filter(|_| self.is_refused);
-                chores.into_iter().chain([probe]).flatten().filter_map(|timer| timer.at_us).min()
+                sweeps.into_iter().chain(figures).chain([probe]).flatten().filter_map(|timer| timer.at_us).min()
             }
         }
     }

@@ -25,6 +25,7 @@ pub(super) enum What {
         /// The server may change what it reads.
         changes: bool,
     },
+    Begin,
     Remove,
     Discard,
     Track,
@@ -42,6 +43,9 @@ pub(super) enum What {
     SweepClaims {
         rows: u64,
     },
+    SweepLately {
+        rows: u64,
+    },
     MailFigures([u64; 7]),
     AckFigures([u64; 5]),
     Probe,
@@ -53,11 +57,13 @@ impl What {
         Some(match self {
             Self::Append(_) => StoreOperation::Append,
             Self::Read { .. } => StoreOperation::Read,
+            Self::Begin => StoreOperation::Begin,
             Self::Remove | Self::Discard => StoreOperation::Remove,
             Self::Track => StoreOperation::Track,
             Self::Acknowledge(_) => StoreOperation::Acknowledge,
             Self::PutTemplate | Self::DeleteTemplate | Self::LoadTemplates(_) => StoreOperation::Template,
-            Self::SweepMail { .. } | Self::SweepAcks { .. } | Self::SweepClaims { .. } => StoreOperation::Sweep,
+            Self::SweepMail { .. } | Self::SweepAcks { .. } => StoreOperation::Sweep,
+            Self::SweepClaims { .. } | Self::SweepLately { .. } => StoreOperation::Sweep,
             Self::MailFigures(_) | Self::AckFigures(_) | Self::Probe => StoreOperation::Stats,
             Self::Schema(_) => return None,
         })
@@ -92,7 +98,10 @@ impl What {
             }
             Self::LoadTemplates(templates) => templates.heard_row(row),
             Self::Schema(changes) => changes.hear(&Reply::Row(*row)),
-            Self::SweepMail { rows } | Self::SweepAcks { rows } | Self::SweepClaims { rows } => *rows = count(row, 0),
+            Self::SweepMail { rows }
+            | Self::SweepAcks { rows }
+            | Self::SweepClaims { rows }
+            | Self::SweepLately { rows } => *rows = count(row, 0),
             Self::MailFigures(figures) => *figures = std::array::from_fn(|column| count(row, column)),
             Self::AckFigures(figures) => *figures = std::array::from_fn(|column| count(row, column)),
             _ => {}

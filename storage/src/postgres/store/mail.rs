@@ -9,15 +9,20 @@
 //! | `created_at`, `expires_at` | when it was accepted, and when it stops being worth delivering |
 //! | `attempt` | deliveries begun |
 //! | `epoch`, `seq` | its place among all mail of this user; 0 from other programs |
+//! | `kept_at` | when it was put in, by the server's clock; NULL if that was before the column was there |
 //!
 //! The notification's id is that of the event.
+//!
+//! **What is delivered lingers** in `notification_queue_lately`, which has the same columns but for `message`, until
+//! [`limits::STORE_LINGER_MS`] after it was put in. It is not in the mailbox and in no figure; only whoever asks reads it,
+//! and no delivery is counted. Another node may have been told of mail behind it already, and not yet of this.
 use crate::postgres::command::{Command, Row, Statement};
 use crate::postgres::store::event;
-use crate::postgres::store::statements::{APPEND, READ, READ_ONLY};
+use crate::postgres::store::statements::{APPEND, READ, READ_LINGERING, READ_ONLY, REMOVE, REMOVE_LINGERING};
 use protocol::clock::Now;
 use protocol::cluster::wire::Claim;
 use protocol::limits;
-use protocol::store::{Entry, Mail, MailboxKey, Position, StoreReply};
+use protocol::store::{Age, Entry, Mail, MailboxKey, Position, StoreReply};
 use protocol::stream::StreamSeq;
 use sha1::{Digest, Sha1};
 use std::sync::Arc;
@@ -38,6 +43,21 @@ fn lock_key(mailbox: &MailboxKey) -> i64 {
     let digest =
         Sha1::new().chain_update(mailbox.tenant.as_str()).chain_update(":").chain_update(&*mailbox.user).finalize();
     digest.iter().take(8).fold(0, |key, byte| key << 8 | i64::from(*byte))
+}
+
+/// Forgetting mail that was delivered. `lingering_max` of a mailbox is at least one; none, if it does not linger.
+pub(super) fn remove(
+    mailbox: &MailboxKey,
+    positions: &[Position],
+    lingering_max: Option<usize>,
+    timeout_ms: u32,
+) -> Command {
+    match lingering_max {
+        Some(entries_max) => ids(about(&REMOVE_LINGERING, mailbox, timeout_ms), positions)
+            .int8(entries_max as i64)
+            .int8(limits::STORE_LINGER_MS as i64),
+        None => ids(about(&REMOVE, mailbox, timeout_ms), positions),
+    }
 }
 
 /// The positions of removed or unreadable mail, as ids.
@@ -84,7 +104,7 @@ impl Appending {
         };
         let most_ms = u64::from(limits::POSTGRES_CLAIM_KEPT_SECONDS) * 1_000;
         let age_ms = claim.map_or(most_ms, |claim| claim.age_ms(now, most_ms));
-        let command = command.int8(age_ms as i64).timestamp(now.unix_ns);
+        let command = command.int8(age_ms as i64).timestamp(now.unix_ns).int8(limits::STORE_LINGER_MS as i64);
         (command, Appending { skipped, ..Appending::default() })
     }
 
@@ -116,23 +136,28 @@ pub(super) struct ReadMail {
     pub(super) mailbox: Arc<MailboxKey>,
     pub(super) after: Option<Position>,
     pub(super) entries_max: usize,
+    pub(super) lingering_ms: u64,
     pub(super) unix_ns: u64,
 }
 
 impl ReadMail {
-    /// The command; `changes` is false for a server that takes none.
+    /// The command; `changes` is false for a server that takes none. What lingers is not looked at there.
     pub(super) fn command(&self, changes: bool, timeout_ms: u32) -> Command {
         let entries_max = self.entries_max.clamp(1, i32::MAX as usize);
+        let lingering_ms = self.lingering_ms.min(limits::STORE_LINGER_MS);
+        let reads_lingering = changes && lingering_ms > 0;
         let command = match changes {
+            true if reads_lingering => about(&READ_LINGERING, &self.mailbox, timeout_ms),
             true => about(&READ, &self.mailbox, timeout_ms),
             false => plainly_about(&READ_ONLY, &self.mailbox, timeout_ms),
         };
-        command
+        let command = command
             .int8(self.after.map_or(0, |after| after.0 as i64))
             .int8(entries_max as i64)
             .timestamp(self.unix_ns)
             .int8(limits::POSTGRES_PAGE_BYTES_MAX as i64)
-            .int8(limits::POSTGRES_EVENT_BYTES_MAX as i64)
+            .int8(limits::POSTGRES_EVENT_BYTES_MAX as i64);
+        if reads_lingering { command.int8(lingering_ms as i64) } else { command }
     }
 }
 
@@ -152,8 +177,11 @@ impl Page {
         }
         let Some(id) = row.int8(2) else { return };
         let position = Position(id as u64, 0);
-        match mail(row) {
-            Some(mail) => self.entries.push(Entry { position, mail }),
+        let is_gone = row.boolean(11) == Some(true);
+        match mail(row, is_gone) {
+            Some(mail) => self.entries.push(Entry { position, mail, age: age(row), is_gone }),
+            // It goes by itself.
+            None if is_gone => {}
             None => self.unreadable.push(position),
         }
     }
@@ -163,7 +191,17 @@ impl Page {
     }
 }
 
-fn mail(row: &Row<'_>) -> Option<Mail> {
+/// Old rows do not say when they were put in. Clocks may be set back in between.
+fn age(row: &Row<'_>) -> Age {
+    match (row.timestamp(9), row.timestamp(10)) {
+        (Some(kept_ns), Some(read_ns)) => {
+            Age::of(read_ns.saturating_sub(kept_ns) / 1_000_000, limits::POSTGRES_COMMIT_MS)
+        }
+        _ => Age::UNKNOWN,
+    }
+}
+
+fn mail(row: &Row<'_>, is_gone: bool) -> Option<Mail> {
     let (id, event) = crate::event::read(row.bytes(8)?)?;
     let event = event.into();
     Some(Mail {
@@ -172,7 +210,8 @@ fn mail(row: &Row<'_>) -> Option<Mail> {
         queued_at_unix_ns: row.timestamp(6).unwrap_or(0),
         // `infinity`, from another program.
         expires_at_unix_ns: row.timestamp(7).unwrap_or(u64::MAX),
-        attempts: row.int4(3)?.max(1) as u32,
+        // This reading begins a delivery of what stands.
+        attempts: row.int4(3)?.max(i32::from(!is_gone)) as u32,
         stream: StreamSeq { epoch: row.int8(4)? as u64, seq: row.int8(5)? as u64 },
     })
 }

@@ -414,9 +414,10 @@ impl Desk {
 }
 
 /// The server is there and does not do what is asked, for a reason of its own: it takes no changes, it has no room, it does
-/// not let us.
+/// not let us. A standby does not support (0A000) tables that are not logged.
 fn is_refusal(error: &ServerError) -> bool {
-    error.code.class() == b"53" || matches!(&error.code.0, b"25006" | b"42501" | b"57P03" | b"55000" | b"58030")
+    error.code.class() == b"53"
+        || matches!(&error.code.0, b"0A000" | b"25006" | b"42501" | b"57P03" | b"55000" | b"58030")
 }
 
 /// A table, a column or what stands in their place is not ours.

@@ -3,7 +3,7 @@ use crate::postgres::command::Command;
 use crate::postgres::store::PostgresStoreConfig;
 use crate::postgres::store::job::What;
 use crate::postgres::store::mail::{self, Appending, Page, ReadMail};
-use crate::postgres::store::statements::{ACKNOWLEDGE, REMOVE, TRACK};
+use crate::postgres::store::statements::{ACKNOWLEDGE, BEGIN, TRACK};
 use crate::postgres::store::templates::{self, Templates};
 use protocol::clock::Now;
 use protocol::store::{AckVerdict, MailboxKey, StoreReply, StoreRequest};
@@ -47,16 +47,24 @@ pub(super) fn plan(config: &PostgresStoreConfig, now: Now, request: StoreRequest
             }
             None => Plan::Answer(StoreReply::Failed),
         },
-        StoreRequest::ReadMail { mailbox, after, entries_max } if config.queue.is_some() => {
+        StoreRequest::ReadMail { mailbox, after, entries_max, lingering_ms } if config.queue.is_some() => {
             let order = order(&mailbox);
-            let request = ReadMail { mailbox, after, entries_max, unix_ns: now.unix_ns };
+            let request = ReadMail { mailbox, after, entries_max, lingering_ms, unix_ns: now.unix_ns };
             let command = request.command(true, timeout_ms);
             ask(order, command, What::Read { request, page: Page::default(), changes: true })
         }
-        StoreRequest::RemoveMail { mailbox, positions } if config.queue.is_some() => {
-            let command = mail::ids(mail::about(&REMOVE, &mailbox, timeout_ms), &positions);
-            ask(order(&mailbox), command, What::Remove)
+        StoreRequest::BeginMail { mailbox, positions } if config.queue.is_some() => {
+            let command = mail::ids(mail::about(&BEGIN, &mailbox, timeout_ms), &positions);
+            ask(order(&mailbox), command, What::Begin)
         }
+        StoreRequest::RemoveMail { mailbox, positions, lingers } => match config.queue {
+            Some(queue) => {
+                let lingering_max = lingers.then_some(queue.entries_max.max(1) as usize);
+                let command = mail::remove(&mailbox, &positions, lingering_max, timeout_ms);
+                ask(order(&mailbox), command, What::Remove)
+            }
+            None => Plan::Answer(StoreReply::Failed),
+        },
         StoreRequest::TrackAck { mailbox, id, connection } => match config.acks {
             Some(acks) => {
                 let timeout_ns = u64::from(acks.timeout_seconds) * 1_000_000_000;
@@ -87,6 +95,7 @@ fn is_sayable(request: &StoreRequest) -> bool {
     match request {
         StoreRequest::AppendMail { mailbox, .. }
         | StoreRequest::ReadMail { mailbox, .. }
+        | StoreRequest::BeginMail { mailbox, .. }
         | StoreRequest::RemoveMail { mailbox, .. }
         | StoreRequest::TrackAck { mailbox, .. }
         | StoreRequest::Acknowledge { mailbox, .. } => !mailbox.user.contains('\0'),

@@ -6,7 +6,8 @@
 //! **Locks.** A transaction holds several mailboxes and a row of figures, and two nodes may want the same. So each begins
 //! with [`GUARD`], which takes all it will need, mailboxes in the order of their keys and then the figures of its
 //! session: whoever waits has nothing that the one he waits for still wants. Only the sweeps take rows of mailboxes they
-//! have not locked; they pass over those that are held, and are alone in their transactions.
+//! have not locked; they pass over those that are held, and are alone in their transactions. What lingers of a mailbox is
+//! under its lock, too.
 //!
 //! The lock of a mailbox also makes its ids grow in the order of the commits: who has read up to 12 never finds an 11
 //! later. It must be a statement of its own, for a statement sees what was there when it began, not when its lock came.
@@ -30,8 +31,8 @@ pub(super) const GUARD: Statement = Statement {
 /// Keeps mail. `$1` tenant, `$2` user, `$3` how many of those that are there may stay, `$4` how many came and are not
 /// even kept, then an array each: messages, times of acceptance, of expiry, epochs, places, deliveries begun, events; then
 /// the hash and the number of a claim, or NULLs, since how many milliseconds its message may be there, and now by the
-/// node's clock. A row each, in order, or one row without an id when the claim was taken before: the id, how many went, and
-/// the last id before these.
+/// node's clock; then for how many milliseconds mail lingers. A row each, in order, or one row without an id when the claim
+/// was taken before: the id, how many went, and the last id before these that stands or lingers.
 pub(super) const APPEND: Statement = Statement {
     name: "ara_append",
     sql: "WITH claimed AS (
@@ -52,9 +53,9 @@ pub(super) const APPEND: Statement = Statement {
             DELETE FROM notification_queue AS mail USING old WHERE mail.id = old.id RETURNING 1
         ), kept AS (
             INSERT INTO notification_queue
-                (tenant_id, user_id, message, created_at, expires_at, epoch, seq, attempt, event)
+                (tenant_id, user_id, message, created_at, expires_at, epoch, seq, attempt, event, kept_at)
             SELECT $1::text, $2::text, came.message, came.created_at, came.expires_at, came.epoch, came.seq,
-                   came.attempt, came.event
+                   came.attempt, came.event, clock_timestamp()
             FROM unnest($5::jsonb[], $6::timestamptz[], $7::timestamptz[], $8::int8[], $9::int8[], $10::int4[],
                         $11::text[])
                 WITH ORDINALITY AS came (message, created_at, expires_at, epoch, seq, attempt, event, place)
@@ -71,13 +72,16 @@ pub(super) const APPEND: Statement = Statement {
             SET enqueued = stats.enqueued + excluded.enqueued, dropped = stats.dropped + excluded.dropped
         )
         SELECT kept.id, counts.dropped,
-               (SELECT max(id) FROM notification_queue WHERE tenant_id = $1::text AND user_id = $2::text)
+               greatest((SELECT max(id) FROM notification_queue WHERE tenant_id = $1::text AND user_id = $2::text),
+                        (SELECT max(id) FROM notification_queue_lately WHERE tenant_id = $1::text AND user_id = $2::text
+                            AND kept_at >= clock_timestamp() - $16::int8 * interval '1 ms'))
         FROM (VALUES (1)) AS one LEFT JOIN counts ON true LEFT JOIN kept ON true ORDER BY kept.id",
 };
 
 /// Reads a page and begins a delivery of what is on it. `$1` tenant, `$2` user, `$3` behind which id, `$4` entries at
 /// most, `$5` now, `$6` bytes at most, `$7` bytes of one event at most. What has expired goes. A row at least: whether
-/// there is more, the last id that was looked at, and an entry or NULLs.
+/// there is more, the last id that was looked at, and an entry or NULLs; its last two are when it was put in and when it was
+/// read, both by the server's clock.
 pub(super) const READ: Statement = Statement {
     name: "ara_read",
     sql: "WITH ahead AS MATERIALIZED (
@@ -95,7 +99,8 @@ pub(super) const READ: Statement = Statement {
             UPDATE notification_queue AS mail SET attempt = least(mail.attempt, 2147483646) + 1
             FROM page WHERE mail.id = page.id AND NOT page.is_over
             RETURNING mail.id, mail.attempt, mail.epoch, mail.seq, mail.created_at, mail.expires_at,
-                      CASE WHEN page.bytes <= $7::int8 THEN coalesce(mail.event, mail.message::text) END AS event
+                      CASE WHEN page.bytes <= $7::int8 THEN coalesce(mail.event, mail.message::text) END AS event,
+                      mail.kept_at, clock_timestamp()
         ), counted AS (
             INSERT INTO notification_queue_stats AS stats (slot, expired)
             SELECT pg_backend_pid() % 1024, count(*) FROM gone HAVING count(*) > 0
@@ -105,7 +110,58 @@ pub(super) const READ: Statement = Statement {
         FROM (VALUES (1)) AS one LEFT JOIN handed ON true ORDER BY handed.id",
 };
 
-/// The same of a server that takes no changes: nothing is counted and nothing goes.
+/// The same with what lingers in its place, which is only looked at. `$8` within how many milliseconds it was put in. An
+/// entry has one column more: whether it lingers.
+pub(super) const READ_LINGERING: Statement = Statement {
+    name: "ara_read_lingering",
+    sql: "WITH clock AS MATERIALIZED (
+            SELECT now, now - $8::int8 * interval '1 ms' AS since FROM clock_timestamp() AS now
+        ), ahead AS MATERIALIZED (
+            SELECT * FROM (
+                (SELECT id, expires_at <= $5::timestamptz AS is_over,
+                        coalesce(octet_length(event), octet_length(message::text)) AS bytes, false AS is_gone
+                 FROM notification_queue
+                 WHERE tenant_id = $1::text AND user_id = $2::text AND id > $3::int8 ORDER BY id LIMIT $4::int8 + 1)
+                UNION ALL
+                (SELECT id, expires_at <= $5::timestamptz, octet_length(event), true
+                 FROM notification_queue_lately
+                 WHERE tenant_id = $1::text AND user_id = $2::text AND id > $3::int8
+                     AND kept_at >= (SELECT since FROM clock) ORDER BY id LIMIT $4::int8 + 1)
+            ) AS merged ORDER BY id LIMIT $4::int8 + 1
+        ), page AS MATERIALIZED (
+            SELECT * FROM (SELECT id, is_over, bytes, is_gone, row_number() OVER (ORDER BY id) AS place,
+                                  sum(bytes) OVER (ORDER BY id) AS total FROM ahead) AS counted
+            WHERE place = 1 OR place <= $4::int8 AND total <= $6::int8
+        ), gone AS (
+            DELETE FROM notification_queue AS mail USING page
+            WHERE mail.id = page.id AND page.is_over AND NOT page.is_gone RETURNING 1
+        ), handed AS (
+            UPDATE notification_queue AS mail SET attempt = least(mail.attempt, 2147483646) + 1
+            FROM page WHERE mail.id = page.id AND NOT page.is_over AND NOT page.is_gone
+            RETURNING mail.id, mail.attempt, mail.epoch, mail.seq, mail.created_at, mail.expires_at,
+                      CASE WHEN page.bytes <= $7::int8 THEN coalesce(mail.event, mail.message::text) END AS event,
+                      mail.kept_at
+        ), lingering AS (
+            SELECT mail.id, mail.attempt, mail.epoch, mail.seq, mail.created_at, mail.expires_at,
+                   CASE WHEN page.bytes <= $7::int8 THEN mail.event END AS event, mail.kept_at
+            FROM notification_queue_lately AS mail JOIN page ON mail.id = page.id
+            WHERE mail.tenant_id = $1::text AND mail.user_id = $2::text
+                AND mail.id > $3::int8 AND mail.id <= (SELECT max(id) FROM page)
+                AND mail.kept_at >= (SELECT since FROM clock) AND page.is_gone AND NOT page.is_over
+        ), counted AS (
+            INSERT INTO notification_queue_stats AS stats (slot, expired)
+            SELECT pg_backend_pid() % 1024, count(*) FROM gone HAVING count(*) > 0
+            ON CONFLICT (slot) DO UPDATE SET expired = stats.expired + excluded.expired
+        )
+        SELECT (SELECT count(*) FROM ahead) > (SELECT count(*) FROM page), (SELECT max(id) FROM page), entry.*
+        FROM (VALUES (1)) AS one LEFT JOIN (
+            SELECT handed.*, (SELECT now FROM clock), false FROM handed
+            UNION ALL SELECT lingering.*, (SELECT now FROM clock), true FROM lingering
+        ) AS entry ON true ORDER BY entry.id",
+};
+
+/// [`READ`] of a server that takes no changes: nothing is counted and nothing goes. What lingers is not looked at: a
+/// standby has none of it, and refuses to look.
 pub(super) const READ_ONLY: Statement = Statement {
     name: "ara_read_only",
     sql: "WITH ahead AS MATERIALIZED (
@@ -120,11 +176,19 @@ pub(super) const READ_ONLY: Statement = Statement {
         ), handed AS (
             SELECT mail.id, least(mail.attempt, 2147483646) + 1 AS attempt, mail.epoch, mail.seq, mail.created_at,
                    mail.expires_at,
-                   CASE WHEN page.bytes <= $7::int8 THEN coalesce(mail.event, mail.message::text) END AS event
+                   CASE WHEN page.bytes <= $7::int8 THEN coalesce(mail.event, mail.message::text) END AS event,
+                   mail.kept_at, clock_timestamp()
             FROM notification_queue AS mail JOIN page ON mail.id = page.id WHERE NOT page.is_over
         )
         SELECT (SELECT count(*) FROM ahead) > (SELECT count(*) FROM page), (SELECT max(id) FROM page), handed.*
         FROM (VALUES (1)) AS one LEFT JOIN handed ON true ORDER BY handed.id",
+};
+
+/// Begins a delivery of what nobody reads from here. `$1` tenant, `$2` user, `$3` ids.
+pub(super) const BEGIN: Statement = Statement {
+    name: "ara_begin",
+    sql: "UPDATE notification_queue SET attempt = least(attempt, 2147483646) + 1
+        WHERE id = ANY ($3::int8[]) AND tenant_id = $1::text AND user_id = $2::text",
 };
 
 /// Takes mail out. `$1` tenant, `$2` user, `$3` ids.
@@ -133,6 +197,41 @@ pub(super) const REMOVE: Statement = Statement {
     sql: "WITH gone AS (
             DELETE FROM notification_queue
             WHERE id = ANY ($3::int8[]) AND tenant_id = $1::text AND user_id = $2::text RETURNING 1
+        )
+        INSERT INTO notification_queue_stats AS stats (slot, delivered)
+        SELECT pg_backend_pid() % 1024, count(*) FROM gone HAVING count(*) > 0
+        ON CONFLICT (slot) DO UPDATE SET delivered = stats.delivered + excluded.delivered",
+};
+
+/// The same, and what was put in lately lingers. `$4` how much of it a mailbox has at most, `$5` for how many milliseconds.
+/// What has lingered for that long goes, and above the bound the oldest.
+pub(super) const REMOVE_LINGERING: Statement = Statement {
+    name: "ara_remove_lingering",
+    sql: "WITH clock AS MATERIALIZED (
+            SELECT now, now - $5::int8 * interval '1 ms' AS since FROM clock_timestamp() AS now
+        ), gone AS (
+            DELETE FROM notification_queue
+            WHERE id = ANY ($3::int8[]) AND tenant_id = $1::text AND user_id = $2::text
+            RETURNING id, coalesce(event, message::text) AS event, created_at, expires_at, attempt, epoch, seq, kept_at
+        ), young AS MATERIALIZED (
+            SELECT * FROM gone WHERE kept_at >= (SELECT since FROM clock)
+        ), oldest AS MATERIALIZED (
+            SELECT id FROM (
+                SELECT id FROM young
+                UNION ALL
+                SELECT id FROM notification_queue_lately
+                WHERE tenant_id = $1::text AND user_id = $2::text AND kept_at >= (SELECT since FROM clock)
+            ) AS lingering ORDER BY id DESC OFFSET $4::int8 - 1 LIMIT 1
+        ), over AS (
+            DELETE FROM notification_queue_lately
+            WHERE tenant_id = $1::text AND user_id = $2::text
+                AND (kept_at < (SELECT since FROM clock) OR id < (SELECT id FROM oldest))
+        ), lingering AS (
+            INSERT INTO notification_queue_lately
+                (tenant_id, user_id, id, event, created_at, expires_at, attempt, epoch, seq, kept_at)
+            SELECT $1::text, $2::text, id, event, created_at, expires_at, attempt, epoch, seq,
+                   least(kept_at, (SELECT now FROM clock))
+            FROM young WHERE id >= coalesce((SELECT id FROM oldest), id)
         )
         INSERT INTO notification_queue_stats AS stats (slot, delivered)
         SELECT pg_backend_pid() % 1024, count(*) FROM gone HAVING count(*) > 0
@@ -163,6 +262,21 @@ pub(super) const SWEEP_MAIL: Statement = Statement {
             INSERT INTO notification_queue_stats AS stats (slot, expired)
             SELECT pg_backend_pid() % 1024, count(*) FROM gone HAVING count(*) > 0
             ON CONFLICT (slot) DO UPDATE SET expired = stats.expired + excluded.expired
+        )
+        SELECT count(*) FROM gone",
+};
+
+/// Forgets what has lingered. `$1` for how many milliseconds it does, `$2` how many at most. How many rows went.
+pub(super) const SWEEP_LATELY: Statement = Statement {
+    name: "ara_sweep_lately",
+    sql: "WITH due AS MATERIALIZED (
+            SELECT tenant_id, user_id, id, kept_at FROM notification_queue_lately
+            WHERE kept_at < now() - $1::int8 * interval '1 ms'
+            ORDER BY kept_at LIMIT $2::int8 FOR UPDATE SKIP LOCKED
+        ), gone AS (
+            DELETE FROM notification_queue_lately AS mail USING due
+            WHERE (mail.tenant_id, mail.user_id, mail.id, mail.kept_at)
+                = (due.tenant_id, due.user_id, due.id, due.kept_at) RETURNING 1
         )
         SELECT count(*) FROM gone",
 };

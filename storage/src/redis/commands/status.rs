@@ -12,6 +12,8 @@ pub enum Operation {
     QueueEnqueue,
     /// A page of a mailbox is read.
     QueueRead,
+    /// A delivery is noted of entries that were not read.
+    QueueBegin,
     /// Entries leave a mailbox.
     QueueRemove,
     /// Which mailboxes are due for a sweep.
@@ -38,11 +40,12 @@ pub enum Operation {
 
 impl Operation {
     /// How many there are.
-    pub const COUNT: usize = 13;
+    pub const COUNT: usize = 14;
     /// All of them, in the order of their discriminants.
     pub const ALL: [Operation; Operation::COUNT] = [
         Operation::QueueEnqueue,
         Operation::QueueRead,
+        Operation::QueueBegin,
         Operation::QueueRemove,
         Operation::QueueDue,
         Operation::QueueSweep,
@@ -61,6 +64,7 @@ impl Operation {
         match self {
             Operation::QueueEnqueue => "queue_enqueue",
             Operation::QueueRead => "queue_read",
+            Operation::QueueBegin => "queue_begin",
             Operation::QueueRemove => "queue_remove",
             Operation::QueueDue => "queue_due",
             Operation::QueueSweep => "queue_sweep",

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `{prefix}:default:{scoped}` | stream | the entries, one field `data` (contract §8.3); TTL = that of messages |
 //! | `{prefix}:meta:{` key of the stream `}` | hash | `depth`, `due`, `until`, and a mark for each entry |
+//! | `{prefix}:gone:{` key of the stream `}` | zset | what was removed and lingers, all with score 0; TTL = [`limits::STORE_LINGER_MS`] from the last removal on |
 //! | `{prefix}:claim:{` key of the stream `}:` hash | string | the greatest number that was claimed, `:`, and when, in ms; TTL = [`limits::REDIS_CLAIM_KEPT_SECONDS`] |
 //! | `{prefix}:users` | zset | scoped keys of all mailboxes, by when the next entry expires, Unix milliseconds |
 //! | `{prefix}:stats` | hash | `depth`, `enqueued`, `dropped`, `expired`, `delivered`, `undecodable` |
@@ -13,12 +14,16 @@
 //!
 //! **The sibling.** The meta hash keeps what the stream cannot: its braces make the stream's key its hash tag, so both
 //! lie in one slot of a Redis Cluster. A stream whose own key has a hash tag, by its prefix or its user's id, has the
-//! sibling `{prefix}:meta-tagged:{tag}:` and the key of the stream; claims likewise. (A user id with `}` and without a whole tag has no
+//! sibling `{prefix}:meta-tagged:{tag}:` and the key of the stream; claims and what lingers likewise. (A user id with `}` and without a whole tag has no
 //! key that shares its slot; the sibling is in another then.) Marks are fields named by the entry's id, with the value
 //! `epoch:seq:expires:deliveries`: the place in the user's stream, when it expires in Unix nanoseconds, and how many
 //! deliveries have begun. `depth` is how many entries there were when a script last looked; `due` is not later than when
 //! the first of them expires, and `until` when the TTL of the stream was to end, both in Unix milliseconds. The hash goes with the last entry. A stream that expires by itself leaves it behind for
 //! [`limits::REDIS_META_KEPT_SECONDS`] at most, until a sweep has counted what is gone.
+//!
+//! **What lingers** are members of the form `ms-n mark data`: the id with both its numbers in 20 digits, the mark or nothing, and the
+//! entry's `data`. Their order as texts is that of their ids, so ranges of them are found as ranges of a stream are, whatever
+//! the order they were removed in. At most as many as a mailbox holds.
 //!
 //! The scripts also touch `users` and `stats`. In a Redis Cluster the prefix is that of a partition, with a hash tag that
 //! puts all of them into one slot: see [`crate::redis::partitions`].
@@ -35,6 +40,8 @@ pub struct MailboxKeys {
     pub stream: Vec<u8>,
     /// Its sibling.
     pub meta: Vec<u8>,
+    /// What lingers of it.
+    pub gone: Vec<u8>,
 }
 
 impl MailboxKeys {
@@ -47,7 +54,8 @@ impl MailboxKeys {
     pub fn of_scoped(prefix: &str, scoped: &[u8]) -> MailboxKeys {
         let stream = [prefix.as_bytes(), b":default:", scoped].concat();
         let meta = sibling(prefix, "meta", &stream);
-        MailboxKeys { scoped: scoped.to_vec(), stream, meta }
+        let gone = sibling(prefix, "gone", &stream);
+        MailboxKeys { scoped: scoped.to_vec(), stream, meta, gone }
     }
 
     /// Where it stands which of equal messages were claimed for this mailbox; `hash` is theirs.
@@ -128,18 +136,32 @@ mod tests {
                 String::from_utf8(claim.clone()).unwrap(),
                 format!("{}:{:032x}", meta.replacen("meta", "claim", 1), 0xa1)
             );
-            assert_eq!([slot(&keys.meta), slot(&claim)], [slot(&keys.stream); 2], "{stream}");
+            assert_eq!(String::from_utf8(keys.gone.clone()).unwrap(), meta.replacen("meta", "gone", 1));
+            assert_eq!([slot(&keys.meta), slot(&keys.gone), slot(&claim)], [slot(&keys.stream); 3], "{stream}");
             assert_eq!(MailboxKeys::of_scoped(prefix, &keys.scoped), keys);
         }
     }
 
     #[test]
     fn no_users_keys_are_anothers() {
-        let users = ["u", "u:meta", "{u}", "{u}:q", "u}", "{", "{}", "meta:{u}", "default:u", "q:default:u", "a{b}c"];
+        let users = [
+            "u",
+            "u:meta",
+            "{u}",
+            "{u}:q",
+            "u}",
+            "{",
+            "{}",
+            "meta:{u}",
+            "gone:{u}",
+            "default:u",
+            "q:default:u",
+            "a{b}c",
+        ];
         let mut all = Vec::new();
         for user in users {
             let keys = MailboxKeys::of_user("q", &TenantId::default_tenant(), user);
-            all.extend([keys.claim("q", 1), keys.stream, keys.meta]);
+            all.extend([keys.claim("q", 1), keys.stream, keys.meta, keys.gone]);
         }
         all.extend([b"q:users".to_vec(), b"q:stats".to_vec()]);
         let count = all.len();

@@ -4,7 +4,7 @@ use crate::redis::commands::reply::{Items, Reply};
 use protocol::clock::{self, Now};
 use protocol::ids::NotificationId;
 use protocol::json::Json;
-use protocol::store::{Entry, Mail, Position};
+use protocol::store::{Age, Entry, Mail, Position};
 use protocol::stream::StreamSeq;
 use std::borrow::Cow;
 use std::fmt;
@@ -37,7 +37,7 @@ impl std::error::Error for UnexpectedReply {}
 pub struct Enqueued {
     /// Where each stands; none if the claim was taken before.
     pub positions: Vec<Position>,
-    /// The entry that stood last before these.
+    /// The entry that was put in last before these, if it stands or lingers.
     pub before: Option<Position>,
     /// Entries that had to go for them.
     pub dropped: u64,
@@ -135,7 +135,8 @@ pub struct Page {
 
 impl Page {
     /// Reads the answer to a read. An entry is expired when the time of its mark has come; one without a mark when it is
-    /// as old as `ttl_seconds`, or as its own `ttl`, by the server's clock.
+    /// as old as `ttl_seconds`, or as its own `ttl`, by the server's clock. What lingers and is not to be delivered is left out:
+    /// there is nothing to remove.
     ///
     /// # Errors
     /// [`UnexpectedReply`] of the whole; an entry that cannot be read is no error.
@@ -146,23 +147,25 @@ impl Page {
             let more = items.next()?.integer()? == 1;
             let mut last = None;
             while let Some(id) = items.next() {
-                let position = parse_stream_id(id.bytes()?)?;
+                let id = id.bytes()?;
+                let (id, is_gone) = id.strip_prefix(b"-").map_or((id, false), |id| (id, true));
+                let position = parse_stream_id(id)?;
                 let mark = items.next()?.text().and_then(Mark::parse);
                 let data = items.next()?.bytes();
                 last = Some(position);
                 let Some(stored) = data.and_then(Stored::parse) else {
-                    page.undecodable.push(position);
+                    page.undecodable.extend((!is_gone).then_some(position));
                     continue;
                 };
                 let mark = mark.unwrap_or_else(|| {
                     let ttl_seconds = stored.ttl().map_or(ttl_seconds, |ttl| ttl.min(ttl_seconds));
                     let left_ms = position.0.saturating_add(u64::from(ttl_seconds) * 1_000).saturating_sub(server_ms);
                     let expires_at_unix_ns = now.unix_ns.saturating_add(left_ms.saturating_mul(1_000_000));
-                    let attempts = stored.attempts.saturating_add(1);
+                    let attempts = stored.attempts.saturating_add(u32::from(!is_gone));
                     Mark { stream: StreamSeq::default(), expires_at_unix_ns, attempts }
                 });
                 if mark.expires_at_unix_ns <= now.unix_ns {
-                    page.expired.push(position);
+                    page.expired.extend((!is_gone).then_some(position));
                     continue;
                 }
                 let mail = Mail {
@@ -173,7 +176,12 @@ impl Page {
                     attempts: mark.attempts,
                     stream: mark.stream,
                 };
-                page.entries.push(Entry { position, mail });
+                page.entries.push(Entry {
+                    position,
+                    mail,
+                    age: Age::of(server_ms.saturating_sub(position.0), 0),
+                    is_gone,
+                });
             }
             page.next = last.filter(|_| more);
             Some(page)
@@ -182,14 +190,14 @@ impl Page {
 
     /// Leaves among the entries what clients can be given. An event that another writer put there in a form of its own is
     /// put into that of contract §5, so that no text of a stranger ends a line of an event stream; one that is none, or
-    /// another one than its entry says, is undecodable.
+    /// another one than its entry says, is undecodable; what lingers is left out for that.
     #[must_use]
     pub fn fit_for_clients(mut self) -> Page {
         let undecodable = &mut self.undecodable;
         self.entries.retain_mut(|entry| {
             let in_form = event::read(&entry.mail.event).filter(|(id, _)| *id == entry.mail.id);
             let Some((_, event)) = in_form else {
-                undecodable.push(entry.position);
+                undecodable.extend((!entry.is_gone).then_some(entry.position));
                 return false;
             };
             if let Cow::Owned(event) = event {
@@ -332,6 +340,31 @@ mod tests {
         };
         assert_eq!(page.entries[1].mail, anothers);
         assert_eq!(page.entries[2].mail.attempts, 1, "a damaged mark is none");
+    }
+
+    #[test]
+    fn what_lingers_is_flagged_or_left_out_and_never_to_be_removed() {
+        let good = stored(r#"{"payload": 1.0}"#);
+        let page = read(&page_text(&[
+            ("-1-0", Some("7:40:99000000000:1"), Some(&good)),
+            ("-2-0", Some("7:41:200000000000:1"), Some("no JSON")),
+            ("-3-0", Some("7:42:200000000000:1"), None),
+            ("90000-0", Some("7:43:200000000000:1"), Some(&good)),
+            ("-90001-0", Some("7:44:200000000000:1"), Some(&good)),
+            ("-100001-0", None, Some(&good)),
+            ("-100002-0", None, None),
+        ]));
+        let page = page.unwrap();
+        let show = |e: &Entry| (e.position, e.mail.attempts, e.age.most_ms - 1, e.is_gone);
+        let expected = [
+            (Position(90_000, 0), 1, 10_000, false),
+            (Position(90_001, 0), 1, 9_999, true),
+            (Position(100_001, 0), 0, 0, true),
+        ];
+        assert_eq!(page.entries.iter().map(show).collect::<Vec<_>>(), expected);
+        assert_eq!((page.expired.len(), page.undecodable.len(), page.next), (0, 0, Some(Position(100_002, 0))));
+        let page = page.fit_for_clients();
+        assert_eq!((page.entries.len(), page.undecodable), (0, vec![Position(90_000, 0)]), "these events are none");
     }
 
     #[test]

@@ -1,11 +1,12 @@
 -- Puts notifications into a mailbox, in their order, and the oldest out of it if it is full.
 --
--- KEYS  1 the stream  2 its meta hash  3 mailboxes by what is due (zset)  4 the figures (hash)  5 the claim, if any
+-- KEYS  1 the stream  2 its meta hash  3 mailboxes by what is due (zset)  4 the figures (hash)  5 what lingers (zset)
+--       6 the claim, if any
 -- ARGV  1 scoped key  2 max entries  3 now, ms  4 TTL, s  5 TTL of the meta hash, s
 --       6 when the first of them expires, ms
 --       7 the number that is claimed, ':', and since how many ms the message may be there; or ''  8 how long a claim is kept, s
---       9… for each: stored JSON, mark
--- gives dropped, expired, the stream id of the entry that stood last before, or nil, and the stream id of each;
+--       9 since how long at most what lingers was put in, ms  10… for each: stored JSON, mark
+-- gives dropped, expired, the stream id of the entry that stood, or lingers, last before, or nil, and the stream id of each;
 --       of a number that was claimed already nothing is stored
 
 -- Every key is read before anything is written, so that one of a wrong type changes nothing.
@@ -17,13 +18,21 @@ local answer = {0, 0, false}
 if before > 0 then
     answer[3] = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1][1]
 end
+local lately = redis.call('ZREVRANGE', KEYS[5], 0, 0)[1]
+local last_gone = lately and plain(lately)
+if last_gone then
+    lately = string.sub(lately, 1, 41)
+    if lately >= since(tonumber(ARGV[9])) and not (answer[3] and padded(answer[3]) > lately) then
+        answer[3] = last_gone
+    end
+end
 local claimed, claimed_at, age = nil, nil, nil
 if ARGV[7] ~= '' then
     local time = redis.call('TIME')
     claimed_at = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
     claimed, age = string.match(ARGV[7], '^(%d+):(%d+)$')
     claimed = tonumber(claimed)
-    local last, at = string.match(redis.call('GET', KEYS[5]) or '', '^(%d+):(%d+)$')
+    local last, at = string.match(redis.call('GET', KEYS[6]) or '', '^(%d+):(%d+)$')
     if last then
         -- The command may have waited here: the node's clock says when it was sent. What was claimed before the message can
         -- have been there was an equal one of before, whose number says nothing.
@@ -35,17 +44,19 @@ if ARGV[7] ~= '' then
     end
 end
 
-local next_id = '*'
+local next_id, behind = '*', nil
 if before == 0 and redis.call('EXISTS', KEYS[1]) == 0 then
     -- A stream begins anew, perhaps in the millisecond in which the one before it ended: within a millisecond its numbers
     -- begin with the microsecond, with room for a million entries each, so that ids never come again.
     local time = redis.call('TIME')
     local micros = tonumber(time[2])
     next_id = string.format('%s%03.0f-%.0f', time[1], math.floor(micros / 1000), micros % 1000 * 1048576)
+    -- The clock stands, or went back: what lingers has an id that is not before this one.
+    behind = last_gone and lately >= padded(next_id) and last_gone
 end
 
 local max, now, ttl, first = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]) * 1000, tonumber(ARGV[6])
-local count = (#ARGV - 8) / 2
+local count = (#ARGV - 9) / 2
 local dropped, expired = 0, 0
 -- What is expired by now is not dropped.
 local function leave(mark)
@@ -107,21 +118,27 @@ if renewed then
     fields[#fields + 1] = 'until'
     fields[#fields + 1] = string.format('%.0f', now + ttl)
 end
+if behind then
+    -- A stream that held this id goes on behind it.
+    redis.call('XADD', KEYS[1], behind, 'data', '')
+    redis.call('XDEL', KEYS[1], behind)
+    next_id = '*'
+end
 for at = 1, count do
     local id
     if count == 1 and excess > 0 then
-        id = redis.call('XADD', KEYS[1], 'MAXLEN', max, next_id, 'data', ARGV[9])
+        id = redis.call('XADD', KEYS[1], 'MAXLEN', max, next_id, 'data', ARGV[10])
     else
-        id = redis.call('XADD', KEYS[1], next_id, 'data', ARGV[7 + 2 * at])
+        id = redis.call('XADD', KEYS[1], next_id, 'data', ARGV[8 + 2 * at])
     end
     next_id = '*'
     answer[3 + at] = id
     if at <= count - max then
         -- More at once than the mailbox holds.
-        leave(ARGV[8 + 2 * at])
+        leave(ARGV[9 + 2 * at])
     else
         fields[#fields + 1] = id
-        fields[#fields + 1] = ARGV[8 + 2 * at]
+        fields[#fields + 1] = ARGV[9 + 2 * at]
     end
 end
 if count > 1 and before + count > max then
@@ -138,7 +155,7 @@ if renewed then
     redis.call('EXPIRE', KEYS[2], ARGV[5])
 end
 if ARGV[7] ~= '' then
-    redis.call('SET', KEYS[5], string.format('%.0f:%.0f', claimed, claimed_at), 'EX', ARGV[8])
+    redis.call('SET', KEYS[6], string.format('%.0f:%.0f', claimed, claimed_at), 'EX', ARGV[8])
 end
 
 -- Entries that went with their stream, or by another hand: the TTL took them.

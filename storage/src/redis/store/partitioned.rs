@@ -61,6 +61,7 @@ impl Backend for PartitionedStore {
         let nth = match &request {
             StoreRequest::AppendMail { mailbox, .. }
             | StoreRequest::ReadMail { mailbox, .. }
+            | StoreRequest::BeginMail { mailbox, .. }
             | StoreRequest::RemoveMail { mailbox, .. }
             | StoreRequest::TrackAck { mailbox, .. }
             | StoreRequest::Acknowledge { mailbox, .. } => self.partition(mailbox),

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 
 pub(crate) const MISSING: &str = "these tests need PostgreSQL 14 or newer; deploy/install-test-deps.sh installs it";
 
-/// What the server prints when it lets clients in.
-pub(crate) const READY: &str = "database system is ready to accept connections";
+/// What the server prints when it lets clients in, also as a standby.
+pub(crate) const READY: &str = "database system is ready to accept ";
 
 /// Makes the data of a server in a folder, which is given to it.
 pub(crate) fn initdb(folder: &Path) -> Command {
