@@ -6,6 +6,7 @@ use crate::support::server::Server;
 use serde_json::{Value, json};
 
 mod alone;
+mod both;
 mod crowd;
 mod failures;
 mod faults;

@@ -4,6 +4,7 @@ use crate::tables::channels::ChannelIndex;
 use crate::tables::tenants::TenantIndex;
 use crate::tables::users::UserIndex;
 use protocol::auth::channels::ChannelRules;
+use protocol::clock::Now;
 use protocol::http::Version;
 use protocol::ids::ConnectionId;
 use protocol::rate_limit::{Bucket, Quota};
@@ -82,6 +83,11 @@ impl Live {
         rules.is_none_or(|rules| rules.allow(channel))
     }
 
+    /// For how long it has been here, in milliseconds.
+    pub fn here_ms(&self, now: Now) -> u64 {
+        now.mono_ms().saturating_sub(self.opened_at_ms)
+    }
+
     /// What its token can be revoked by.
     pub fn token_id(&self) -> Option<&str> {
         self.permit.as_ref()?.id.as_deref()
@@ -99,10 +105,25 @@ pub enum Intake {
         after: Option<Position>,
         /// A page is on its way, or the connection stands in line for one.
         reading: bool,
-        /// It reads for what was not acknowledged in time: what was last delivered at this time or before, in
-        /// milliseconds on the monotonic clock. The rest is passed over.
-        overdue_ms: Option<u64>,
+        /// It reads for what was not acknowledged in time.
+        overdue: Option<Overdue>,
     },
+}
+
+impl Intake {
+    /// It reads what stands behind an entry; all of the mailbox, if none.
+    pub fn behind(after: Option<Position>) -> Intake {
+        Intake::Behind { after, reading: false, overdue: None }
+    }
+}
+
+/// What is read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overdue {
+    /// What was last delivered at this time or before, in milliseconds on the monotonic clock. The rest is passed over.
+    pub sent_until_ms: u64,
+    /// The connection has had everything up to here: what is gone of that does not come again.
+    pub had: Position,
 }
 
 /// One subscription.

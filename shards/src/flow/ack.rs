@@ -2,7 +2,7 @@
 //!
 //! What is kept is forgotten when it is acknowledged, and read from the mailbox again when it is not in time; what is only
 //! tracked expires.
-use crate::conn::live::Intake;
+use crate::conn::live::{Intake, Overdue};
 use crate::effect::{Effect, Effects};
 use crate::key::ConnKey;
 use crate::shard::Shard;
@@ -45,8 +45,9 @@ impl Shard {
 
     // --- What is recorded elsewhere ----------------------------------------------------------------------------------
 
-    /// What there is no room for is counted: its acknowledgement is good as long as this process lives.
-    fn add_note(&mut self, note: Note) {
+    /// What there is no room for is counted: its acknowledgement is good as long as this process lives, and another node does not
+    /// say that it delivers it again.
+    pub(crate) fn add_note(&mut self, note: Note) {
         match self.mailroom.notes.len() < limits::STORE_NOTES_MAX {
             true => self.mailroom.notes.push_back(note),
             false => self.metrics().ack_unrecorded.add(1),
@@ -61,6 +62,7 @@ impl Shard {
             let request = match note {
                 Note::Sent(mailbox, id, connection) => StoreRequest::TrackAck { mailbox, id, connection },
                 Note::Acknowledged(mailbox, id, is_kept) => StoreRequest::Acknowledge { mailbox, id, is_kept },
+                Note::Begun(mailbox, position) => StoreRequest::BeginMail { mailbox, positions: vec![position] },
             };
             self.mailroom.notes_under_way += 1;
             self.ask_about_ack(request, Wait::Note, effects);
@@ -167,6 +169,7 @@ impl Shard {
             let before_ms = now.mono_ms().saturating_sub(ack.timeout_ms);
             let expired = mail.expire(before_ms) as u64;
             let is_due = mail.oldest_sent_ms().is_some_and(|at_ms| at_ms + ack.timeout_ms <= now.mono_ms());
+            let had = mail.youngest.unwrap_or_default();
             self.metrics().ack_expired.add(expired);
             self.metrics().ack_pending.add(-(expired as i64));
             if is_due
@@ -174,7 +177,8 @@ impl Shard {
                 && may_acknowledge
                 && let Some(live) = self.live_mut(key)
             {
-                live.intake = Intake::Behind { after: None, reading: false, overdue_ms: Some(before_ms) };
+                let overdue = Some(Overdue { sent_until_ms: before_ms, had });
+                live.intake = Intake::Behind { after: None, reading: false, overdue };
             }
         }
         self.read_on(now, key, effects);
@@ -182,9 +186,9 @@ impl Shard {
 
     /// The whole mailbox was read for what was overdue: what is overdue still is kept no longer, because it expired there or
     /// had to go for younger mail. Nobody will deliver it again, so nobody waits for it.
-    pub(crate) fn forget_gone(&mut self, user: UserIndex, overdue_ms: u64) {
+    pub(crate) fn forget_gone(&mut self, user: UserIndex, sent_until_ms: u64) {
         let Some(mail) = self.users.get_mut(user).and_then(|user| user.mail.as_mut()) else { return };
-        let gone = mail.forget_gone(overdue_ms);
+        let gone = mail.forget_gone(sent_until_ms);
         self.metrics().ack_expired.add(gone as u64);
         self.metrics().ack_pending.add(-(gone as i64));
     }

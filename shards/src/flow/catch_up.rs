@@ -2,7 +2,11 @@
 //!
 //! Only so many readings are under way at once; the others stand in line. A store that fails is asked less (see
 //! [`crate::tables::pace`]): ten thousand connections that are behind are no storm when it comes back.
-use crate::conn::live::Intake;
+//!
+//! **What is gone.** Another connection of the user may have had what this one has yet to read, and then it stands in the mailbox
+//! no longer. Where other nodes deliver from the same mailbox it lingers for a while, and goes to every connection that was here
+//! when it was put in: so a publish reaches all of them, whichever node was first.
+use crate::conn::live::{Intake, Overdue};
 use crate::conn::outbox::{Delivery, MailTag};
 use crate::effect::{Effect, Effects};
 use crate::key::ConnKey;
@@ -29,7 +33,7 @@ impl Shard {
             return;
         }
         if self.mailroom.readers.is_empty() && self.mailroom.read_pace.has_room(now.mono_ms()) {
-            return self.ask_page(key, effects);
+            return self.ask_page(now, key, effects);
         }
         self.mailroom.readers.push_back(key);
         if self.mailroom.readers.len() > 2 * self.connections.len() {
@@ -54,7 +58,7 @@ impl Shard {
             let Some(live) = self.live_mut(key) else { continue };
             let Intake::Behind { reading, .. } = &mut live.intake else { continue };
             if has_room {
-                self.ask_page(key, effects);
+                self.ask_page(now, key, effects);
             } else {
                 *reading = false;
             }
@@ -78,18 +82,18 @@ impl Shard {
         })
     }
 
-    fn ask_page(&mut self, key: ConnKey, effects: &mut Effects) {
+    fn ask_page(&mut self, now: Now, key: ConnKey, effects: &mut Effects) {
         let Some(live) = self.live(key) else { return };
         let Intake::Behind { after, .. } = live.intake else { return };
-        let user = live.user;
+        let (user, here_ms) = (live.user, live.here_ms(now));
         let Some(mail) = self.users.get(user).and_then(|user| user.mail.as_ref()) else { return };
-        let asked = Asked { heard_of: mail.heard_of, is_stale: false };
-        let request = StoreRequest::ReadMail {
-            mailbox: Arc::clone(&mail.key),
-            after,
-            entries_max: limits::CATCH_UP_ENTRIES,
-            lingering_ms: 0,
+        let asked = Asked { heard_of: mail.heard_of, is_stale: false, here_ms };
+        let lingering_ms = match self.is_read_elsewhere() {
+            true => limits::STORE_LINGER_MS.min(here_ms + limits::STORE_LINGER_SLACK_MS),
+            false => 0,
         };
+        let (mailbox, entries_max) = (Arc::clone(&mail.key), limits::CATCH_UP_ENTRIES);
+        let request = StoreRequest::ReadMail { mailbox, after, entries_max, lingering_ms };
         self.mailroom.read_pace.begin();
         let ticket = self.mailroom.next_number();
         self.mailroom.waits.insert(ticket, Wait::Read { connection: key, asked });
@@ -108,22 +112,35 @@ impl Shard {
     ) {
         let timeout_ms = self.config.ack.map(|ack| ack.timeout_ms);
         let Some(live) = self.live(key) else { return };
-        let Intake::Behind { after, overdue_ms, .. } = live.intake else { return };
-        let (mut after, user) = (after, live.user);
+        let Intake::Behind { after, overdue, .. } = live.intake else { return };
+        let (mut after, user, here_ms) = (after, live.user, live.here_ms(now));
         let Some(mailbox) = self.mailbox_at(key) else { return };
         let mut room = true;
         for entry in entries {
-            // What the store could not be made to forget yet is done with, and what is half out comes to its end.
-            if self.mailroom.removals.holds(&mailbox, entry.position) || self.has_begun(key, entry.mail.id) {
+            // What the store could not be made to forget yet is gone.
+            let is_gone = entry.is_gone || self.mailroom.removals.holds(&mailbox, entry.position);
+            let was_here = self.was_here(entry, asked.here_ms, here_ms);
+            let is_done = is_gone && !is_due_though_gone(entry, was_here, overdue);
+            // What is half out comes to its end.
+            if is_done || self.has_begun(key, entry.mail.id) {
                 after = Some(entry.position);
                 continue;
             }
             let sent_at_ms = self.users.get(user).and_then(|user| user.mail.as_ref()?.sent_at_ms(entry.mail.id));
             // A redelivery passes over what was delivered a moment ago.
-            let fresh = overdue_ms.zip(sent_at_ms).is_some_and(|(overdue_ms, at_ms)| at_ms > overdue_ms);
+            let fresh = overdue.zip(sent_at_ms).is_some_and(|(overdue, at_ms)| at_ms > overdue.sent_until_ms);
             if !fresh {
+                // A connection that was here and has not had it yet: this is the delivery that was begun when it was put in. Of
+                // what may have been heard before it came, and is gone, nobody else counts.
+                let begun = match was_here {
+                    WasHere::Surely if overdue.is_none() => {
+                        entry.mail.attempts.saturating_sub(u32::from(!entry.is_gone))
+                    }
+                    WasHere::Perhaps if is_gone => entry.mail.attempts.max(2),
+                    _ => entry.mail.attempts,
+                };
                 // What another node's reading did not count this home knows to have been delivered here.
-                let attempts = entry.mail.attempts.max(1 + u32::from(sent_at_ms.is_some()));
+                let attempts = begun.max(1 + u32::from(sent_at_ms.is_some()));
                 let delivery = self.replayed(now, entry, attempts);
                 if self.is_full_of_mail(key) || !self.push_mail(now, key, &delivery) {
                     room = false;
@@ -154,13 +171,13 @@ impl Shard {
             let (appending, mailbox) = (mail.appending, Arc::clone(&mail.key));
             is_current &= self.config.ack.is_some() || appending == 0 && !self.mailroom.retries.holds(&mailbox);
         }
-        if is_current && let Some(overdue_ms) = overdue_ms {
-            self.forget_gone(user, overdue_ms);
+        if is_current && let Some(overdue) = overdue {
+            self.forget_gone(user, overdue.sent_until_ms);
         }
         if let Some(live) = self.live_mut(key) {
             live.intake = match is_current {
                 true => Intake::UpToDate,
-                false => Intake::Behind { after, reading: false, overdue_ms },
+                false => Intake::Behind { after, reading: false, overdue },
             };
         }
         if is_current {
@@ -168,6 +185,16 @@ impl Shard {
             self.schedule_live(now, key);
         } else if goes_on {
             self.read_on(now, key, effects);
+        }
+    }
+
+    /// What the store's clock says of it; the answer was under way for a while.
+    fn was_here(&self, entry: &Entry, asked_here_ms: u64, here_ms: u64) -> WasHere {
+        match entry.age {
+            _ if !self.is_read_elsewhere() => WasHere::No,
+            age if age.most_ms < asked_here_ms => WasHere::Surely,
+            age if age.least_ms <= here_ms => WasHere::Perhaps,
+            _ => WasHere::No,
         }
     }
 
@@ -185,5 +212,73 @@ impl Shard {
         };
         let tag = MailTag::kept_at(entry.position);
         Rc::new(Delivery::new(Arc::new(publication), Places::One(*stream), Some(Box::new(tag))))
+    }
+}
+
+/// Whether a connection was here when an entry was put in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum WasHere {
+    No,
+    Perhaps,
+    Surely,
+}
+
+/// Whether an entry that is gone is to be delivered: to whoever may have been here when it was put in and has not had it.
+fn is_due_though_gone(entry: &Entry, was_here: WasHere, overdue: Option<Overdue>) -> bool {
+    was_here != WasHere::No && overdue.is_none_or(|overdue| entry.position > overdue.had)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ClusterRules;
+    use crate::flow::alone::alone_with;
+    use crate::key::ShardId;
+    use protocol::ids::{NotificationId, uuid_v7};
+    use protocol::store::Age;
+    use protocol::stream::StreamSeq;
+
+    /// Put in so many milliseconds ago, by the store's clock.
+    fn entry(ms_ago: u64, commit_ms: u64) -> Entry {
+        let mail = Mail {
+            id: NotificationId(uuid_v7(1, [0; 10])),
+            event: Arc::from(&b"{}"[..]),
+            queued_at_unix_ns: 0,
+            expires_at_unix_ns: u64::MAX,
+            attempts: 0,
+            stream: StreamSeq::default(),
+        };
+        Entry { age: Age::of(ms_ago, commit_ms), is_gone: true, ..Entry::standing(Position(7, 0), mail) }
+    }
+
+    #[test]
+    fn what_is_gone_goes_to_who_was_here_when_it_was_put_in_and_has_not_had_it() {
+        let mut shard = alone_with(|config| {
+            config.cluster = Some(ClusterRules { bridge: ShardId(0), shares_mail: true });
+        });
+        use WasHere::{No, Perhaps, Surely};
+        // How long ago it was put in; how long after its row others see it at most; for how long the connection had been here
+        // when the page was asked for, and when it came.
+        let rows = [
+            (10, 0, 12, 20, Surely),
+            (11, 0, 12, 20, Perhaps),
+            (20, 0, 12, 20, Perhaps),
+            (21, 0, 12, 20, Perhaps),
+            (22, 0, 12, 20, No),
+            (121, 100, 12, 20, Perhaps),
+            (122, 100, 12, 20, No),
+            (0, 0, 0, 0, Perhaps),
+            (u64::MAX, 0, 12, 20, No),
+        ];
+        for (ms_ago, commit_ms, asked_here_ms, here_ms, expected) in rows {
+            let entry = entry(ms_ago, commit_ms);
+            assert_eq!(shard.was_here(&entry, asked_here_ms, here_ms), expected, "{ms_ago} {commit_ms}");
+            assert_eq!(is_due_though_gone(&entry, expected, None), expected != No);
+        }
+        let overdue = |had| Some(Overdue { sent_until_ms: 0, had });
+        assert!(is_due_though_gone(&entry(0, 0), Surely, overdue(Position(6, 9))));
+        assert!(!is_due_though_gone(&entry(0, 0), Surely, overdue(Position(7, 0))));
+        shard.is_alone = true;
+        assert_eq!(shard.was_here(&entry(0, 0), 12, 20), No, "nobody else delivers from here");
     }
 }

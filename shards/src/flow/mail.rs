@@ -219,7 +219,7 @@ impl Shard {
                 self.place_begun(now, &key, &mail, &positions, effects);
                 if self.shares_mail() {
                     let may_repeat = turn.is_some_and(|turn| turn.may_repeat);
-                    self.appended_for_all(now, &key, &deliveries, &positions, before, job, may_repeat, effects);
+                    self.appended_for_all(now, &key, &mail, &deliveries, &positions, before, job, may_repeat, effects);
                     if let Some(turn) = turn {
                         self.claimed(now, &key, turn, !positions.is_empty(), before, effects);
                     }
@@ -421,7 +421,7 @@ impl Shard {
             return;
         }
         if let Some(live) = self.live_mut(key) {
-            live.intake = Intake::Behind { after: None, reading: false, overdue_ms: None };
+            live.intake = Intake::behind(None);
             self.read_on(now, key, effects);
         }
     }
@@ -433,7 +433,7 @@ impl Shard {
         let Some(mail) = &user.mail else { return };
         let (mailbox, youngest) = (Arc::clone(&mail.key), mail.youngest);
         if let Some(live) = self.live_mut(key) {
-            live.intake = Intake::Behind { after: youngest, reading: false, overdue_ms: None };
+            live.intake = Intake::behind(youngest);
         }
         self.put_back(now, key, mailbox, PutBack::Behind, effects);
     }

@@ -29,7 +29,7 @@ impl Shard {
             self.mailroom.removal_pace.begin();
             let ticket = self.mailroom.next_number();
             self.mailroom.waits.insert(ticket, Wait::Remove { key: Arc::clone(&mailbox) });
-            let request = StoreRequest::RemoveMail { mailbox, positions, lingers: false };
+            let request = StoreRequest::RemoveMail { mailbox, positions, lingers: self.is_read_elsewhere() };
             effects.push(Effect::Store { ticket: StoreTicket(ticket), request });
         }
     }

@@ -135,9 +135,9 @@ impl UserMail {
     }
 
     /// Forgets what should be kept and was last delivered at this time or before; how many.
-    pub fn forget_gone(&mut self, overdue_ms: u64) -> usize {
+    pub fn forget_gone(&mut self, sent_until_ms: u64) -> usize {
         let len = self.awaited.len();
-        self.awaited.retain(|awaited| awaited.position.is_none() || awaited.sent_at_ms > overdue_ms);
+        self.awaited.retain(|awaited| awaited.position.is_none() || awaited.sent_at_ms > sent_until_ms);
         len - self.awaited.len()
     }
 
@@ -176,6 +176,8 @@ pub struct Asked {
     pub heard_of: Option<Position>,
     /// Something may have been missed since: what was asked for is not all.
     pub is_stale: bool,
+    /// For how long the connection had been here, in milliseconds.
+    pub here_ms: u64,
 }
 
 /// What a shard waits for from the store.
@@ -228,6 +230,8 @@ pub enum Note {
     Sent(Arc<MailboxKey>, NotificationId, ConnectionId),
     /// An acknowledgement; whether the mail was kept for it.
     Acknowledged(Arc<MailboxKey>, NotificationId, bool),
+    /// A delivery of what another node has put into the mailbox, and that was not read from there.
+    Begun(Arc<MailboxKey>, Position),
 }
 
 /// Everything a shard waits for, and what waits to be tried again.

@@ -16,13 +16,13 @@ use crate::effect::{Effect, Effects};
 use crate::key::ConnKey;
 use crate::mesh::message::{Message, ReplyTo};
 use crate::shard::Shard;
-use crate::tables::mail::{Asked, Wait};
+use crate::tables::mail::{Asked, Note, Wait};
 use protocol::clock::Now;
 use protocol::cluster::wire::{ParcelKind, Published};
 use protocol::cluster::{GatherTicket, Topic};
 use protocol::frame::Frame;
 use protocol::notification::{Publication, Target};
-use protocol::store::{MailboxKey, Position};
+use protocol::store::{Mail, MailboxKey, Position};
 use protocol::stream::Places;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -54,6 +54,7 @@ impl Shard {
         &mut self,
         now: Now,
         key: &Arc<MailboxKey>,
+        mail: &[Mail],
         deliveries: &[Rc<Delivery>],
         positions: &[Position],
         mut before: Option<Position>,
@@ -64,10 +65,13 @@ impl Shard {
         let reply =
             job.and_then(|job| self.mailroom.jobs.get(&job)).and_then(|job| job.reply).filter(|_| !self.is_alone);
         let mut took = 0;
-        for (delivery, position) in deliveries.iter().zip(positions) {
+        for ((mail, delivery), position) in mail.iter().zip(deliveries).zip(positions) {
             let kept = Kept { position: *position, before, may_repeat };
-            if let Taken::Delivered(connections) = self.take_kept(now, key, delivery, kept, effects) {
+            if let Taken::Delivered(connections @ 1..) = self.take_kept(now, key, delivery, kept, effects) {
                 took += connections;
+                if mail.attempts == 0 {
+                    self.note_begun(key, *position);
+                }
             }
             self.send_hint(now, key, delivery, kept, reply, effects);
             before = Some(*position);
@@ -125,6 +129,9 @@ impl Shard {
         let publication = Arc::new(published.into_publication(Target::User(user), None, now));
         let delivery = Delivery::new(publication, places, None);
         let taken = self.take_kept(now, &key, &delivery, kept, effects);
+        if matches!(taken, Taken::Delivered(1..)) {
+            self.note_begun(&key, kept.position);
+        }
         self.note_deliveries(effects);
         let metrics = self.metrics();
         match taken {
@@ -181,11 +188,19 @@ impl Shard {
         Taken::Delivered(took)
     }
 
+    /// The store does not know that it is delivered. It stays until it is acknowledged: whoever reads it by then, on whatever node,
+    /// is to say that it comes again. What only has to be written is gone in a moment.
+    fn note_begun(&mut self, key: &Arc<MailboxKey>, position: Position) {
+        if self.config.ack.is_some() {
+            self.add_note(Note::Begun(Arc::clone(key), position));
+        }
+    }
+
     /// These read what stands behind an entry that they have.
     pub(super) fn read_from(&mut self, now: Now, keys: Vec<ConnKey>, after: Option<Position>, effects: &mut Effects) {
         for key in keys {
             if let Some(live) = self.live_mut(key) {
-                live.intake = Intake::Behind { after, reading: false, overdue_ms: None };
+                live.intake = Intake::behind(after);
             }
             self.read_on(now, key, effects);
         }

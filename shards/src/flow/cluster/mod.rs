@@ -22,6 +22,11 @@ impl Shard {
         self.config.cluster.is_some_and(|rules| rules.shares_mail)
     }
 
+    /// Whether other nodes may be reading the same mailboxes: what is forgotten lingers for them.
+    pub(crate) fn is_read_elsewhere(&self) -> bool {
+        self.shares_mail() && !self.is_alone
+    }
+
     /// Asks the bridge, here or by way of the shard that has it.
     pub(crate) fn ask_bridge(&self, request: ClusterRequest, effects: &mut Effects) {
         let Some(rules) = self.config.cluster else { return };

@@ -92,7 +92,7 @@ impl Shard {
         live.pending = Some(Box::new(Pending { welcome: Some(Box::new(welcome)), ..Pending::default() }));
         live.held = true;
         if keeps_mail {
-            live.intake = Intake::Behind { after: None, reading: false, overdue_ms: None };
+            live.intake = Intake::behind(None);
         }
     }
 
