@@ -2,6 +2,7 @@
 //! hear everything, once, whichever of them was first.
 use super::mail::{Class, await_hellos, mail_node, publish_number};
 use crate::support::http::{Connection, request};
+use crate::support::postgres::Postgres;
 use crate::support::redis::Redis;
 use crate::support::server::Server;
 use crate::support::ws::Ws;
@@ -41,9 +42,9 @@ fn hear_all(mut ws: Ws, class: Class) -> Vec<u64> {
     heard
 }
 
-fn both_hear_all(class: Class) {
+fn both_hear_all(class: Class, more: &[(&str, &str)]) {
     let redis = Redis::start();
-    let nodes = ["a", "b"].map(|name| mail_node(&redis, name, class, &[]));
+    let nodes = ["a", "b"].map(|name| mail_node(&redis, name, class, more));
     // What they read at first waits and then comes all at once.
     await_hellos(&redis, 2, 4);
     let [at_a, at_b] = std::thread::scope(|scope| {
@@ -71,15 +72,33 @@ fn both_hear_all(class: Class) {
 
 #[test]
 fn who_is_at_two_nodes_hears_everything_off() {
-    both_hear_all(Class::Off);
+    both_hear_all(Class::Off, &[]);
 }
 
 #[test]
 fn who_is_at_two_nodes_hears_everything_written() {
-    both_hear_all(Class::Written);
+    both_hear_all(Class::Written, &[]);
 }
 
 #[test]
 fn who_is_at_two_nodes_hears_everything_acknowledged() {
-    both_hear_all(Class::Acknowledged);
+    both_hear_all(Class::Acknowledged, &[]);
+}
+
+/// Mail is kept in PostgreSQL, and the nodes meet in Redis.
+fn both_hear_all_from_postgres(class: Class) {
+    let postgres = Postgres::start();
+    let url = postgres.url("postgres");
+    let backends = [("DATABASE_URL", &*url), ("QUEUE_BACKEND", "postgres"), ("ACK_BACKEND", "postgres")];
+    both_hear_all(class, &backends);
+}
+
+#[test]
+fn who_is_at_two_nodes_hears_everything_that_postgres_keeps_written() {
+    both_hear_all_from_postgres(Class::Written);
+}
+
+#[test]
+fn who_is_at_two_nodes_hears_everything_that_postgres_keeps_acknowledged() {
+    both_hear_all_from_postgres(Class::Acknowledged);
 }
