@@ -154,14 +154,11 @@ pub const STORE_REMOVALS_MAX: usize = 1_048_576;
 /// Mail of one mailbox that one request forgets.
 pub const STORE_REMOVAL_POSITIONS_MAX: usize = 1_000;
 /// How long, in milliseconds, mail that was forgotten can still be read by other nodes, from when it was put in: longer than the
-/// word of it is on its way to a node that is well.
-pub const STORE_LINGER_MS: u64 = 3_000;
-/// How much longer ago than a connection began, in milliseconds, mail may have been put in that is asked for on its behalf: the
-/// request may wait for that long on its way to the store.
-pub const STORE_LINGER_SLACK_MS: u64 = 1_000;
+/// word of it is on its way to a node that is well, and than a client that reads is behind.
+pub const STORE_LINGER_MS: u64 = 8_000;
 /// Mailboxes of one shard of which something is being forgotten at the same time. More wait their turn.
 pub const STORE_REMOVALS_UNDER_WAY_MAX: usize = 1_024;
-/// Notes about acknowledgements that wait for the store, on one shard. More: not noted, and counted.
+/// Notes about deliveries and acknowledgements that wait for the store, on one shard. More: not noted, and counted.
 pub const STORE_NOTES_MAX: usize = 65_536;
 /// Notes about acknowledgements that one shard has under way.
 pub const STORE_NOTES_UNDER_WAY_MAX: usize = 1_024;

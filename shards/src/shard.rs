@@ -116,8 +116,8 @@ pub struct Shard {
     pub(crate) unheard: Unheard,
     pub(crate) sessions: Sessions,
     pub(crate) rendezvous: Rendezvous,
-    /// No other node was heard of for a while: nobody waits for what others say.
-    pub(crate) is_alone: bool,
+    /// Since when no other node was heard of; see [`Shard::is_alone`].
+    pub(crate) alone_since_us: Option<u64>,
     pub(crate) gathers: Gathers,
     /// Absent while nobody is limited.
     pub(crate) limiter: Option<Box<Limiter>>,
@@ -188,7 +188,7 @@ impl Shard {
             unheard: Unheard::default(),
             sessions: Sessions::default(),
             rendezvous: Rendezvous::default(),
-            is_alone: false,
+            alone_since_us: None,
             gathers: Gathers::default(),
             limiter,
             fanouts: Fanouts::default(),

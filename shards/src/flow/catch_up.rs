@@ -6,7 +6,7 @@
 //! **What is gone.** Another connection of the user may have had what this one has yet to read, and then it stands in the mailbox
 //! no longer. Where other nodes deliver from the same mailbox it lingers for a while, and goes to every connection that was here
 //! when it was put in: so a publish reaches all of them, whichever node was first.
-use crate::conn::live::{Intake, Overdue};
+use crate::conn::live::Intake;
 use crate::conn::outbox::{Delivery, MailTag};
 use crate::effect::{Effect, Effects};
 use crate::key::ConnKey;
@@ -88,10 +88,8 @@ impl Shard {
         let (user, here_ms) = (live.user, live.here_ms(now));
         let Some(mail) = self.users.get(user).and_then(|user| user.mail.as_ref()) else { return };
         let asked = Asked { heard_of: mail.heard_of, is_stale: false, here_ms };
-        let lingering_ms = match self.is_read_elsewhere() {
-            true => limits::STORE_LINGER_MS.min(here_ms + limits::STORE_LINGER_SLACK_MS),
-            false => 0,
-        };
+        // Who has just come is told of what is gone, too, and passes over it: what comes next is known to stand right behind it.
+        let lingering_ms = if self.reads_lingering(now) { limits::STORE_LINGER_MS } else { 0 };
         let (mailbox, entries_max) = (Arc::clone(&mail.key), limits::CATCH_UP_ENTRIES);
         let request = StoreRequest::ReadMail { mailbox, after, entries_max, lingering_ms };
         self.mailroom.read_pace.begin();
@@ -119,23 +117,23 @@ impl Shard {
         for entry in entries {
             // What the store could not be made to forget yet is gone.
             let is_gone = entry.is_gone || self.mailroom.removals.holds(&mailbox, entry.position);
-            let was_here = self.was_here(entry, asked.here_ms, here_ms);
-            let is_done = is_gone && !is_due_though_gone(entry, was_here, overdue);
+            let was_here = self.was_here(now, entry, asked.here_ms, here_ms);
+            let has_had = overdue.is_some_and(|overdue| entry.position <= overdue.had);
+            let is_done = is_gone && (has_had || was_here == WasHere::No);
             // What is half out comes to its end.
             if is_done || self.has_begun(key, entry.mail.id) {
                 after = Some(entry.position);
                 continue;
             }
             let sent_at_ms = self.users.get(user).and_then(|user| user.mail.as_ref()?.sent_at_ms(entry.mail.id));
-            // A redelivery passes over what was delivered a moment ago.
-            let fresh = overdue.zip(sent_at_ms).is_some_and(|(overdue, at_ms)| at_ms > overdue.sent_until_ms);
+            // A redelivery passes over what was delivered a moment ago; what this one never had is none.
+            let is_recent = overdue.zip(sent_at_ms).is_some_and(|(overdue, at_ms)| at_ms > overdue.sent_until_ms);
+            let fresh = has_had && is_recent;
             if !fresh {
                 // A connection that was here and has not had it yet: this is the delivery that was begun when it was put in. Of
                 // what may have been heard before it came, and is gone, nobody else counts.
                 let begun = match was_here {
-                    WasHere::Surely if overdue.is_none() => {
-                        entry.mail.attempts.saturating_sub(u32::from(!entry.is_gone))
-                    }
+                    WasHere::Surely if !has_had => entry.mail.attempts.saturating_sub(u32::from(!entry.is_gone)),
                     WasHere::Perhaps if is_gone => entry.mail.attempts.max(2),
                     _ => entry.mail.attempts,
                 };
@@ -189,9 +187,9 @@ impl Shard {
     }
 
     /// What the store's clock says of it; the answer was under way for a while.
-    fn was_here(&self, entry: &Entry, asked_here_ms: u64, here_ms: u64) -> WasHere {
+    fn was_here(&self, now: Now, entry: &Entry, asked_here_ms: u64, here_ms: u64) -> WasHere {
         match entry.age {
-            _ if !self.is_read_elsewhere() => WasHere::No,
+            _ if !self.reads_lingering(now) => WasHere::No,
             age if age.most_ms < asked_here_ms => WasHere::Surely,
             age if age.least_ms <= here_ms => WasHere::Perhaps,
             _ => WasHere::No,
@@ -223,11 +221,6 @@ enum WasHere {
     Surely,
 }
 
-/// Whether an entry that is gone is to be delivered: to whoever may have been here when it was put in and has not had it.
-fn is_due_though_gone(entry: &Entry, was_here: WasHere, overdue: Option<Overdue>) -> bool {
-    was_here != WasHere::No && overdue.is_none_or(|overdue| entry.position > overdue.had)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -252,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_goes_to_who_was_here_when_it_was_put_in_and_has_not_had_it() {
+    fn the_clock_of_the_store_says_who_was_here() {
         let mut shard = alone_with(|config| {
             config.cluster = Some(ClusterRules { bridge: ShardId(0), shares_mail: true });
         });
@@ -272,13 +265,20 @@ mod tests {
         ];
         for (ms_ago, commit_ms, asked_here_ms, here_ms, expected) in rows {
             let entry = entry(ms_ago, commit_ms);
-            assert_eq!(shard.was_here(&entry, asked_here_ms, here_ms), expected, "{ms_ago} {commit_ms}");
-            assert_eq!(is_due_though_gone(&entry, expected, None), expected != No);
+            let now = Now::default();
+            assert_eq!(shard.was_here(now, &entry, asked_here_ms, here_ms), expected, "{ms_ago} {commit_ms}");
         }
-        let overdue = |had| Some(Overdue { sent_until_ms: 0, had });
-        assert!(is_due_though_gone(&entry(0, 0), Surely, overdue(Position(6, 9))));
-        assert!(!is_due_though_gone(&entry(0, 0), Surely, overdue(Position(7, 0))));
-        shard.is_alone = true;
-        assert_eq!(shard.was_here(&entry(0, 0), 12, 20), No, "nobody else delivers from here");
+        shard.alone_since_us = Some(0);
+        let at = |ms| Now { mono_us: ms * 1_000, unix_ns: 0 };
+        assert_eq!(
+            shard.was_here(at(limits::STORE_LINGER_MS - 1), &entry(0, 0), 12, 20),
+            Surely,
+            "of who has just gone"
+        );
+        assert_eq!(
+            shard.was_here(at(limits::STORE_LINGER_MS), &entry(0, 0), 12, 20),
+            No,
+            "nobody else delivers from here"
+        );
     }
 }

@@ -230,7 +230,7 @@ pub enum Note {
     Sent(Arc<MailboxKey>, NotificationId, ConnectionId),
     /// An acknowledgement; whether the mail was kept for it.
     Acknowledged(Arc<MailboxKey>, NotificationId, bool),
-    /// A delivery of what another node has put into the mailbox, and that was not read from there.
+    /// A delivery of what stands in the mailbox and was not read from there.
     Begun(Arc<MailboxKey>, Position),
 }
 

@@ -108,6 +108,7 @@ mod tests {
             let claim = Some(Claim::new(7, 1));
             mailboxes.enqueue(&tenant, user, std::slice::from_ref(&mail), claim, now, check);
             mailboxes.read(&tenant, user, None, 1, 1, check);
+            mailboxes.begin(&tenant, user, &[Position(1, 0)], check);
             mailboxes.remove(&tenant, user, &[Position(1, 0)], crate::redis::mailbox::Removal::Expired, check);
             mailboxes.sweep(user.as_bytes(), now, check);
             mailboxes.stats(check);

@@ -18,6 +18,10 @@ use protocol::stream::Places;
 use std::rc::Rc;
 use std::sync::Arc;
 
+/// How many deliveries have begun of what may have been heard when another node kept it: one by that node, and one that whoever was
+/// here takes for its own.
+const BEGUN_BEFORE: u32 = 2;
+
 impl Shard {
     /// At the home of the users: mail that every node has.
     pub(crate) fn keep_claimed(
@@ -68,13 +72,13 @@ impl Shard {
     fn claim(&mut self, turn: Turn, mail: ClaimedMail, effects: &mut Effects) {
         let ClaimedMail { key, mut mail, delivery, .. } = mail;
         if turn.may_repeat {
-            mail.attempts += 1;
+            mail.attempts += BEGUN_BEFORE;
         }
         let what = Retry { key, mail: vec![mail], deliveries: vec![delivery] };
         self.ask_append(what, None, false, Some(turn), effects);
     }
 
-    /// The store has taken a claim; or had taken it before, if it is not ours, and this entry is the last that stands there.
+    /// The store has taken a claim; or had taken it before, if it is not ours, and this entry is the last that stands there or lingers.
     pub(crate) fn claimed(
         &mut self,
         now: Now,
@@ -91,7 +95,7 @@ impl Shard {
             return self.claims.to_tell.push(turn.claim);
         }
         self.metrics().claims_stored_elsewhere.add(1);
-        // Whoever kept it tells of it, unless it died before; when it stands there no more somebody has got it by that word.
+        // Whoever kept it tells of it, unless it died before.
         if let Some(last) = last
             && !self.unheard.wait(now.mono_ms(), key, last)
         {
@@ -125,7 +129,7 @@ impl Shard {
         effects: &mut Effects,
     ) {
         for (mut mail, delivery) in mail.into_iter().zip(deliveries) {
-            mail.attempts = mail.attempts.saturating_sub(u32::from(turn.may_repeat));
+            mail.attempts = mail.attempts.saturating_sub(if turn.may_repeat { BEGUN_BEFORE } else { 0 });
             if self.claims.failed(now.mono_ms(), key, mail, delivery, turn) {
                 self.metrics().claims_stored_elsewhere.add(1);
             }

@@ -63,7 +63,7 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let reply =
-            job.and_then(|job| self.mailroom.jobs.get(&job)).and_then(|job| job.reply).filter(|_| !self.is_alone);
+            job.and_then(|job| self.mailroom.jobs.get(&job)).and_then(|job| job.reply).filter(|_| !self.is_alone());
         let mut took = 0;
         for ((mail, delivery), position) in mail.iter().zip(deliveries).zip(positions) {
             let kept = Kept { position: *position, before, may_repeat };

@@ -14,6 +14,7 @@ use crate::shard::Shard;
 use protocol::clock::Now;
 use protocol::cluster::wire::Hello;
 use protocol::cluster::{ClusterEvent, ClusterRequest, GatherTicket};
+use protocol::limits;
 use std::sync::atomic::Ordering::Relaxed;
 
 impl Shard {
@@ -22,9 +23,20 @@ impl Shard {
         self.config.cluster.is_some_and(|rules| rules.shares_mail)
     }
 
+    /// No other node was heard of for a while: nobody waits for what others say.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.alone_since_us.is_some()
+    }
+
     /// Whether other nodes may be reading the same mailboxes: what is forgotten lingers for them.
     pub(crate) fn is_read_elsewhere(&self) -> bool {
-        self.shares_mail() && !self.is_alone
+        self.shares_mail() && !self.is_alone()
+    }
+
+    /// Whether something may linger in them: for a while after the last other node has gone, too.
+    pub(crate) fn reads_lingering(&self, now: Now) -> bool {
+        let lingers = |since_us: u64| now.mono_us < since_us + limits::STORE_LINGER_MS * 1_000;
+        self.shares_mail() && self.alone_since_us.is_none_or(lingers)
     }
 
     /// Asks the bridge, here or by way of the shard that has it.
@@ -87,7 +99,9 @@ impl Shard {
                 self.rendezvous.meet(now, &all, &self.config.server_id, is_first);
                 self.meet_readers(now, reads_since_us, effects);
             }
-            ClusterEvent::Alone(is_alone) => self.is_alone = is_alone,
+            ClusterEvent::Alone(is_alone) => {
+                self.alone_since_us = is_alone.then(|| self.alone_since_us.unwrap_or(now.mono_us));
+            }
             ClusterEvent::Answer { ticket, sessions } => {
                 self.gather_sessions(now, gather_id(ticket), sessions, effects);
             }

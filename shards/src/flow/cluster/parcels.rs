@@ -39,7 +39,7 @@ impl Shard {
         if is_mail && self.config.queue.is_some() && self.shares_mail() {
             return;
         }
-        if self.is_alone {
+        if self.is_alone() {
             self.metrics().parcels_sent.add(1);
             return self.ask_bridge(ClusterRequest::Publish(Arc::clone(publication)), effects);
         }

@@ -3,6 +3,7 @@ use super::Cluster;
 use crate::client::ClientId;
 use crate::mail::{accepted, heard, send};
 use crate::seeds::for_each_seed;
+use protocol::cluster::ClusterEvent;
 use shards::config::{AckRules, QueueRules, ShardConfig};
 use std::collections::BTreeSet;
 
@@ -332,6 +333,82 @@ fn who_moves_is_told_what_comes_again(seed: u64) {
 #[test]
 fn who_moves_is_told_of_what_comes_for_a_second_time() {
     for_each_seed(100, who_moves_is_told_what_comes_again);
+}
+
+/// Users have several connections on a node, and what is not acknowledged comes again while more is published. Whoever stays hears
+/// all of it, though another acknowledges it meanwhile.
+fn who_is_overdue_misses_nothing(seed: u64) {
+    let mut cluster = Cluster::new(seed, 1 + seed as usize % 2, |config| {
+        rules(true)(config);
+        config.ack = Some(AckRules { timeout_ms: 1_000, is_recorded: true });
+    });
+    let nodes = cluster.nodes.len();
+    let backends: Vec<ClientId> = (0..nodes).map(|node| cluster.nodes[node].world.dial()).collect();
+    let mut seats: Vec<Seat> = (0..4).map(|_| sit(&mut cluster, 0)).collect();
+    cluster.settle();
+    for n in 0..40 {
+        let node = cluster.any();
+        send(&mut cluster.nodes[node].world, backends[node], "ana", n);
+        for _ in 0..cluster.rng.u8(0..12) {
+            cluster.step();
+        }
+        let ms = cluster.rng.u64(0..400);
+        cluster.nodes.iter_mut().for_each(|node| node.world.pass_ms_unsettled(ms));
+        let quick = cluster.rng.usize(0..seats.len());
+        acknowledge(&mut cluster, &mut seats[quick..=quick], false);
+    }
+    cluster.settle();
+    for seat in &seats {
+        let seen: BTreeSet<usize> =
+            heard(&cluster.nodes[seat.node].world, seat.client).iter().map(|heard| heard.n).collect();
+        let missing: Vec<usize> = (0..40).filter(|n| !seen.contains(n)).collect();
+        assert_eq!(missing, [0; 0], "seed {seed}: at node {}", seat.node);
+    }
+}
+
+#[test]
+fn who_reads_again_what_nobody_acknowledged_hears_what_comes_meanwhile() {
+    for_each_seed(100, who_is_overdue_misses_nothing);
+}
+
+/// One of two nodes goes while both have kept mail for a user with a connection at each: who is at the other hears all of it.
+fn who_stays_alone_hears_all(seed: u64) {
+    let mut cluster = Cluster::new(seed, 2, rules(seed.is_multiple_of(2)));
+    let backends: Vec<ClientId> = (0..2).map(|node| cluster.nodes[node].world.dial()).collect();
+    let mut seats: Vec<Seat> = (0..2)
+        .map(|node| {
+            let client = cluster.nodes[node].world.websocket("ana");
+            Seat { user: 0, node, client, acked: BTreeSet::new() }
+        })
+        .collect();
+    cluster.settle();
+    let count = cluster.rng.usize(2..12);
+    for n in 0..count {
+        let node = cluster.any();
+        send(&mut cluster.nodes[node].world, backends[node], "ana", n);
+        for _ in 0..cluster.rng.u8(0..6) {
+            cluster.step();
+        }
+        acknowledge(&mut cluster, &mut seats, true);
+    }
+    // Who goes says so; that may be heard before the hints of what it has kept.
+    cluster.slowness_percent = 60;
+    while cluster.nodes[0].world.stores[0].kept.borrow().kept_ever.len() < count {
+        cluster.step();
+        acknowledge(&mut cluster, &mut seats, true);
+    }
+    let bridge = cluster.nodes[0].world.bridge.expect("a node of a cluster");
+    cluster.nodes[0].world.call(bridge, |shard, now, effects| shard.cluster(now, ClusterEvent::Alone(true), effects));
+    acknowledge(&mut cluster, &mut seats, true);
+    cluster.clear_weather();
+    cluster.settle();
+    let seen: BTreeSet<usize> = heard(&cluster.nodes[0].world, seats[0].client).iter().map(|heard| heard.n).collect();
+    assert_eq!(seen, (0..count).collect(), "seed {seed}");
+}
+
+#[test]
+fn who_is_at_a_node_that_is_left_alone_hears_what_the_other_has_kept() {
+    for_each_seed(200, who_stays_alone_hears_all);
 }
 
 #[test]

@@ -74,7 +74,7 @@ impl Rota {
             sweep_mail: chore(queue, |chores| chores.queue_interval_ms),
             sweep_acks: chore(acks, |chores| chores.ack_interval_ms),
             sweep_claims: chore(queue, |chores| chores.queue_interval_ms),
-            sweep_lately: chore(queue, |chores| chores.queue_interval_ms),
+            sweep_lately: chore(queue, |chores| chores.queue_interval_ms.min(limits::STORE_LINGER_MS)),
             mail_figures: chore(queue, |chores| chores.figures_interval_ms),
             ack_figures: chore(acks, |chores| chores.figures_interval_ms),
             probe: Timer::every(limits::POSTGRES_PROBE_INTERVAL_MS),
