@@ -9,7 +9,8 @@
 //! * **read**, if something does: whoever is up to date falls behind, and reads from there on.
 //!
 //! Who reads is up to date when the page that ends was asked for after the youngest entry that was heard of. A hint that is
-//! lost is found with the next one, and all that a broken link may have lost by reading once when it is back.
+//! lost is found with the next one, and all that a broken link may have lost by reading once when it is back: as long as it
+//! stands there, or lingers (see `catch_up`).
 use crate::conn::live::Intake;
 use crate::conn::outbox::{Delivery, MailTag};
 use crate::effect::{Effect, Effects};
